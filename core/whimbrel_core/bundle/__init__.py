@@ -1,0 +1,1 @@
+"""The bundle ``<name>-<version>.whim``: format version 1."""

@@ -1,0 +1,158 @@
+"""The signed manifest: what a bundle is, what it needs, and how it was proven.
+
+Identity is here and nowhere else: a renamed file is still the same bundle. Fields are only ever
+added, with defaults; a reader refuses a newer ``format`` and ignores fields it does not know,
+so that an old agent can still read a bundle made by a newer packager of the same format.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from whimbrel_core import identity
+from whimbrel_core.canonical import canonical_json
+from whimbrel_core.errors import BundleError
+
+FORMAT = 1
+Datatype = Literal["BOOL", "INT32", "INT64", "FP32", "FP64", "BYTES"]
+Task = Literal["classification", "regression"]
+MAX_MANIFEST_BYTES = 1 << 20
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """One input: OIP name and datatype; shape with -1 for the batch dimension."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+
+
+class Output(msgspec.Struct, frozen=True):
+    """One output. ``role`` says what its numbers mean to profiles and quality."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    role: Literal["label", "probabilities", "value", "other"] = "other"
+
+
+class ModelFile(msgspec.Struct, frozen=True):
+    """The canonical ONNX file."""
+
+    file: str
+    size_bytes: int
+    opsets: dict[str, int]
+    ir_version: int
+    operators: dict[str, int] = {}
+
+
+class Requirements(msgspec.Struct, frozen=True):
+    """What a device must have. Memory is the increase measured on the build machine."""
+
+    onnxruntime: str = "1.17"
+    memory_bytes: int = 0
+    device_classes: tuple[str, ...] = ()
+
+
+class Source(msgspec.Struct, frozen=True):
+    """What was converted, with what."""
+
+    framework: str
+    framework_version: str
+    estimator: str
+    converter: str
+    converter_version: str
+    digest: str = ""
+
+
+class Parity(msgspec.Struct, frozen=True):
+    """How the conversion was proven. Errors are absolute, over all corpus rows."""
+
+    rows: int
+    cases: dict[str, int]
+    rtol: float
+    atol: float
+    max_abs_error: float
+    label_ties: int = 0
+
+
+class DriftPolicy(msgspec.Struct, frozen=True):
+    """How windows of this model are made and judged."""
+
+    window_s: int = 300
+    min_rows: int = 100
+    warn_psi: float = 0.1
+    severe_psi: float = 0.25
+    warmup_windows: int = 48
+    arl_s: int = 30 * 86_400
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """The content of ``manifest.json``."""
+
+    format: int
+    name: str
+    version: str
+    release: int
+    task: Task
+    model: ModelFile
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Output, ...]
+    profile_id: str
+    source: Source
+    parity: Parity
+    classes: tuple[str, ...] = ()
+    positive: int | None = None
+    requirements: Requirements = Requirements()
+    drift: DriftPolicy = DriftPolicy()
+    metrics: dict[str, float] = {}
+    created: str = ""
+    description: str = ""
+    training: dict[str, str] = {}
+    licence: str = ""
+
+    def encode(self) -> bytes:
+        """Return the canonical JSON that is stored and signed."""
+        return canonical_json(self)
+
+    @property
+    def title(self) -> str:
+        """``name-version``, for messages and file names."""
+        return f"{self.name}-{self.version}"
+
+
+_DECODER = msgspec.json.Decoder(Manifest)
+
+
+def decode(data: bytes) -> Manifest:
+    """Return the manifest in ``data``.
+
+    Raises:
+        BundleError: malformed, of a newer format, or inconsistent in itself.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        msg = f"manifest.json is {len(data)} bytes, {MAX_MANIFEST_BYTES} are allowed"
+        raise BundleError(msg, code="bundle.limit")
+    try:
+        manifest = _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        msg = f"manifest.json: {error}"
+        raise BundleError(msg, hint="pack the model again") from error
+    if manifest.format != FORMAT:
+        msg = f"bundle format is {manifest.format}, this version reads {FORMAT}"
+        raise BundleError(msg, code="bundle.version", hint="update Whimbrel on this machine")
+    identity.model_name(manifest.name)
+    identity.version(manifest.version)
+    identity.digest(manifest.profile_id)
+    if manifest.release < 1:
+        msg = f"{manifest.title}: release counter is {manifest.release}, it starts at 1"
+        raise BundleError(msg)
+    if not manifest.inputs or not manifest.outputs:
+        msg = f"{manifest.title}: has no inputs or no outputs"
+        raise BundleError(msg)
+    if manifest.positive is not None and not 0 <= manifest.positive < len(manifest.classes):
+        msg = f"{manifest.title}: positive class {manifest.positive} is not among its classes"
+        raise BundleError(msg)
+    return manifest

@@ -1,0 +1,1 @@
+"""Keys and DSSE envelopes: the signatures of bundles and of assignments."""

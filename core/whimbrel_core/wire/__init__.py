@@ -1,0 +1,1 @@
+"""What devices and the fleet server say to each other: protocol version 1."""
