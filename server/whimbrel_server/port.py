@@ -1,0 +1,135 @@
+"""What the web and the command line may ask of the fleet: `FleetPort`.
+
+`whimbrel_server.app.Fleet` implements it. Every method is synchronous and safe to call from any
+thread; the REST interface and the dashboard call them through ``asyncio.to_thread``. Errors are
+`WhimbrelError`s: `UsageError` with code ``not_found`` for a thing that does not exist, with code
+``conflict`` for something that cannot be done in the present state, `InputError` for bad values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from whimbrel_server.views import (
+        AlertState,
+        AlertView,
+        AuditView,
+        CountsView,
+        DeviceView,
+        DriftView,
+        Enrolment,
+        EventView,
+        HealthView,
+        HistogramView,
+        Level,
+        ModelView,
+        RolloutSpec,
+        RolloutView,
+        SeriesPoint,
+    )
+
+
+class FleetPort(Protocol):
+    """What the web and the command line may ask of the fleet."""
+
+    def devices(self) -> tuple[DeviceView, ...]:
+        """Return all devices by id."""
+
+    def device(self, device: str) -> DeviceView:
+        """Return one device."""
+
+    def models(self) -> tuple[ModelView, ...]:
+        """Return all published models by name."""
+
+    def model(self, name: str) -> ModelView:
+        """Return one model."""
+
+    def drift(
+        self,
+        name: str,
+        version: str | None = None,
+        level: Level | None = None,
+        subject: str | None = None,
+    ) -> tuple[DriftView, ...]:
+        """Return the newest judgement of each subject, worst first."""
+
+    def drift_series(
+        self,
+        name: str,
+        version: str | None = None,
+        *,
+        device: str | None = None,
+        cohort: str | None = None,
+        feature: str | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> dict[str, tuple[SeriesPoint, ...]]:
+        """Return drift over time by feature; neither device nor cohort: the whole fleet."""
+
+    def histogram(
+        self,
+        name: str,
+        version: str,
+        subject: str,
+        feature: str,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> HistogramView:
+        """Return reference against current; subject: device, ``key=value`` or ``fleet``."""
+
+    def quality_series(
+        self,
+        name: str,
+        version: str | None = None,
+        device: str | None = None,
+        step: Literal["month", "day"] = "month",
+    ) -> dict[str, tuple[SeriesPoint, ...]]:
+        """Return quality over time by version (calendar months or days, UTC, event time)."""
+
+    def alerts(self, state: AlertState | None = None, limit: int = 100) -> tuple[AlertView, ...]:
+        """Return alerts, newest first."""
+
+    def acknowledge_alert(self, alert_id: int, actor: str) -> AlertView:
+        """Mark an alert as seen."""
+
+    def rollouts(self) -> tuple[RolloutView, ...]:
+        """Return rollouts, newest first."""
+
+    def rollout(self, rollout_id: int) -> RolloutView:
+        """Return one rollout."""
+
+    def start_rollout(self, spec: RolloutSpec, actor: str) -> RolloutView:
+        """Start moving a version through waves of devices."""
+
+    def pause_rollout(self, rollout_id: int, actor: str) -> RolloutView:
+        """Hold a running rollout where it is."""
+
+    def resume_rollout(self, rollout_id: int, actor: str) -> RolloutView:
+        """Let a paused rollout go on."""
+
+    def abort_rollout(self, rollout_id: int, actor: str) -> RolloutView:
+        """Stop a rollout and give every moved device back what it had."""
+
+    def assign(self, device: str, slot: str, model: str, version: str, actor: str) -> DeviceView:
+        """Assign a version to one device's slot directly."""
+
+    def label_device(self, device: str, labels: Mapping[str, str], actor: str) -> DeviceView:
+        """Set labels of a device; an empty value removes the label."""
+
+    def enrol(self, device: str, csr_pem: str, labels: Mapping[str, str], actor: str) -> Enrolment:
+        """Sign a device's certificate request and admit the device."""
+
+    def events(self, device: str | None = None, limit: int = 200) -> tuple[EventView, ...]:
+        """Return what devices told, newest first."""
+
+    def counts(self) -> tuple[CountsView, ...]:
+        """Return telemetry bookkeeping by device."""
+
+    def audit(self, limit: int = 200) -> tuple[AuditView, ...]:
+        """Return who did what, newest first."""
+
+    def health(self) -> HealthView:
+        """Return whether the parts of the server work."""

@@ -1,0 +1,371 @@
+"""What the fleet server tells people and programs: frozen views, and the specs they send.
+
+The REST interface, the dashboard and the command line all speak in these; the store's rows and
+the wire's messages stay inside. Times are integer milliseconds since 1970 UTC, fields are only
+ever added, with defaults. A None says "not known" or "too little data", never zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from whimbrel_core.wire.assignment import Probation
+from whimbrel_core.wire.messages import Phase
+
+DriftState = Literal["too_few", "ok", "notice", "warn", "severe"]
+Level = Literal["device", "cohort", "fleet"]
+AlertKind = Literal["drift", "quality", "device", "rollout", "retraining"]
+Severity = Literal["notice", "warn", "severe"]
+AlertState = Literal["open", "acknowledged", "closed"]
+GateState = Literal["waiting", "passed", "failed"]
+WaveState = Literal["pending", "assigning", "judging", "passed", "failed", "rolled_back"]
+RolloutState = Literal[
+    "running", "paused", "completed", "rolling_back", "rolled_back", "aborted", "failed"
+]
+
+
+class SlotView(msgspec.Struct, frozen=True, kw_only=True):
+    """One slot of a device: what it serves, and what it was asked to serve."""
+
+    slot: str
+    phase: Phase
+    name: str = ""
+    version: str = ""
+    digest: str = ""
+    release: int = 0
+    wanted_digest: str = ""
+    wanted_version: str = ""
+    committed: bool = False
+    error_code: str = ""
+    error: str = ""
+
+
+class DeviceView(msgspec.Struct, frozen=True, kw_only=True):
+    """One device. ``worst_state`` is the worst drift state of its newest judged windows."""
+
+    device: str
+    labels: dict[str, str] = {}
+    online: bool = False
+    last_seen_ms: int | None = None
+    enrolled_ms: int | None = None
+    agent_version: str = ""
+    revision_desired: int = 0
+    revision_seen: int = 0
+    epoch: str = ""
+    outbox_rows: int = 0
+    clock: str = "unsynced"
+    slots: tuple[SlotView, ...] = ()
+    quarantined: tuple[str, ...] = ()
+    memory_available_bytes: int = 0
+    disk_free_bytes: int = 0
+    bytes_downloaded: int = 0
+    dropped_windows: int = 0
+    last_error: str = ""
+    worst_state: DriftState = "too_few"
+    worst_feature: str = ""
+    windows_received: int = 0
+    rows_received: int = 0
+    last_window_end_ms: int | None = None
+
+
+class VersionView(msgspec.Struct, frozen=True, kw_only=True):
+    """One published version of a model, and how it does in the field."""
+
+    version: str
+    release: int
+    digest: str
+    path: str
+    length: int = 0
+    profile_id: str = ""
+    published_ms: int | None = None
+    trusted: bool = True
+    problem: str = ""
+    task: str = ""
+    classes: tuple[str, ...] = ()
+    device_classes: tuple[str, ...] = ()
+    description: str = ""
+    devices_serving: tuple[str, ...] = ()
+    rows: int = 0
+    labelled_rows: int = 0
+    state: DriftState = "too_few"
+    metrics: dict[str, float] = {}
+    auc_realised: float | None = None
+    auc_expected: float | None = None
+    accuracy_realised: float | None = None
+    accuracy_expected: float | None = None
+    error_rate: float | None = None
+    latency_p99_us: float | None = None
+
+
+class ModelView(msgspec.Struct, frozen=True, kw_only=True):
+    """One model: its versions, newest release first."""
+
+    name: str
+    versions: tuple[VersionView, ...] = ()
+    latest: str = ""
+
+
+class FeatureView(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature of a judged profile: evidence, effect, and the state that needs both."""
+
+    feature: str
+    role: Literal["input", "output"]
+    state: DriftState
+    kind: str = ""
+    unit: str | None = None
+    psi: float | None = None
+    psi_debiased: float | None = None
+    js: float | None = None
+    ks: float | None = None
+    w1_sd: float | None = None
+    p_value: float | None = None
+    log_e: float | None = None
+    alarm: bool = False
+    since_ms: int | None = None
+    null_rate: float | None = None
+    reference_null_rate: float | None = None
+
+
+class DriftView(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest judgement of one subject (a device, a cohort ``key=value``, or ``fleet``)."""
+
+    level: Level
+    subject: str
+    name: str
+    version: str
+    window_start_ms: int
+    window_end_ms: int
+    rows: int
+    features: tuple[FeatureView, ...] = ()
+    worst: DriftState = "too_few"
+
+
+class SeriesPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One point in time of a series; what is not known, or not asked for, is None."""
+
+    start_ms: int
+    end_ms: int
+    rows: int
+    version: str = ""
+    state: DriftState | None = None
+    psi: float | None = None
+    w1_sd: float | None = None
+    log_e: float | None = None
+    mean: float | None = None
+    null_rate: float | None = None
+    labelled_rows: int = 0
+    auc_realised: float | None = None
+    auc_expected: float | None = None
+    accuracy_realised: float | None = None
+    accuracy_expected: float | None = None
+    error_rate: float | None = None
+    latency_p50_us: float | None = None
+    latency_p99_us: float | None = None
+
+
+class HistogramView(msgspec.Struct, frozen=True, kw_only=True):
+    """A feature's distribution: reference against current, as fractions of finite values.
+
+    ``cells`` names each bar. Numeric features also carry ``edges``: bar i is
+    (edges[i-1], edges[i]]; the first and the last bar are open.
+    """
+
+    feature: str
+    kind: str
+    cells: tuple[str, ...]
+    reference: tuple[float, ...]
+    current: tuple[float, ...]
+    edges: tuple[float, ...] = ()
+    unit: str | None = None
+    reference_null_rate: float = 0.0
+    current_null_rate: float = 0.0
+    rows: int = 0
+
+
+class AlertView(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a person should know. ``at_ms`` is event time, ``raised_ms`` the wall clock."""
+
+    id: int
+    at_ms: int
+    raised_ms: int
+    kind: AlertKind
+    severity: Severity
+    message: str
+    device: str = ""
+    model: str = ""
+    version: str = ""
+    feature: str = ""
+    evidence: dict[str, Any] = {}
+    state: AlertState = "open"
+    acknowledged_by: str = ""
+    updated_ms: int = 0
+
+
+class GateView(msgspec.Struct, frozen=True, kw_only=True):
+    """One gate of a wave: its value, its limit, and a sentence that says both."""
+
+    name: str
+    state: GateState
+    sentence: str
+    value: float | None = None
+    limit: float | None = None
+
+
+class WaveView(msgspec.Struct, frozen=True, kw_only=True):
+    """One wave of a rollout."""
+
+    index: int
+    devices: tuple[str, ...]
+    state: WaveState = "pending"
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    gates: tuple[GateView, ...] = ()
+
+
+class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout: which version moves to which devices, and how far it has come."""
+
+    id: int
+    slot: str
+    model: str
+    version: str
+    digest: str
+    state: RolloutState
+    from_versions: dict[str, str] = {}
+    wave: int = 0
+    waves: tuple[WaveView, ...] = ()
+    created_ms: int = 0
+    updated_ms: int = 0
+    actor: str = ""
+    reason: str = ""
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened on a device, as it told."""
+
+    at_ms: int
+    device: str
+    kind: str
+    slot: str = ""
+    digest: str = ""
+    detail: dict[str, str] = {}
+    received_ms: int = 0
+
+
+class CountsView(msgspec.Struct, frozen=True, kw_only=True):
+    """Bookkeeping of one device's telemetry.
+
+    ``received`` = committed messages (windows and events), ``windows`` and ``rows`` of them;
+    ``merged`` = windows that were folded into others on the device before sending;
+    ``duplicate`` = arrived again and ignored; ``refused`` = unusable, recorded and acknowledged;
+    ``unreadable`` = nothing in it could be trusted, counted only;
+    ``lost`` = sequence numbers below the highest that never came (they may still).
+    """
+
+    device: str
+    received: int = 0
+    windows: int = 0
+    rows: int = 0
+    merged: int = 0
+    duplicate: int = 0
+    refused: int = 0
+    unreadable: int = 0
+    lost: int = 0
+    bytes: int = 0
+
+
+class AuditView(msgspec.Struct, frozen=True, kw_only=True):
+    """Who did what, when."""
+
+    at_ms: int
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any] = {}
+
+
+class HealthView(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the parts of the server work. ``ok`` is their conjunction."""
+
+    ok: bool
+    version: str
+    broker_connected: bool
+    repository_ok: bool
+    store_ok: bool
+    uptime_s: float
+    windows_received: int = 0
+    windows_per_s: float = 0.0
+    judged_behind: int = 0
+    problems: tuple[str, ...] = ()
+
+
+class MqttView(msgspec.Struct, frozen=True, kw_only=True):
+    """Where devices find the broker."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device needs to join: certificate, trust anchors and addresses."""
+
+    device: str
+    cert_pem: str
+    ca_pem: str
+    root_json: str
+    mqtt: MqttView
+    repository_url: str
+    labels: dict[str, str] = {}
+
+
+class Wave(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Devices that move together: named, or by labels, or a percentage of those not yet moved.
+
+    ``labels`` and ``percent`` together take that percentage of the devices with the labels.
+    A wave of nothing at all (no names, no labels, no percent) takes every remaining device.
+    """
+
+    devices: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    percent: float | None = None
+
+
+class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a wave must show before the next one starts. A None is not judged.
+
+    Args:
+        min_rows: rows served with the new version, per device.
+        min_windows: windows received with the new version, per device.
+        max_error_rate: failed / (answered + failed) requests, all devices of the wave.
+        max_latency_ratio: median latency against the version that was replaced.
+        max_output_state: worst drift state allowed on the new version's outputs.
+        min_auc: realised AUC over the joined labels of the wave's devices.
+        max_auc_drop: AUC may be at most this much below the incumbent's on the same devices.
+        labels: joined labels per wave that the quality gates wait for.
+        soak_windows: windows each device must have sent after all other gates passed.
+    """
+
+    min_rows: int = 100
+    min_windows: int = 1
+    max_error_rate: float | None = 0.02
+    max_latency_ratio: float | None = None
+    max_output_state: DriftState | None = None
+    min_auc: float | None = None
+    max_auc_drop: float | None = None
+    labels: int = 0
+    soak_windows: int = 0
+
+
+class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rollout as an operator asks for it. No waves: one wave of every device on the slot."""
+
+    slot: str
+    model: str
+    version: str
+    waves: tuple[Wave, ...] = ()
+    gates: Gates = Gates()
+    probation: Probation = Probation()
+    deadline_s: float = 7 * 86_400.0
