@@ -1,0 +1,258 @@
+"""The layout of a profile: which features, cut into which cells.
+
+A layout is fixed when a bundle is packed and never changes: counts over equal cells are merged by
+addition, without error. Two windows may be merged only when their layouts have the same
+`Layout.profile_id`.
+
+Cells of a feature, by kind:
+
+- ``numeric``: ``edges`` e₀ < e₁ < … cut the line into ``len(edges) + 1`` right-closed cells
+  (−inf, e₀], (e₀, e₁], …, (eₖ, inf): a cumulative count is the empirical distribution function
+  at an edge.
+- ``discrete``: one cell per value of ``values``, in ascending order, and one for any other.
+- ``categorical``: one cell per word of ``vocabulary``, most frequent first, and one for any other.
+
+Nulls (a missing tensor, NaN, None) and infinities are counted apart and are in no cell. Numbers
+are compared as float32, in the baseline and on the device alike, so ``edges`` and ``values``
+must be exact float32 numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+
+from whimbrel_core import identity
+from whimbrel_core.canonical import canonical_json
+from whimbrel_core.errors import ProfileError
+
+Kind = Literal["numeric", "discrete", "categorical"]
+Role = Literal["input", "output"]
+Task = Literal["classification", "regression"]
+
+FORMAT = 1
+MAX_FEATURES = 256  # 256 features of counts still fit an MQTT message of 32 KB
+MAX_CELLS = 103  # 79 quantile edges and a tail ladder of at most 23
+MAX_VALUES = 64
+MAX_VOCABULARY = 63  # with `other`, a byte's worth of cells
+MAX_WORD_CHARS = 256
+MAX_CLASSES = 1024
+MAX_CONFUSION_CLASSES = 32  # beyond it, a confusion matrix outweighs the rest of a window
+MAX_COLUMN = 1 << 20
+SCORE_BINS = 20
+
+# Sums are rounded to 2^-12 of a feature's scale when a window closes. Sums of such numbers are
+# exact in float64 up to 2^41 standard deviations, so that merging windows in any order gives the
+# same bits; the error, 2^-13 standard deviations once per window, is far below sampling noise.
+_QUANTUM_BITS = 12
+
+
+class Feature(msgspec.Struct, frozen=True, kw_only=True):
+    """One profiled column of one tensor, and its cells.
+
+    Args:
+        name: unique within the layout; what a person reads.
+        kind: how values are sorted into cells.
+        role: whether the model reads or produces it.
+        tensor: name of the input or output tensor of the model.
+        column: index into the tensor's flattened trailing dimensions (0 for shape (n,) or (n, 1)).
+        unit: physical unit, or None when there is none or it is not known.
+        edges: ascending interior cell edges (numeric).
+        values: ascending distinct values (discrete).
+        vocabulary: distinct words, most frequent first (categorical).
+        centre: the reference mean; sums are kept about it.
+        scale: the reference standard deviation, or 1 where that is zero or has no meaning.
+    """
+
+    name: str
+    kind: Kind
+    role: Role
+    tensor: str
+    column: int = 0
+    unit: str | None = None
+    edges: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    centre: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a feature whose cells are not well defined."""
+        if not self.name or len(self.name) > MAX_WORD_CHARS or not self.tensor:
+            raise ProfileError(
+                f"a feature needs a name (1 to {MAX_WORD_CHARS} characters) and a tensor"
+            )
+        if not 0 <= self.column < MAX_COLUMN:
+            raise ProfileError(f"feature {self.name!r}: column {self.column} is out of range")
+        _require_ascending(self.name, "edges", self.edges, MAX_CELLS - 1)
+        _require_ascending(self.name, "values", self.values, MAX_VALUES)
+        words = self.vocabulary
+        if len(words) > MAX_VOCABULARY or len(set(words)) != len(words):
+            raise ProfileError(
+                f"feature {self.name!r}: the vocabulary must be distinct words, "
+                f"{MAX_VOCABULARY} at most; it has {len(words)}"
+            )
+        if any(len(word) > MAX_WORD_CHARS for word in words):
+            raise ProfileError(
+                f"feature {self.name!r}: a word is longer than {MAX_WORD_CHARS} characters"
+            )
+        if not (math.isfinite(self.centre) and math.isfinite(self.scale) and self.scale > 0):
+            raise ProfileError(
+                f"feature {self.name!r}: centre must be finite and scale positive, "
+                f"got {self.centre!r} and {self.scale!r}"
+            )
+        owners = {"numeric": "edges", "discrete": "values", "categorical": "vocabulary"}
+        for kind, field in owners.items():
+            if kind != self.kind and getattr(self, field):
+                raise ProfileError(f"feature {self.name!r} is {self.kind} and must have no {field}")
+
+    @property
+    def cells(self) -> int:
+        """Number of cells (nulls and infinities are not among them)."""
+        return len(self.edges) + len(self.values) + len(self.vocabulary) + 1
+
+    @property
+    def ordered(self) -> bool:
+        """Whether cells have an order, so that distances along the axis make sense."""
+        return self.kind != "categorical"
+
+    @property
+    def total_quantum(self) -> float:
+        """Power of two of which a closed window's ``total`` is a multiple."""
+        return math.ldexp(1.0, math.frexp(self.scale)[1] - 1 - _QUANTUM_BITS)
+
+    @property
+    def squares_quantum(self) -> float:
+        """Power of two of which a closed window's ``squares`` is a multiple."""
+        return math.ldexp(1.0, 2 * (math.frexp(self.scale)[1] - 1) - _QUANTUM_BITS)
+
+    def cell_names(self) -> tuple[str, ...]:
+        """Return a readable name per cell, in order: intervals, values or words."""
+        if self.kind == "numeric":
+            if not self.edges:
+                return ("any",)
+            inner = [f"({a:.6g}, {b:.6g}]" for a, b in zip(self.edges, self.edges[1:])]  # noqa: B905 — the last edge has no successor
+            return (f"≤ {self.edges[0]:.6g}", *inner, f"> {self.edges[-1]:.6g}")
+        if self.kind == "discrete":
+            return (*(f"{value:.9g}" for value in self.values), "other")
+        return (*self.vocabulary, "other")
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """The features and classes of one model: everything that decides where a value is counted.
+
+    Args:
+        task: what the model does.
+        features: inputs and outputs, in the order in which windows hold their counts.
+        classes: names of the classes by index (classification), else empty.
+        positive: index of the class whose probability is *the* score, for a two-class model;
+            None: the score is the probability of the predicted class (its confidence).
+        score_tensor: output that holds the probabilities: (n,) or (n, 1) of the positive class,
+            or (n, classes). None: no scores are profiled.
+        score_bins: number of equal bins of the score over [0, 1].
+        format: version of this structure.
+    """
+
+    task: Task
+    features: tuple[Feature, ...]
+    classes: tuple[str, ...] = ()
+    positive: int | None = None
+    score_tensor: str | None = None
+    score_bins: int = SCORE_BINS
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        """Refuse a layout that counts could not be kept in."""
+        if self.format != FORMAT:
+            raise ProfileError(
+                f"this profile layout has format {self.format}; this Whimbrel reads format {FORMAT}",
+                hint="update Whimbrel on this machine, or pack the model again with this version",
+                code="profile.version",
+            )
+        if not 1 <= len(self.features) <= MAX_FEATURES:
+            raise ProfileError(
+                f"a profile has 1 to {MAX_FEATURES} features, this one has {len(self.features)}",
+                hint="choose the columns to profile when packing",
+            )
+        names = [feature.name for feature in self.features]
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ProfileError(f"feature names must be unique; used twice: {', '.join(twice)}")
+        if self.score_bins != SCORE_BINS:
+            raise ProfileError(f"scores are kept in {SCORE_BINS} bins, got {self.score_bins}")
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        classes = self.classes
+        if self.task == "regression":
+            if classes or self.positive is not None or self.score_tensor is not None:
+                raise ProfileError("a regression has no classes, positive class or score tensor")
+            return
+        if not 2 <= len(classes) <= MAX_CLASSES or len(set(classes)) != len(classes):
+            raise ProfileError(
+                f"a classifier has 2 to {MAX_CLASSES} distinct classes, got {len(classes)}"
+            )
+        if any(len(name) > MAX_WORD_CHARS for name in classes):
+            raise ProfileError(f"a class name is longer than {MAX_WORD_CHARS} characters")
+        if self.positive is not None and not (len(classes) == 2 and self.positive in (0, 1)):  # noqa: PLR2004 — two classes are what binary means
+            raise ProfileError(
+                f"a positive class (0 or 1) belongs to a two-class model; got {self.positive} "
+                f"of {len(classes)} classes",
+                hint="leave it out: the score is then the probability of the predicted class",
+            )
+
+    @cached_property
+    def profile_id(self) -> str:
+        """SHA-256 of the canonical layout, 64 hexadecimal digits."""
+        return str(identity.sha256(canonical_json(self)))
+
+    @cached_property
+    def cells(self) -> int:
+        """Number of cells of all features together."""
+        return sum(feature.cells for feature in self.features)
+
+    @property
+    def binary(self) -> bool:
+        """Whether the score is the probability of a positive class."""
+        return self.positive is not None
+
+    @property
+    def confusion_size(self) -> int:
+        """Rows (and columns) of the confusion matrix; 0 when there are too many classes."""
+        return len(self.classes) if len(self.classes) <= MAX_CONFUSION_CLASSES else 0
+
+    def score_bin(self, score: float) -> int | None:
+        """Return the bin of ``score``: equal bins [0, .05), …, [.95, 1]; None for NaN.
+
+        Numbers outside [0, 1] go to the first or last bin.
+        """
+        if score != score:  # noqa: PLR0124 — NaN, without an import on the serving path
+            return None
+        return max(0, min(int(max(-1.0, min(score, 2.0)) * self.score_bins), self.score_bins - 1))
+
+    def score_of(self, probabilities: tuple[float, ...] | list[float]) -> float:
+        """Return the score of one row's output: ``(p_positive,)`` or one number per class."""
+        if len(probabilities) == 1:
+            return probabilities[0]
+        return probabilities[self.positive] if self.positive is not None else max(probabilities)
+
+
+def is_float32(value: float) -> bool:
+    """Return whether ``value`` is a finite number that float32 holds exactly."""
+    try:
+        return math.isfinite(value) and struct.unpack("<f", struct.pack("<f", value))[0] == value
+    except OverflowError:
+        return False
+
+
+def _require_ascending(name: str, what: str, numbers: tuple[float, ...], limit: int) -> None:
+    if len(numbers) > limit:
+        raise ProfileError(f"feature {name!r}: {len(numbers)} {what}, {limit} are allowed")
+    if not all(is_float32(number) for number in numbers):
+        raise ProfileError(f"feature {name!r}: {what} must be finite float32 numbers")
+    if any(a >= b for a, b in zip(numbers, numbers[1:])):  # noqa: B905 — pairs of neighbours
+        raise ProfileError(f"feature {name!r}: {what} must ascend strictly")

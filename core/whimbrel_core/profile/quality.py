@@ -1,0 +1,166 @@
+"""How good the predictions are: expected from scores alone, realised once labels are known.
+
+All of it from counts per score bin b, so that it can be computed for any merge of windows.
+
+Expected (no labels). With n_b rows in bin b and, from the calibration, c_b = P(claim true | b) and
+r_b = P(predicted class right | b):
+
+- accuracy = Σ n_b r_b / Σ n_b
+- AUC (claim about a positive class): with P_b = n_b c_b and N_b = n_b (1 − c_b),
+  AUC = Σ_b P_b (Σ_{a<b} N_a + N_b / 2) / (Σ P_b Σ N_b); two rows of one bin count as a tie, half.
+
+This is confidence-based performance estimation. It holds while the relation of score and truth is
+that of the reference (covariate shift), and says nothing about a change of that relation.
+c_b and r_b are shrunk with one pseudo-row, at the centre of the bin for c_b and at the overall
+share for r_b, so that an empty bin has a value.
+
+Realised (labels joined). The same AUC with counted P_b and N_b; its standard error is DeLong's:
+for placements V_b = (Σ_{a<b} N_a + N_b / 2) / ΣN of positives and W_b likewise of negatives,
+Var(AUC) = Var(V) / ΣP + Var(W) / ΣN. (DeLong, DeLong, Clarke-Pearson 1988.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from math import sqrt
+
+import msgspec
+
+from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.baseline import Calibration
+from whimbrel_core.profile.counts import QualityCounts
+
+
+class ExpectedQuality(msgspec.Struct, frozen=True, kw_only=True):
+    """Quality that the scores promise.
+
+    Args:
+        rows: scored rows.
+        accuracy: expected share of right predictions; None without rows.
+        auc: expected area under the ROC curve; None when the claim is not about a positive class.
+    """
+
+    rows: int
+    accuracy: float | None
+    auc: float | None
+
+
+class RealisedQuality(msgspec.Struct, frozen=True, kw_only=True):
+    """Quality against true labels. Fields that do not apply, or have no rows, are None.
+
+    Args:
+        n: labelled predictions.
+        accuracy: share of right predictions, and its binomial standard error.
+        auc: area under the ROC curve from score bins (ties half), and DeLong's standard error.
+        positive_rate: share of rows whose claim was true.
+        brier: mean squared difference between bin centre and truth of the claim.
+        bias: mean error (regression).
+        mae: mean absolute error (regression).
+        rmse: root mean squared error (regression).
+    """
+
+    n: int
+    accuracy: float | None = None
+    accuracy_se: float | None = None
+    auc: float | None = None
+    auc_se: float | None = None
+    positive_rate: float | None = None
+    brier: float | None = None
+    bias: float | None = None
+    mae: float | None = None
+    rmse: float | None = None
+
+
+def expected(score_cells: tuple[int, ...], calibration: Calibration) -> ExpectedQuality:
+    """Return the quality expected of rows with these score counts.
+
+    Raises:
+        ProfileError: the counts and the calibration have different numbers of bins.
+    """
+    bins = len(calibration.true)
+    if len(score_cells) != bins:
+        raise ProfileError(
+            f"{len(score_cells)} score counts do not fit a calibration of {bins} bins",
+            code="profile.mismatch",
+        )
+    rows = sum(score_cells)
+    if not rows:
+        return ExpectedQuality(rows=0, accuracy=None, auc=None)
+    seen = [false + true for false, true in zip(calibration.false, calibration.true, strict=True)]
+    share = sum(calibration.right) / max(sum(seen), 1)
+    right = [(r + share) / (n + 1) for r, n in zip(calibration.right, seen, strict=True)]
+    accuracy = sum(n * r for n, r in zip(score_cells, right, strict=True)) / rows
+    if not calibration.binary:
+        return ExpectedQuality(rows=rows, accuracy=accuracy, auc=None)
+    claim = [
+        (true + (b + 0.5) / bins) / (n + 1)
+        for b, (true, n) in enumerate(zip(calibration.true, seen, strict=True))
+    ]
+    positives = [n * c for n, c in zip(score_cells, claim, strict=True)]
+    negatives = [n * (1 - c) for n, c in zip(score_cells, claim, strict=True)]
+    return ExpectedQuality(rows=rows, accuracy=accuracy, auc=_auc(positives, negatives))
+
+
+def realised(counts: QualityCounts, *, binary: bool = True) -> RealisedQuality:
+    """Return the quality of labelled predictions.
+
+    Args:
+        counts: of any merge of windows.
+        binary: whether the score's claim is about a positive class (`Layout.binary`); AUC, Brier
+            score and positive rate are of that claim.
+    """
+    n = counts.rows
+    if not n:
+        return RealisedQuality(n=0)
+    if not counts.scores and not counts.confusion and not counts.right:
+        return RealisedQuality(
+            n=n, bias=counts.error / n, mae=counts.absolute / n, rmse=sqrt(counts.squared / n)
+        )
+    accuracy = counts.right / n
+    quality = RealisedQuality(
+        n=n, accuracy=accuracy, accuracy_se=sqrt(accuracy * (1 - accuracy) / n)
+    )
+    false, true = counts.scores[0::2], counts.scores[1::2]
+    scored = sum(counts.scores)
+    if not scored or not binary:
+        return quality
+    bins = len(true)
+    centres = [(b + 0.5) / bins for b in range(bins)]
+    squared = sum(f * c**2 + t * (1 - c) ** 2 for f, t, c in zip(false, true, centres, strict=True))
+    auc = _auc(true, false)
+    return msgspec.structs.replace(
+        quality,
+        auc=auc,
+        auc_se=None if auc is None else _auc_se(true, false, auc),
+        positive_rate=sum(true) / scored,
+        brier=squared / scored,
+    )
+
+
+def _placements(row: Sequence[float]) -> list[float]:
+    """Return Σ_{a<b} row_a + row_b / 2, per b."""
+    return [below - own / 2 for below, own in zip(accumulate(row), row, strict=True)]
+
+
+def _auc(positives: Sequence[float], negatives: Sequence[float]) -> float | None:
+    pairs = sum(positives) * sum(negatives)
+    if not pairs:
+        return None
+    below = _placements(negatives)
+    return sum(p * v for p, v in zip(positives, below, strict=True)) / pairs
+
+
+def _auc_se(positives: Sequence[int], negatives: Sequence[int], auc: float) -> float | None:
+    n_pos, n_neg = sum(positives), sum(negatives)
+    if min(n_pos, n_neg) < 2:  # noqa: PLR2004 — a variance needs two
+        return None
+    of_positives = _placements(negatives)
+    of_negatives = _placements(positives)
+    spread_pos = sum(
+        p * (v / n_neg - auc) ** 2 for p, v in zip(positives, of_positives, strict=True)
+    )
+    spread_neg = sum(
+        n * (1 - w / n_pos - auc) ** 2 for n, w in zip(negatives, of_negatives, strict=True)
+    )
+    return sqrt(spread_pos / (n_pos - 1) / n_pos + spread_neg / (n_neg - 1) / n_neg)

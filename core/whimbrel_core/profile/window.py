@@ -1,0 +1,343 @@
+"""A profile window: the counts of one model version on one device over one period.
+
+Windows of equal ``profile_id`` are merged by addition: associative, commutative, with `empty` as
+identity, in any order and with the same bits. `encode` and `decode` are the wire form (format 1),
+1 to 1.5 KB for 20 features; `decode` trusts nothing: it bounds what it inflates, allocates and
+counts, and refuses a window whose counts do not add up.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.counts import (
+    LATENCY_CELLS,
+    FeatureCounts,
+    OpsCounts,
+    QualityCounts,
+    merge_features,
+    merge_ops,
+    merge_quality,
+    add_cells,
+    no_quality,
+)
+from whimbrel_core.profile.layout import (
+    MAX_CELLS,
+    MAX_CONFUSION_CLASSES,
+    MAX_FEATURES,
+    SCORE_BINS,
+    Layout,
+)
+from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer
+
+__all__ = [
+    "FeatureCounts",
+    "OpsCounts",
+    "QualityCounts",
+    "Window",
+    "decode",
+    "empty",
+    "encode",
+    "merge",
+    "no_quality",
+]
+
+MAGIC = b"WPW1"
+MAX_ENCODED_BYTES = 64 * 1024
+MAX_PLAIN_BYTES = 512 * 1024  # 256 features × 103 cells × 8 bytes and their sums fit
+_LEVEL = 6
+_MAX_TIME_MS = 1 << 47  # the year 6429
+_MAX_SUM = 1e100  # 2^53 rows of (2 × the largest float32)² stay below it
+_MAX_VALUE = 3.5e38  # the largest float32 is 3.4028e38
+
+_HAS_FEATURES = 1
+_HAS_OPS = 2
+_HAS_SCORES = 4
+_HAS_QUALITY = 8
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of one period.
+
+    Args:
+        profile_id: of the layout that the counts belong to.
+        start_ms: start of the period, ms since 1970 UTC (inclusive).
+        end_ms: end of the period (exclusive).
+        rows: predicted rows; every feature was counted in each of them.
+        features: counts in the layout's order.
+        ops: requests and latency of the service.
+        quality: predictions of this period whose labels are known; None when there are none.
+        score_cells: predicted rows per score bin; None when the layout profiles no scores.
+    """
+
+    profile_id: str
+    start_ms: int
+    end_ms: int
+    rows: int
+    features: tuple[FeatureCounts, ...]
+    ops: OpsCounts = OpsCounts()
+    quality: QualityCounts | None = None
+    score_cells: tuple[int, ...] | None = None
+
+
+def empty(layout: Layout, start_ms: int, end_ms: int) -> Window:
+    """Return the window of ``layout`` in which nothing happened.
+
+    It is the identity of `merge` for every window whose period contains ``start_ms``–``end_ms``.
+    """
+    return Window(
+        profile_id=layout.profile_id,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        rows=0,
+        features=tuple(FeatureCounts(cells=(0,) * feature.cells) for feature in layout.features),
+        score_cells=(0,) * layout.score_bins if layout.score_tensor is not None else None,
+    )
+
+
+def merge(a: Window, b: Window) -> Window:
+    """Return the window of both periods together.
+
+    Raises:
+        ProfileError: the windows belong to different layouts. Both are unchanged; counts over
+            different cells must not be added.
+    """
+    if a.profile_id != b.profile_id:
+        raise ProfileError(
+            f"windows of profiles {a.profile_id[:12]}… and {b.profile_id[:12]}… cannot be merged: "
+            "their cells differ",
+            hint="merge windows of one bundle version only",
+            code="profile.mismatch",
+        )
+    if len(a.features) != len(b.features):
+        raise ProfileError(
+            f"windows of {len(a.features)} and {len(b.features)} features cannot be merged",
+            code="profile.mismatch",
+        )
+    return Window(
+        profile_id=a.profile_id,
+        start_ms=min(a.start_ms, b.start_ms),
+        end_ms=max(a.end_ms, b.end_ms),
+        rows=a.rows + b.rows,
+        features=tuple(map(merge_features, a.features, b.features)),
+        ops=merge_ops(a.ops, b.ops),
+        quality=merge_quality(a.quality, b.quality),
+        score_cells=_merge_scores(a.score_cells, b.score_cells),
+    )
+
+
+def require_fit(window: Window, layout: Layout) -> None:
+    """Require that ``window`` belongs to ``layout``, cell by cell.
+
+    Raises:
+        ProfileError: another profile, or counts that the layout has no cells for.
+    """
+    if window.profile_id != layout.profile_id:
+        raise ProfileError(
+            f"a window of profile {window.profile_id[:12]}… does not belong to "
+            f"profile {layout.profile_id[:12]}…",
+            code="profile.mismatch",
+        )
+    cells = [len(counts.cells) for counts in window.features]
+    quality = no_quality(layout)
+    fits = (
+        cells == [feature.cells for feature in layout.features]
+        and (window.score_cells is not None) == (layout.score_tensor is not None)
+        and (
+            window.quality is None
+            or (
+                len(window.quality.scores) == len(quality.scores)
+                and len(window.quality.confusion) == len(quality.confusion)
+            )
+        )
+    )
+    if not fits:
+        raise ProfileError(
+            f"a window claims profile {layout.profile_id[:12]}… and has other cells than it",
+            code="profile.mismatch",
+        )
+
+
+def encode(window: Window) -> bytes:
+    """Return ``window`` as bytes: magic, then deflated fields (format 1).
+
+    Raises:
+        ProfileError: a count is negative or above 2^53, or a sum is not finite.
+    """
+    out = Writer()
+    out.raw(bytes.fromhex(window.profile_id))
+    out.signed(window.start_ms)
+    out.unsigned(window.end_ms - window.start_ms)
+    out.unsigned(window.rows)
+    ops, quality = window.ops, window.quality
+    flags = (
+        (_HAS_FEATURES if window.rows else 0)
+        | (_HAS_OPS if ops != OpsCounts() else 0)
+        | (_HAS_SCORES if window.score_cells is not None else 0)
+        | (_HAS_QUALITY if quality is not None else 0)
+    )
+    out.raw(bytes([flags]))
+    out.unsigned(len(window.features))
+    out.raw(bytes(len(feature.cells) for feature in window.features))
+    if window.rows:
+        _write_features(out, window.features)
+    if flags & _HAS_OPS:
+        for number in (ops.requests, ops.rejected, ops.failed):
+            out.unsigned(number)
+        out.cells(ops.latency)
+    if window.score_cells is not None:
+        out.cells(window.score_cells)
+    if quality is not None:
+        _write_quality(out, quality)
+    return MAGIC + zlib.compress(bytes(out.buffer), _LEVEL)
+
+
+def decode(data: bytes) -> Window:
+    """Return the window that `encode` wrote.
+
+    Raises:
+        ProfileError: these bytes are no window, are truncated or beyond a limit, or their counts
+            do not add up. Nothing else is raised, whatever the bytes.
+    """
+    source = Reader(_inflate(data))
+    profile_id = source.raw(32).hex()
+    start_ms = source.signed()
+    end_ms = start_ms + source.unsigned(_MAX_TIME_MS)
+    if not -_MAX_TIME_MS <= start_ms <= end_ms <= _MAX_TIME_MS:
+        raise ProfileError(f"a window from {start_ms} to {end_ms} ms is outside any calendar")
+    rows = source.unsigned(MAX_COUNT)
+    flags = source.byte()
+    if flags > _HAS_FEATURES | _HAS_OPS | _HAS_SCORES | _HAS_QUALITY:
+        raise ProfileError(f"a window has unknown parts (flags {flags:#x})", code="profile.version")
+    if bool(rows) != bool(flags & _HAS_FEATURES):
+        raise ProfileError(f"a window of {rows} rows must have feature counts, and no other may")
+    cells = source.raw(source.unsigned(MAX_FEATURES))
+    if not all(0 < count <= MAX_CELLS for count in cells):
+        raise ProfileError(f"a feature has 1 to {MAX_CELLS} cells")
+    features = (
+        _read_features(source, cells, rows)
+        if flags & _HAS_FEATURES
+        else tuple(FeatureCounts(cells=(0,) * count) for count in cells)
+    )
+    ops = _read_ops(source) if flags & _HAS_OPS else OpsCounts()
+    score_cells = source.cells(SCORE_BINS) if flags & _HAS_SCORES else None
+    if score_cells is not None and sum(score_cells) > rows:
+        raise ProfileError(f"a window of {rows} rows has {sum(score_cells)} scores")
+    quality = _read_quality(source) if flags & _HAS_QUALITY else None
+    source.finish()
+    return Window(
+        profile_id=profile_id,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        rows=rows,
+        features=features,
+        ops=ops,
+        quality=quality,
+        score_cells=score_cells,
+    )
+
+
+def _merge_scores(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return add_cells(a, b)
+
+
+def _inflate(data: bytes) -> bytes:
+    if len(data) > MAX_ENCODED_BYTES:
+        raise ProfileError(
+            f"a profile window of {len(data)} bytes is above the limit of {MAX_ENCODED_BYTES}",
+            code="profile.too_large",
+        )
+    if data[: len(MAGIC)] != MAGIC:
+        raise ProfileError(
+            f"these {len(data)} bytes are not a profile window of format 1 "
+            f"(they start with {bytes(data[:4])!r}, not {MAGIC!r})",
+            hint="update Whimbrel on the machine that reads, if the sender's is newer",
+            code="profile.version",
+        )
+    inflater = zlib.decompressobj()
+    try:
+        plain = inflater.decompress(data[len(MAGIC) :], MAX_PLAIN_BYTES)
+    except zlib.error as error:
+        raise ProfileError(f"a profile window is damaged: {error}") from None
+    if not inflater.eof or inflater.unused_data:
+        raise ProfileError(
+            "a profile window is truncated, is followed by other bytes, or inflates to more than "
+            f"{MAX_PLAIN_BYTES} bytes",
+            code="profile.truncated",
+        )
+    return plain
+
+
+def _write_features(out: Writer, features: tuple[FeatureCounts, ...]) -> None:
+    # Cells together and sums together: like numbers side by side deflate better.
+    for feature in features:
+        out.cells(feature.cells)
+    for feature in features:
+        for number in (feature.nulls, feature.pos_inf, feature.neg_inf):
+            out.unsigned(number)
+    for feature in features:
+        low, high = feature.min, feature.max
+        if low is None or high is None:
+            out.raw(b"\0")
+            continue
+        out.raw(b"\1")
+        for sum_or_extreme in (feature.total, feature.squares, low, high):
+            out.real(sum_or_extreme)
+
+
+def _read_features(source: Reader, cells: bytes, rows: int) -> tuple[FeatureCounts, ...]:
+    counts = [source.cells(count) for count in cells]
+    invalid = [tuple(source.unsigned(MAX_COUNT) for _ in range(3)) for _ in cells]
+    features = []
+    for row, (nulls, pos_inf, neg_inf) in zip(counts, invalid, strict=True):
+        finite = sum(row)
+        if finite + nulls + pos_inf + neg_inf != rows:
+            raise ProfileError(
+                f"a feature counts {finite + nulls + pos_inf + neg_inf} values in {rows} rows"
+            )
+        total = squares = 0.0
+        low = high = None
+        if source.unsigned(1):
+            total, squares = source.real(_MAX_SUM), source.real(_MAX_SUM)
+            low, high = source.real(_MAX_VALUE), source.real(_MAX_VALUE)
+            if not finite or low > high or squares < 0:
+                raise ProfileError("the sums and extremes of a feature contradict each other")
+        features.append(FeatureCounts(row, nulls, pos_inf, neg_inf, total, squares, low, high))
+    return tuple(features)
+
+
+def _read_ops(source: Reader) -> OpsCounts:
+    requests, rejected, failed = (source.unsigned(MAX_COUNT) for _ in range(3))
+    latency = source.cells(LATENCY_CELLS)
+    if sum(latency) != requests:
+        raise ProfileError(f"a window has {requests} requests and {sum(latency)} latencies")
+    return OpsCounts(requests, rejected, failed, latency)
+
+
+def _write_quality(out: Writer, quality: QualityCounts) -> None:
+    out.unsigned(quality.rows)
+    out.unsigned(quality.right)
+    out.unsigned(len(quality.scores))
+    out.cells(quality.scores)
+    out.unsigned(len(quality.confusion))
+    out.cells(quality.confusion)
+    for number in (quality.error, quality.absolute, quality.squared):
+        out.real(number)
+
+
+def _read_quality(source: Reader) -> QualityCounts:
+    rows = source.unsigned(MAX_COUNT)
+    right = source.unsigned(rows)
+    scores = source.cells(source.unsigned(2 * SCORE_BINS))
+    confusion = source.cells(source.unsigned(MAX_CONFUSION_CLASSES**2))
+    if sum(scores) > rows or (confusion and sum(confusion) != rows):
+        raise ProfileError(f"the quality counts of {rows} labels do not add up")
+    error, absolute, squared = (source.real(_MAX_SUM) for _ in range(3))
+    if absolute < 0 or squared < 0:
+        raise ProfileError("absolute and squared errors cannot be negative")
+    return QualityCounts(rows, right, scores, confusion, error, absolute, squared)
