@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from whimbrel_core.errors import WhimbrelError
+from whimbrel_core.errors import UsageError, WhimbrelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,11 +53,26 @@ class InstalledCommands(click.Group):
         point = self._points().get(cmd_name)
         if point is None:
             return super().get_command(ctx, cmd_name)
-        loaded = point.load()
+        try:
+            loaded = point.load()
+        except ImportError as error:
+            return _broken(point, error)
         if not isinstance(loaded, click.Command):
-            msg = f"entry point {point.name} ({point.value}) is not a command"
-            raise WhimbrelError(msg, hint="reinstall the distribution that declares it")
+            return _broken(point, TypeError(f"{point.value} is not a command"))
         return loaded
+
+
+def _broken(point: EntryPoint, cause: Exception) -> click.Command:
+    """Return a stand-in, so that one damaged part leaves the other parts usable."""
+
+    def fail() -> None:
+        msg = f"the command {point.name!r} is installed but cannot be loaded: {cause}"
+        raise UsageError(msg, code="usage.installation", hint="reinstall the part that has it")
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(
+        point.name, callback=fail, help=f"(cannot be loaded: {cause})", context_settings=settings
+    )
 
 
 @click.group(

@@ -128,9 +128,9 @@ def _check_directory(infos: list[zipfile.ZipInfo], limits: Limits) -> None:
             raise BundleError(msg, code="bundle.name")
         seen.add(folded)
         mode = info.external_attr >> 16
-        # A zero mode is what ZIP writers without Unix attributes leave; anything else
+        # No type at all is what ZIP writers without Unix attributes leave; otherwise it
         # must be a regular file: no symbolic link, device or folder.
-        if mode and mode & _FILE_TYPE != _REGULAR:
+        if mode & _FILE_TYPE not in {0, _REGULAR}:
             msg = f"{name!r} is not a regular file"
             raise BundleError(msg, code="bundle.name")
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
