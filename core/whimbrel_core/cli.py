@@ -55,7 +55,7 @@ class InstalledCommands(click.Group):
             return super().get_command(ctx, cmd_name)
         try:
             loaded = point.load()
-        except ImportError as error:
+        except Exception as error:  # noqa: BLE001 - whatever a damaged part raises when loaded
             return _broken(point, error)
         if not isinstance(loaded, click.Command):
             return _broken(point, TypeError(f"{point.value} is not a command"))
