@@ -1,0 +1,272 @@
+"""Windows into aggregates: per model version, subject and period one merged profile.
+
+A *subject* is one device (``d:<id>``), a cohort of devices by a label (``c:<key>=<value>``) or the
+whole fleet (``fleet``). A *period* is an hour or a day of event time (UTC), or all of it. A window
+belongs to the period in which it starts, whenever it arrives: a late window is another add.
+
+`Totals` holds the same counts as a profile window in flat arrays, so that an add is three
+vectorised additions. Counts are integers and sums are multiples of a power of two (see
+`whimbrel_core.profile.layout`), so any order of adding gives the same bits.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+
+from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.counts import LATENCY_CELLS
+from whimbrel_core.profile.window import FeatureCounts, OpsCounts, QualityCounts, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from whimbrel_core.profile.layout import Layout
+
+Step = Literal["hour", "day", "all"]
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+FLEET = "fleet"
+
+
+class Key(msgspec.Struct, frozen=True, order=True):
+    """Where counts are added up. ``bucket_ms`` is the start of the period (0 for "all")."""
+
+    digest: str
+    subject: str
+    step: Step
+    bucket_ms: int
+
+
+def device_subject(device: str) -> str:
+    """Return the subject of one device."""
+    return f"d:{device}"
+
+
+def cohort_subject(key: str, value: str) -> str:
+    """Return the subject of the devices with one label."""
+    return f"c:{key}={value}"
+
+
+def cohorts_of(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the cohorts that a device with ``labels`` belongs to."""
+    return tuple(cohort_subject(key, value) for key, value in sorted(labels.items()))
+
+
+def keys_of(
+    digest: str, device: str, cohorts: Iterable[str], start_ms: int, end_ms: int
+) -> tuple[Key, ...]:
+    """Return every key to which a window is added.
+
+    Windows that last an hour or longer have no hourly resolution to keep.
+    """
+    subject = device_subject(device)
+    day = start_ms - start_ms % DAY_MS
+    keys = [Key(digest, subject, "all", 0)]
+    for one in (subject, *cohorts, FLEET):
+        keys.append(Key(digest, one, "day", day))
+        if end_ms - start_ms < HOUR_MS:
+            keys.append(Key(digest, one, "hour", start_ms - start_ms % HOUR_MS))
+    return tuple(keys)
+
+
+class Totals:
+    """Counts of any number of windows of one layout, for adding to.
+
+    Args:
+        layout: of the bundle that the windows are of.
+    """
+
+    __slots__ = ("_high", "_ints", "_layout", "_low", "_sums", "end_ms", "start_ms", "windows")
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        features = len(layout.features)
+        self._ints: NDArray[np.int64] = np.zeros(_width(layout), dtype=np.int64)
+        self._sums: NDArray[np.float64] = np.zeros(2 * features + 3)
+        self._low: NDArray[np.float64] = np.full(features, np.inf)
+        self._high: NDArray[np.float64] = np.full(features, -np.inf)
+        self.start_ms: int | None = None
+        self.end_ms: int | None = None
+        self.windows = 0
+
+    @classmethod
+    def of(cls, layout: Layout, window: Window, windows: int = 1) -> Totals:
+        """Return the totals of one window (which must fit ``layout``).
+
+        Raises:
+            ProfileError: it has other cells than the layout.
+        """
+        totals = cls(layout)
+        features, ops = window.features, window.ops
+        quality = window.quality or _NO_QUALITY
+        scores = window.score_cells or ()
+        n_scores, n_quality, n_confusion = _parts(layout)
+        flat = np.fromiter(
+            chain(
+                chain.from_iterable(counts.cells for counts in features),
+                (counts.nulls for counts in features),
+                (counts.pos_inf for counts in features),
+                (counts.neg_inf for counts in features),
+                (window.rows, ops.requests, ops.rejected, ops.failed),
+                ops.latency,
+                scores or (0,) * n_scores,
+                (quality.rows, quality.right),
+                quality.scores or (0,) * n_quality,
+                quality.confusion or (0,) * n_confusion,
+            ),
+            dtype=np.int64,
+        )
+        if len(flat) != len(totals._ints):
+            raise ProfileError(
+                f"a window holds {len(flat)} counts where its profile has {len(totals._ints)}",
+                code="profile.mismatch",
+            )
+        totals._ints = flat
+        sums = [counts.total for counts in features]
+        sums += [counts.squares for counts in features]
+        sums += (quality.error, quality.absolute, quality.squared)
+        totals._sums = np.array(sums)
+        totals._low = np.array([np.inf if c.min is None else c.min for c in features])
+        totals._high = np.array([-np.inf if c.max is None else c.max for c in features])
+        totals.start_ms, totals.end_ms, totals.windows = window.start_ms, window.end_ms, windows
+        return totals
+
+    @property
+    def rows(self) -> int:
+        """Predicted rows."""
+        return int(self._ints[self._ops_at()])
+
+    @property
+    def labels(self) -> int:
+        """Predictions with a known label."""
+        return int(self._ints[self._quality_at()])
+
+    def add(self, other: Totals) -> None:
+        """Add ``other``, of the same layout."""
+        self._ints += other._ints
+        self._sums += other._sums
+        np.minimum(self._low, other._low, out=self._low)
+        np.maximum(self._high, other._high, out=self._high)
+        self.windows += other.windows
+        if other.start_ms is not None and other.end_ms is not None:
+            self.start_ms = (
+                other.start_ms if self.start_ms is None else min(self.start_ms, other.start_ms)
+            )
+            self.end_ms = other.end_ms if self.end_ms is None else max(self.end_ms, other.end_ms)
+
+    def without(self, part: Totals) -> Totals:
+        """Return these totals less ``part``, which was added to them before.
+
+        Extremes cannot be taken back and stay as they are; no distance uses them.
+        """
+        rest = self.copy()
+        rest._ints -= part._ints
+        rest._sums -= part._sums
+        rest.windows -= part.windows
+        return rest
+
+    def copy(self) -> Totals:
+        """Return an independent copy."""
+        twin = Totals.__new__(Totals)
+        twin._layout = self._layout
+        twin._ints, twin._sums = self._ints.copy(), self._sums.copy()
+        twin._low, twin._high = self._low.copy(), self._high.copy()
+        twin.start_ms, twin.end_ms, twin.windows = self.start_ms, self.end_ms, self.windows
+        return twin
+
+    def window(self) -> Window:
+        """Return the totals as a profile window."""
+        layout = self._layout
+        features = len(layout.features)
+        ints = self._ints.tolist()
+        sums = self._sums.tolist()
+        low, high = self._low.tolist(), self._high.tolist()
+        at = layout.cells
+        nulls = ints[at : at + features]
+        pos = ints[at + features : at + 2 * features]
+        neg = ints[at + 2 * features : at + 3 * features]
+        at = 0
+        counted = []
+        for i, feature in enumerate(layout.features):
+            some = low[i] <= high[i]
+            counted.append(
+                FeatureCounts(
+                    cells=tuple(ints[at : at + feature.cells]),
+                    nulls=nulls[i],
+                    pos_inf=pos[i],
+                    neg_inf=neg[i],
+                    total=sums[i],
+                    squares=max(sums[features + i], 0.0),
+                    min=low[i] if some else None,
+                    max=high[i] if some else None,
+                )
+            )
+            at += feature.cells
+        at = self._ops_at()
+        rows, requests, rejected, failed = ints[at : at + 4]
+        at += 4
+        ops = OpsCounts(requests, rejected, failed, tuple(ints[at : at + LATENCY_CELLS]))
+        n_scores, n_quality, n_confusion = _parts(layout)
+        at += LATENCY_CELLS
+        scores = tuple(ints[at : at + n_scores]) if layout.score_tensor is not None else None
+        at += n_scores
+        labels, right = ints[at : at + 2]
+        at += 2
+        quality = None
+        if labels:
+            quality = QualityCounts(
+                labels,
+                right,
+                tuple(ints[at : at + n_quality]),
+                tuple(ints[at + n_quality : at + n_quality + n_confusion]),
+                *sums[2 * features :],
+            )
+        return Window(
+            profile_id=layout.profile_id,
+            start_ms=self.start_ms or 0,
+            end_ms=self.end_ms or 0,
+            rows=rows,
+            features=tuple(counted),
+            ops=ops,
+            quality=quality,
+            score_cells=scores,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both hold the same counts of the same layout."""
+        if not isinstance(other, Totals):
+            return NotImplemented
+        return (
+            self.window() == other.window()
+            and self.windows == other.windows
+            and self._layout.profile_id == other._layout.profile_id
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def _ops_at(self) -> int:
+        return self._layout.cells + 3 * len(self._layout.features)
+
+    def _quality_at(self) -> int:
+        return self._ops_at() + 4 + LATENCY_CELLS + _parts(self._layout)[0]
+
+
+_NO_QUALITY = QualityCounts()
+
+
+def _parts(layout: Layout) -> tuple[int, int, int]:
+    """Return the lengths of score cells, labelled score cells and confusion matrix."""
+    scores = layout.score_bins if layout.score_tensor is not None else 0
+    confusion = layout.confusion_size**2 if layout.task == "classification" else 0
+    return scores, 2 * scores, confusion
+
+
+def _width(layout: Layout) -> int:
+    return layout.cells + 3 * len(layout.features) + 4 + LATENCY_CELLS + 2 + sum(_parts(layout))

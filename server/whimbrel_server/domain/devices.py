@@ -1,0 +1,102 @@
+"""What the server believes about a device from what the device says of itself.
+
+Births and deaths carry the device's *incarnation*, a counter that the device persists and raises
+at each start. The broker delivers a death (the MQTT Will) whenever it notices, perhaps long after
+the device came back, so:
+
+- a birth of a newer or equal incarnation makes the device online;
+- a death of the incarnation that was born last makes it offline;
+- whatever is older than the last birth is ignored;
+- a birth with another epoch than the last one starts a new outbox; a birth with an epoch that was
+  left behind before means that two devices share one identity (a cloned disk).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from whimbrel_core.wire.messages import Life, SlotReport, State
+
+MAX_PAST_EPOCHS = 16
+
+Notice = Literal["born", "died", "stale", "new_outbox", "cloned", "reimaged"]
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """What is known of a device's life."""
+
+    online: bool = False
+    incarnation: int = 0
+    epoch: str = ""
+    past_epochs: tuple[str, ...] = ()
+    agent_version: str = ""
+    revision: int = 0
+    outbox_rows: int = 0
+    clock: str = "unsynced"
+    last_seen_ms: int | None = None
+
+
+def apply_life(known: Presence, life: Life, now_ms: int) -> tuple[Presence, tuple[Notice, ...]]:
+    """Return what is known after ``life``, and what it means.
+
+    A device whose disk was made anew starts its incarnations again from 1: a birth with a lower
+    incarnation but an epoch never seen is such a device, and is believed.
+    """
+    if not life.alive:
+        if life.incarnation != known.incarnation or not known.online:
+            return known, ("stale",)
+        return msgspec.structs.replace(known, online=False), ("died",)
+    known_epochs = {known.epoch, *known.past_epochs} - {""}
+    fresh_epoch = bool(life.epoch) and life.epoch not in known_epochs
+    if life.incarnation < known.incarnation and not fresh_epoch:
+        return known, ("stale",)
+    notices: list[Notice] = ["born"]
+    past = known.past_epochs
+    if known.epoch and life.epoch and life.epoch != known.epoch:
+        past = (known.epoch, *(e for e in past if e not in {known.epoch, life.epoch}))
+        if life.epoch in known.past_epochs:
+            notices.append("cloned")
+        else:
+            notices.append("reimaged" if life.incarnation < known.incarnation else "new_outbox")
+    return (
+        Presence(
+            online=True,
+            incarnation=life.incarnation,
+            epoch=life.epoch or known.epoch,
+            past_epochs=past[:MAX_PAST_EPOCHS],
+            agent_version=life.agent_version,
+            revision=life.revision,
+            outbox_rows=life.outbox_rows,
+            clock=life.clock,
+            last_seen_ms=now_ms,
+        ),
+        tuple(notices),
+    )
+
+
+def accepts_state(known: Presence, state: State) -> bool:
+    """Return whether a reported state is of the present incarnation (or a newer one)."""
+    return state.incarnation >= known.incarnation
+
+
+def next_revision(own: int, seen: int) -> int:
+    """Return the revision of a document to publish: above its own last and above the seen one.
+
+    A server that was restored from a backup is behind its devices; they rightly refuse what is
+    below the revision they have seen.
+    """
+    return max(own, seen) + 1
+
+
+def is_silent(last_seen_ms: int | None, now_ms: int, limit_s: float) -> bool:
+    """Return whether a device has been silent for longer than ``limit_s``."""
+    return last_seen_ms is not None and now_ms - last_seen_ms > limit_s * 1000
+
+
+def slot_of(state: State | None, slot: str) -> SlotReport | None:
+    """Return a device's report on one of its slots, or None when it has not reported it."""
+    if state is None:
+        return None
+    return next((report for report in state.slots if report.slot == slot), None)

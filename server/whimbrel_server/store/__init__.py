@@ -1,0 +1,1 @@
+"""What the fleet server keeps: one SQLite database with one writer."""
