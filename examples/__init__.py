@@ -1,0 +1,1 @@
+"""Complete uses of Whimbrel, each in a folder of its own."""
