@@ -152,8 +152,8 @@ def error_codes() -> str:
         codes = {kind.default_code: raised.pop((kind.__name__, None), set())}
         for name, code in [key for key in raised if key[0] == kind.__name__]:
             codes.setdefault(str(code), set()).update(raised.pop((name, code)))
-        for code, modules in sorted(codes.items()):
-            where = ", ".join(f"`{module}`" for module in sorted(modules))
+        for code, parts in sorted(codes.items()):
+            where = ", ".join(sorted(parts))
             again = "yes" if kind.retryable else ""
             rows.append(f"| `{code}` | {kind.__name__} | {kind.exit_code} | {again} | {where} |")
     return (
@@ -177,7 +177,7 @@ def _kinds(kind: type[errors.WhimbrelError]) -> set[type[errors.WhimbrelError]]:
 
 
 def _raised() -> dict[tuple[str, str | None], set[str]]:
-    """Return which modules make an error of which name with which code (None: its own)."""
+    """Return which parts make an error of which name with which code (None: its own)."""
     names: dict[tuple[str, str | None], set[str]] = defaultdict(set)
     for module, tree in _modules():
         if any(_derives_error(node) for node in ast.walk(tree)) and module != errors.__name__:
@@ -188,7 +188,7 @@ def _raised() -> dict[tuple[str, str | None], set[str]]:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
             name = node.func.id if isinstance(node.func, ast.Name) else name
             if name.endswith("Error"):
-                names[name, _code(node)].add(module)
+                names[name, _code(node)].add(module.partition(".")[0].removeprefix("whimbrel_"))
     return names
 
 

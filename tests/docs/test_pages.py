@@ -1,0 +1,57 @@
+"""What the documentation says, runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import documents
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "*/README.md", "examples/**/*.md")
+    for path in ROOT.glob(pattern)
+    if ".venv" not in str(path.relative_to(ROOT))
+)
+
+
+@pytest.mark.parametrize("page", dict.fromkeys(PAGES), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_blocks_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
+    documents.run(page, tmp_path)
+
+
+def write(folder: Path, text: str) -> Path:
+    page = folder / "page.md"
+    page.write_text(text)
+    return page
+
+
+def test_a_page_runs_from_top_to_bottom_in_one_folder(tmp_path: Path) -> None:
+    page = write(
+        tmp_path,
+        "```python run\nopen('note', 'w').write('made')\n```\n"
+        "```console\n$ this is not marked\n```\n"
+        "```console run\n$ cat note; \\\n  echo ' and read'\nma... and read\n$ exit 3 # exit 3\n```\n",
+    )
+    assert documents.run(page, tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("block", "complaint"),
+    [
+        ("```console run\n$ echo no\nyes\n```", "line 1: `echo no` is said to print"),
+        ("text\n\n```console run\n$ false\n```", "line 3: `false` ended with 1, not with 0"),
+        ("```console run\n$ true # exit 3\n```", "ended with 0, not with 3"),
+        ("```python run\nassert False\n```", "the program ended with 1"),
+        ("```rust run\nfn main() {}\n```", "a block of rust cannot be run"),
+        ("```console run\nwhimbrel\n```", "begins with '\\$ '"),
+    ],
+    ids=["output", "failure", "success", "python", "language", "no prompt"],
+)
+def test_a_page_that_is_wrong_is_named_with_the_line(
+    tmp_path: Path, block: str, complaint: str
+) -> None:
+    with pytest.raises(documents.DocumentError, match=complaint):
+        documents.run(write(tmp_path, block + "\n"), tmp_path)
