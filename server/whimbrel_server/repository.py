@@ -16,12 +16,20 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # public, not listed
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # public by its documentation
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    Targets,
+    Timestamp,
+)
 from tuf.api.serialization import DeserializationError
 
 from whimbrel_core.bundle import bundle as bundles
+from whimbrel_core.bundle.manifest import Manifest
 from whimbrel_core.errors import StorageError, TrustError, UsageError, WhimbrelError
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.signing.keys import PublicKey
@@ -29,7 +37,6 @@ from whimbrel_core.signing.keys import PublicKey
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from whimbrel_core.bundle.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +262,8 @@ class Repository:
         root = verified_root(self.directory)
         version = newest(self.directory, "targets")
         data = _read(self.directory / "metadata" / f"{version}.targets.json")
-        return _verify(root, "targets", data, Targets)
+        targets: Targets = _verify(root, "targets", data, Targets)
+        return targets
 
 
 def verified_root(directory: Path) -> Root:

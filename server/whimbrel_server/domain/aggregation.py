@@ -9,6 +9,8 @@ vectorised additions. Counts are integers and sums are multiples of a power of t
 `whimbrel_core.profile.layout`), so any order of adding gives the same bits.
 """
 
+# ruff: noqa: SLF001 - `Totals` reads other `Totals`
+
 from __future__ import annotations
 
 from itertools import chain

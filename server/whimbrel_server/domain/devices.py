@@ -13,11 +13,12 @@ the device came back, so:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from whimbrel_core.wire.messages import Life, SlotReport, State
+if TYPE_CHECKING:
+    from whimbrel_core.wire.messages import Life, SlotReport, State
 
 MAX_PAST_EPOCHS = 16
 

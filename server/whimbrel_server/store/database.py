@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
+_Job = tuple["Callable[[sa.Connection], Any]", "Callable[[Any], None] | None", Future[Any]]
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_MS = 10_000
@@ -53,30 +54,41 @@ class Database:
                 hint="check that its directory exists, is writable and has free space",
                 code="storage.open",
             ) from error
-        self._jobs: queue.SimpleQueue[tuple[Callable[[sa.Connection], Any], Future[Any]] | None]
-        self._jobs = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def submit(self, change: Callable[[sa.Connection], T]) -> Future[T]:
-        """Queue ``change`` for the writer; the future's result is the change's, once on disk."""
+    def submit(
+        self,
+        change: Callable[[sa.Connection], T],
+        settle: Callable[[T], None] | None = None,
+    ) -> Future[T]:
+        """Queue ``change`` for the writer; the future's result is the change's, once on disk.
+
+        ``settle`` is called with the result after the commit and before the writer's next change,
+        on the writer thread: the place to bring caches up to date that changes read.
+        """
         future: Future[T] = Future()
         with self._closing:
             if self._closed:
                 future.set_exception(StorageError("the database is closed", code="storage.closed"))
             else:
-                self._jobs.put((change, future))
+                self._jobs.put((change, settle, future))
         return future
 
-    def write(self, change: Callable[[sa.Connection], T]) -> T:
+    def write(
+        self,
+        change: Callable[[sa.Connection], T],
+        settle: Callable[[T], None] | None = None,
+    ) -> T:
         """Run ``change`` on the writer thread and return its result once it is on disk.
 
         Raises:
             StorageError: the disk or database refused; nothing of this change was stored.
         """
-        return self.submit(change).result()
+        return self.submit(change, settle).result()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -97,10 +109,12 @@ class Database:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            change, future = job
+            change, settle, future = job
             try:
                 with self._writer.begin() as connection:
                     result = change(connection)
+                if settle is not None:
+                    settle(result)
             except SQLAlchemyError as error:
                 refusal = StorageError(
                     f"the database {self.path} refused a change: {error}",
