@@ -152,13 +152,13 @@ def _pytest(
         )
         if quiet:
             _sum_up(done)
+        # A signal is a negative number here, and would be less than a success.
+        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
         try:
-            return done.returncode, json.loads(report.read_text())
+            return code, json.loads(report.read_text())
         except (OSError, ValueError):
             # Killed, or stopped before its end: an exit code of 0 would be a lie.
-            return done.returncode or 1, {
-                "not_run": ["what pytest had not come to when it stopped"]
-            }
+            return code or 1, {"not_run": ["what pytest had not come to when it stopped"]}
 
 
 def _sum_up(done: subprocess.CompletedProcess[str]) -> None:
