@@ -1,19 +1,88 @@
-"""Count rows on the device, cheaply, in a buffer that survives kill -9."""
+"""Count rows on the device, cheaply, in a buffer that survives kill -9.
+
+Everything lives in one buffer, which the agent maps from a file: the pages outlive the process.
+
+::
+
+    header   magic, profile id, sizes          written once, the magic last
+    word     rows in the ring · 2 + bank       one aligned 8-byte store commits every step
+    live     requests, latency, labels         each event is one 8-byte store
+    bank 0   counts, sums, checksum            the bank named by the word is true,
+    bank 1   counts, sums, checksum            the other is scratch
+    ring     up to 4096 rows of float32
+
+A row is written into the ring first and then counted in the word. A flush adds the ring's rows
+to the active bank's numbers *into the other bank*, and then stores one word that both switches
+the bank and empties the ring. Killed before that store, the old bank and the ring's rows stand;
+killed after it, the new bank does: no row is lost or counted twice.
+
+A power cut is different: pages reach the disk in any order. The checksum of a bank tells a torn
+one on `Accumulator.attach`; at most the open window is lost then, and never a wrong one used.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from mmap import mmap
-from typing import Any
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
+from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import Baseline
+from whimbrel_core.profile.cells import (
+    Cells,
+    Floats32,
+    Kernel,
+    Tables,
+    cells_of,
+    fastest_kernel,
+)
+from whimbrel_core.profile.counts import LATENCY_CELLS, FeatureCounts, OpsCounts, QualityCounts
 from whimbrel_core.profile.layout import Layout
 from whimbrel_core.profile.window import Window
 
-Buffer = memoryview | bytearray | mmap
+Buffer = Union[memoryview, bytearray, mmap]  # noqa: UP007 — evaluated by Python 3.10 at import
+
+MAGIC = b"WHIMACC1"
+MAX_RING_ROWS = 4096
+_RING_BYTES = 320 * 1024  # 4096 rows of 20 float32 features
+_MIN_RING_ROWS = 256
+_PROFILE_AT = 8
+_SIZES_AT = 40
+_WORD_AT = 64
+_LIVE_AT = 128
+_REJECTED = LATENCY_CELLS
+_FAILED = LATENCY_CELLS + 1
+_LABELS = LATENCY_CELLS + 2  # from here: quality counts
+_NUMBERS = "fiub"
+_WORDS = "OSUT"
+
+
+class _Plan:
+    """Where everything of one layout lies in a buffer."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.cells = cells_of(layout)
+        width = self.cells.width
+        rows = MAX_RING_ROWS
+        while rows > _MIN_RING_ROWS and rows * width * 4 > _RING_BYTES:
+            rows //= 2
+        self.ring_rows = rows
+        self.scores = 2 * layout.score_bins if layout.score_tensor is not None else 0
+        self.confusion = layout.confusion_size
+        # Labels: wrong, right, then scores and confusion. A regression has n and three sums.
+        self.live = _LABELS + 2 + self.scores + self.confusion**2 + (2 if not layout.classes else 0)
+        self.counts = Tables.count_length(layout)
+        self.sums = 4 * len(layout.features)
+        self.bank = 8 * (self.counts + self.sums + 1)
+        self.banks_at = _aligned(_LIVE_AT + 8 * self.live)
+        self.ring_at = _aligned(self.banks_at + 2 * self.bank)
+        self.size = self.ring_at + rows * width * 4
+        self.sizes = np.array([rows, width, self.counts, self.live, self.size, 0], "<u4").tobytes()
+        self.segments = _segments(layout, width)
 
 
 class Accumulator:
@@ -23,29 +92,112 @@ class Accumulator:
         layout: of the profile, or the baseline that holds it.
         buffer: writable memory of `Accumulator.size` bytes, e.g. a mapped file; it is initialised.
             None: private memory.
+        kernel: "sorted" or "plain"; None: the faster one on this CPU.
     """
 
-    def __init__(self, layout: Layout | Baseline, buffer: Buffer | None = None) -> None:
-        raise NotImplementedError
+    def __init__(
+        self,
+        layout: Layout | Baseline,
+        buffer: Buffer | None = None,
+        *,
+        kernel: Kernel | None = None,
+    ) -> None:
+        self._open(layout, buffer, kernel)
+        memory = self._memory
+        memory[: len(MAGIC)] = bytes(len(MAGIC))  # not a profile until all of it is one
+        memory[_PROFILE_AT:_SIZES_AT] = bytes.fromhex(self.layout.profile_id)
+        memory[_SIZES_AT:_WORD_AT] = self._plan.sizes
+        memory[_WORD_AT : self._plan.ring_at] = bytes(self._plan.ring_at - _WORD_AT)
+        self._banks[0].low[:] = self._banks[0].high[:] = np.nan
+        self._seal(0)
+        memory[: len(MAGIC)] = MAGIC
 
     @staticmethod
     def size(layout: Layout | Baseline) -> int:
         """Return the number of bytes that a buffer for ``layout`` must have."""
-        raise NotImplementedError
+        return _Plan(_layout(layout)).size
 
     @classmethod
-    def attach(cls, layout: Layout | Baseline, buffer: Buffer) -> Accumulator:
+    def attach(
+        cls, layout: Layout | Baseline, buffer: Buffer, *, kernel: Kernel | None = None
+    ) -> Accumulator:
         """Re-open a buffer after its owner died: every row whose `update` returned is there.
 
         Raises:
-            ProfileError: another layout, another size, never initialised, or torn (power cut).
+            ProfileError: another layout, another size, never initialised, or torn by a power
+                cut. The buffer is unchanged; start a new one.
         """
-        raise NotImplementedError
+        self = cls.__new__(cls)
+        self._open(layout, buffer, kernel)
+        memory, plan = self._memory, self._plan
+        if memory[: len(MAGIC)] != MAGIC:
+            raise ProfileError(
+                "this buffer holds no profile, or its initialisation was interrupted",
+                hint="start a new one: no row was counted in it",
+                code="profile.buffer",
+            )
+        if memory[_PROFILE_AT:_SIZES_AT] != bytes.fromhex(self.layout.profile_id) or (
+            memory[_SIZES_AT:_WORD_AT] != plan.sizes
+        ):
+            raise ProfileError(
+                f"this buffer belongs to profile {bytes(memory[_PROFILE_AT:_SIZES_AT]).hex()[:12]}…"
+                f", not to {self.layout.profile_id[:12]}…",
+                hint="attach it with the layout of the bundle that it was opened for",
+                code="profile.mismatch",
+            )
+        self._state = self._word[0]
+        bank = self._state & 1
+        if self._state >= self._full or self._checksum(bank) != self._seals[bank][0]:
+            raise ProfileError(
+                "this buffer is torn: its counts do not match their checksum",
+                hint="start a new one: the machine lost power while this window was open",
+                code="profile.torn",
+            )
+        return self
+
+    def _open(
+        self, layout: Layout | Baseline, buffer: Buffer | None, kernel: Kernel | None
+    ) -> None:
+        self.layout = _layout(layout)
+        self._plan = plan = _Plan(self.layout)
+        self._cells: Cells = plan.cells
+        self._kernel: Kernel = kernel if kernel is not None else fastest_kernel()
+        memory = memoryview(bytearray(plan.size) if buffer is None else buffer).cast("B")
+        if len(memory) != plan.size or memory.readonly:
+            raise ProfileError(
+                f"a buffer of {plan.size} writable bytes is needed, got {len(memory)}"
+                f"{' read-only ones' if memory.readonly else ''}",
+                code="profile.buffer",
+            )
+        self._memory = memory
+        self._word = memory[_WORD_AT : _WORD_AT + 8].cast("Q")
+        self._live = memory[_LIVE_AT : _LIVE_AT + 8 * plan.live].cast("Q")
+        self._errors = memory[_LIVE_AT + 8 * (plan.live - 3) : _LIVE_AT + 8 * plan.live].cast("d")
+        self._banks = [self._tables(0), self._tables(1)]
+        ends = [plan.banks_at + (bank + 1) * plan.bank for bank in (0, 1)]
+        self._seals = [memory[end - 8 : end].cast("Q") for end in ends]
+        self._ring: Floats32 = np.frombuffer(memory, np.float32, offset=plan.ring_at).reshape(
+            plan.ring_rows, self._cells.width
+        )
+        self._state = 0  # the word's value
+        self._full = 2 * plan.ring_rows
+
+    def _tables(self, bank: int) -> Tables:
+        plan = self._plan
+        at = plan.banks_at + bank * plan.bank
+        counts = np.frombuffer(self._memory, np.int64, plan.counts, at)
+        sums = np.frombuffer(self._memory, np.float64, plan.sums, at + 8 * plan.counts)
+        return Tables(self.layout, counts, sums)
 
     @property
     def rows(self) -> int:
         """Rows counted since the buffer was initialised."""
-        raise NotImplementedError
+        return int(self._banks[self._state & 1].rows[0]) + (self._state >> 1)
+
+    @property
+    def width(self) -> int:
+        """Numbers in one row of the ring: the features, and the score where none is it."""
+        return self._cells.width
 
     def update(self, tensors: Mapping[str, NDArray[Any]]) -> int:
         """Count a batch: inputs and outputs of the model by tensor name; return its rows.
@@ -56,38 +208,330 @@ class Accumulator:
 
         Raises:
             ProfileError: no tensor of the layout, numbers of rows that differ, a column that the
-                tensor does not have. Nothing of the batch is counted then.
+                tensor does not have, or a type that cannot be counted. Nothing of the batch is
+                counted then.
         """
-        raise NotImplementedError
+        return self._append(*self._blocks(tensors))
+
+    def update_rows(self, rows: NDArray[np.float32]) -> int:
+        """Count a batch already in ring order: (n, `width`), each row as for `update_row`."""
+        return self._append([rows], len(rows))
+
+    def _append(self, blocks: list[NDArray[Any]], rows: int) -> int:
+        capacity = self._plan.ring_rows
+        start = self._state >> 1
+        if rows < capacity - start:
+            self._write(blocks, start, rows)
+            return rows
+        done = 0
+        while done < rows:
+            start = self._state >> 1
+            step = min(rows - done, capacity - start)
+            self._write([block[done : done + step] for block in blocks], start, step)
+            done += step
+        return rows
+
+    def _write(self, blocks: list[NDArray[Any]], start: int, rows: int) -> None:
+        # A single block is copied without concatenate's set-up.
+        target = self._ring[start : start + rows]
+        if len(blocks) == 1:
+            target[:] = blocks[0]
+        else:
+            np.concatenate(blocks, axis=1, out=target, casting="unsafe")
+        self._state = state = self._state + 2 * rows
+        if state >= self._full:
+            # Counted straight from the ring: the word still tells of the rows before these, and
+            # the flush's store commits both at once.
+            self.flush()
+        else:
+            self._word[0] = state
 
     def update_row(self, row: NDArray[np.float32]) -> None:
-        """Count one row, already in ring order: (width,) float32, as `encode_row` returns it."""
-        raise NotImplementedError
+        """Count one row in ring order: (`width`,) float32, features as in the layout.
+
+        Categories are indices into the vocabulary (its length for any other word), null is NaN;
+        the last number is the score when `width` is one more than the features.
+        """
+        state = self._state
+        self._ring[state >> 1] = row
+        self._state = state = state + 2
+        if state < self._full:
+            self._word[0] = state
+        else:
+            self.flush()
 
     def count_request(self, latency_us: float) -> None:
         """Count one answered request."""
-        raise NotImplementedError
+        self._live[min(int(latency_us).bit_length(), LATENCY_CELLS - 1)] += 1
 
     def count_rejected(self) -> None:
         """Count one request refused before the model ran."""
-        raise NotImplementedError
+        self._live[_REJECTED] += 1
 
     def count_failed(self) -> None:
         """Count one request in which the model or runtime failed."""
-        raise NotImplementedError
+        self._live[_FAILED] += 1
 
     def record_label(self, score_bin: int | None, predicted: int, actual: int) -> None:
-        """Count a classified row whose true class is known now (class indices)."""
-        raise NotImplementedError
+        """Count a classified row whose true class is known now.
+
+        Args:
+            score_bin: `Layout.score_bin` of its score, or None.
+            predicted: index of the predicted class.
+            actual: index of the true class.
+
+        Raises:
+            ProfileError: not a classifier, or no such class or bin. Nothing is counted then.
+        """
+        layout = self.layout
+        classes = len(layout.classes)
+        if not (0 <= predicted < classes and 0 <= actual < classes) or not (
+            score_bin is None or 0 <= score_bin < layout.score_bins
+        ):
+            raise ProfileError(
+                f"no such label: predicted class {predicted}, true class {actual}, score bin "
+                f"{score_bin} in a model of {classes} classes",
+                code="profile.label",
+            )
+        right = predicted == actual
+        # Rows before scores: killed in between, a window never has more scores than rows.
+        if self._plan.confusion:
+            base = _LABELS + 2 + self._plan.scores
+            self._live[base + predicted * self._plan.confusion + actual] += 1
+        else:
+            self._live[_LABELS + right] += 1
+        if score_bin is not None and self._plan.scores:
+            claim = actual == layout.positive if layout.binary else right
+            self._live[_LABELS + 2 + 2 * score_bin + claim] += 1
 
     def record_error(self, predicted: float, actual: float) -> None:
-        """Count a regressed row whose true value is known now."""
-        raise NotImplementedError
+        """Count a regressed row whose true value is known now. Raises `ProfileError`."""
+        error = predicted - actual
+        if self.layout.task != "regression" or not abs(error) < float("inf"):
+            raise ProfileError(
+                f"predicted {predicted!r} and true {actual!r} are no pair of a regression",
+                code="profile.label",
+            )
+        errors = self._errors
+        errors[0] += error
+        errors[1] += abs(error)
+        errors[2] += error * error
+        self._live[_LABELS] += 1
 
     def flush(self) -> None:
         """Move the ring's rows into the counts (when idle; `window` does it, too)."""
-        raise NotImplementedError
+        length, bank = self._state >> 1, self._state & 1
+        if not length:
+            return
+        other = 1 - bank
+        source, target = self._banks[bank], self._banks[other]
+        target.counts[:] = source.counts
+        target.sums[:] = source.sums
+        self._cells.count(self._ring[:length], target, self._kernel)
+        self._seal(other)
+        # This object first: an exception raised in between (a signal handler's) then leaves it at
+        # the new bank, and its next store makes the buffer agree.
+        self._state = other
+        self._word[0] = other
 
     def window(self, start_ms: int, end_ms: int) -> Window:
         """Flush, and return everything counted so far as the window of this period."""
-        raise NotImplementedError
+        self.flush()
+        latency = tuple(self._live[:LATENCY_CELLS].tolist())
+        tables = self._banks[self._state & 1]
+        return Window(
+            profile_id=self.layout.profile_id,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            rows=int(tables.rows[0]),
+            features=self._features(tables),
+            ops=OpsCounts(sum(latency), self._live[_REJECTED], self._live[_FAILED], latency),
+            quality=self._quality(),
+            score_cells=tuple(tables.scores.tolist()) if self._plan.scores else None,
+        )
+
+    def close(self) -> None:
+        """Let go of the buffer, so that a mapped file can be closed. The accumulator is dead then."""
+        self._banks.clear()
+        self._ring = np.empty((0, self.width), np.float32)
+        for view in (*self._seals, self._word, self._live, self._errors, self._memory):
+            view.release()
+
+    def _blocks(self, tensors: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], int]:
+        """Return (n, k) arrays that side by side make up rows of the ring, and n."""
+        rows = -1
+        blocks: list[NDArray[Any] | None] = []
+        for segment in self._plan.segments:
+            tensor = tensors.get(segment.tensor)
+            if tensor is None:
+                blocks.append(None)
+                continue
+            if tensor.ndim != 2:  # noqa: PLR2004 — rows by columns
+                tensor = _as_rows(segment.tensor, tensor)
+            if tensor.shape[0] != rows:
+                if rows >= 0:
+                    raise ProfileError(
+                        f"tensor {segment.tensor!r} has {tensor.shape[0]} rows, another {rows}",
+                        code="profile.shape",
+                    )
+                rows = tensor.shape[0]
+            if segment.category is not None:
+                words = _columns(segment, tensor)[:, 0]
+                blocks.append(self._cells.encode(segment.category, words).reshape(rows, 1))
+                continue
+            if tensor.dtype.kind not in _NUMBERS or tensor.itemsize > 4:  # noqa: PLR2004 — float32
+                tensor = _as_float32(segment.tensor, tensor)
+            blocks.append(
+                _score(self.layout, tensor) if segment.is_score else _columns(segment, tensor)
+            )
+        if rows < 0:
+            wanted = sorted({segment.tensor for segment in self._plan.segments})
+            raise ProfileError(
+                f"none of the tensors {sorted(tensors)[:8]} is in the profile",
+                hint=f"the layout was made for: {', '.join(wanted)[:200]}",
+                code="profile.tensor",
+            )
+        return [
+            np.full((rows, segment.count), np.nan, np.float32) if block is None else block
+            for segment, block in zip(self._plan.segments, blocks, strict=True)
+        ], rows
+
+    def _features(self, tables: Tables) -> tuple[FeatureCounts, ...]:
+        cells, starts = tables.cells.tolist(), self._cells.starts
+        features = []
+        for index, feature in enumerate(self.layout.features):
+            low, high = float(tables.low[index]), float(tables.high[index])
+            seen = low == low  # noqa: PLR0124 — NaN: nothing finite was counted
+            features.append(
+                FeatureCounts(
+                    cells=tuple(cells[starts[index] : starts[index + 1]]),
+                    nulls=int(tables.nulls[index]),
+                    pos_inf=int(tables.pos_inf[index]),
+                    neg_inf=int(tables.neg_inf[index]),
+                    total=_rounded(float(tables.total[index]), feature.total_quantum),
+                    squares=_rounded(float(tables.squares[index]), feature.squares_quantum),
+                    min=low if seen else None,
+                    max=high if seen else None,
+                )
+            )
+        return tuple(features)
+
+    def _quality(self) -> QualityCounts | None:
+        plan, live = self._plan, self._live.tolist()
+        wrong_and_right, counts = live[_LABELS : _LABELS + 2], live[_LABELS + 2 :]
+        if self.layout.task == "regression":
+            rows = wrong_and_right[0]
+            return QualityCounts(rows, 0, (), (), *self._errors.tolist()) if rows else None
+        scores, confusion = counts[: plan.scores], counts[plan.scores :]
+        if confusion:
+            rows, right = sum(confusion), sum(confusion[:: plan.confusion + 1])
+        else:
+            rows, right = sum(wrong_and_right), wrong_and_right[1]
+        return QualityCounts(rows, right, tuple(scores), tuple(confusion)) if rows else None
+
+    def _checksum(self, bank: int) -> int:
+        at = self._plan.banks_at + bank * self._plan.bank
+        return zlib.crc32(self._memory[at : at + self._plan.bank - 8])
+
+    def _seal(self, bank: int) -> None:
+        self._seals[bank][0] = self._checksum(bank)
+
+
+class _Segment(NamedTuple):
+    """Columns of one tensor that stand side by side in the ring."""
+
+    tensor: str
+    columns: tuple[int, ...]
+    category: int | None = None  # index of the categorical feature
+    is_score: bool = False
+
+    @property
+    def count(self) -> int:
+        return len(self.columns)
+
+
+def _segments(layout: Layout, width: int) -> tuple[_Segment, ...]:
+    segments: list[_Segment] = []
+    for index, feature in enumerate(layout.features):
+        if feature.kind == "categorical":
+            segments.append(_Segment(feature.tensor, (feature.column,), index))
+        elif segments and segments[-1].tensor == feature.tensor and segments[-1].category is None:
+            last = segments[-1]
+            segments[-1] = last._replace(columns=(*last.columns, feature.column))
+        else:
+            segments.append(_Segment(feature.tensor, (feature.column,)))
+    if width > len(layout.features) and layout.score_tensor is not None:
+        segments.append(_Segment(layout.score_tensor, (0,), is_score=True))
+    return tuple(segments)
+
+
+def _columns(segment: _Segment, tensor: NDArray[Any]) -> NDArray[Any]:
+    """Return (n, k): the segment's columns of ``tensor`` (n, d), a view where they are a range."""
+    columns, width = segment.columns, tensor.shape[1]
+    if len(columns) == width and columns == tuple(range(width)):
+        return tensor
+    if max(columns) >= width:
+        raise ProfileError(
+            f"tensor {segment.tensor!r} has {width} columns; the profile needs column "
+            f"{max(columns)}",
+            code="profile.shape",
+        )
+    first = columns[0]
+    if columns == tuple(range(first, first + len(columns))):
+        return tensor[:, first : first + len(columns)]
+    return tensor[:, columns]
+
+
+def _score(layout: Layout, probabilities: NDArray[Any]) -> NDArray[Any]:
+    """Return (n, 1): `Layout.score_of` of every row."""
+    width = probabilities.shape[1]
+    if width == 1:
+        return probabilities
+    if width != len(layout.classes):
+        raise ProfileError(
+            f"tensor {layout.score_tensor!r} has {width} columns; the model has "
+            f"{len(layout.classes)} classes",
+            code="profile.shape",
+        )
+    if layout.positive is not None:
+        return probabilities[:, layout.positive : layout.positive + 1]
+    best: NDArray[Any] = probabilities.max(axis=1, keepdims=True)
+    return best
+
+
+def _as_rows(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
+    if not tensor.ndim:
+        raise ProfileError(f"tensor {name!r} is a scalar; rows are needed", code="profile.shape")
+    if not tensor.size:
+        return tensor.reshape(tensor.shape[0], int(np.prod(tensor.shape[1:])))
+    return tensor.reshape(tensor.shape[0], -1)
+
+
+def _as_float32(name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
+    """Return ``tensor`` as float32; what is too large becomes infinite and is counted as such."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            if tensor.dtype.kind in _NUMBERS:
+                return tensor.astype(np.float32)
+            # Object arrays: None becomes NaN on the way.
+            return tensor.astype(np.float64).astype(np.float32)
+    except (TypeError, ValueError):
+        raise ProfileError(
+            f"tensor {name!r} is profiled as numbers and holds something else ({tensor.dtype})",
+            code="profile.dtype",
+        ) from None
+
+
+def _rounded(number: float, quantum: float) -> float:
+    """Return the multiple of ``quantum`` nearest to ``number``."""
+    steps = number / quantum
+    return round(steps) * quantum if abs(steps) < 1 << 53 else number
+
+
+def _layout(layout: Layout | Baseline) -> Layout:
+    return layout.layout if isinstance(layout, Baseline) else layout
+
+
+def _aligned(at: int) -> int:
+    """Return ``at`` rounded up to a cache line."""
+    return (at + 63) & ~63

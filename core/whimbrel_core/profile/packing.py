@@ -1,11 +1,12 @@
 """Numbers as bytes, compactly, and back from bytes that nobody vouches for.
 
 - unsigned integers: LEB128 varints; signed ones are zigzagged first;
-- floats: mantissa and exponent as two signed varints. Exact, and short for the rounded sums and
-  float32 extremes that a window holds;
-- rows of cells: the narrowest of 1, 2, 4 or 8 bytes that holds the largest count, written as
-  byte planes (all low bytes, then all next bytes …). As small as varints once deflated, because
-  the high planes are nearly empty, and read in C instead of in a Python loop.
+- rows of counts: the narrowest of 1, 2, 4 or 8 bytes that holds the largest count;
+- rows of floats: IEEE 754, 8 or 4 bytes.
+
+Rows are written as byte planes (all low bytes, then all next bytes, …): as small as varints once
+deflated, because the high planes of counts and the low planes of rounded sums are nearly empty,
+and read in C instead of in a Python loop.
 
 A `Reader` raises `ProfileError` for whatever it cannot read: it never returns less than asked.
 """
@@ -14,14 +15,17 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
+from typing import Literal
 
 from whimbrel_core.errors import ProfileError
 
 MAX_COUNT = 1 << 53  # counts stay exact in float64 and in JSON
 _MAX_VARINT_BITS = 63
-_MANTISSA_BITS = 53
-_MAX_EXPONENT = 1100
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_FLOATS = {"f": 4, "d": 8}
+
+Width = Literal["f", "d"]
 
 
 class Writer:
@@ -49,20 +53,14 @@ class Writer:
         """Append an integer in ±2^62."""
         self.unsigned(number << 1 if number >= 0 else (-number << 1) - 1)
 
-    def real(self, number: float) -> None:
-        """Append a finite float, exactly (−0.0 becomes 0.0)."""
-        if not math.isfinite(number):
-            raise ProfileError(f"a profile holds finite numbers only, got {number!r}")
-        fraction, exponent = math.frexp(number)
-        mantissa = int(math.ldexp(fraction, _MANTISSA_BITS))
-        if mantissa == 0:
-            self.buffer.append(0)
-            return
-        zeros = (mantissa & -mantissa).bit_length() - 1
-        self.signed(mantissa >> zeros)
-        self.signed(exponent - _MANTISSA_BITS + zeros)
+    def reals(self, numbers: Sequence[float], *, width: Width = "d") -> None:
+        """Append a row of numbers as byte planes of float64 ("d") or float32 ("f")."""
+        packed = struct.pack(f"<{len(numbers)}{width}", *numbers)
+        size = _FLOATS[width]
+        for plane in range(size):
+            self.buffer += packed[plane::size]
 
-    def cells(self, counts: tuple[int, ...]) -> None:
+    def cells(self, counts: Sequence[int]) -> None:
         """Append one row of counts (0 … 2^53 each): width byte, then byte planes."""
         top = max(counts, default=0)
         if top > MAX_COUNT or min(counts, default=0) < 0:
@@ -119,40 +117,47 @@ class Reader:
         number = self.unsigned()
         return (number >> 1) if not number & 1 else -((number + 1) >> 1)
 
-    def real(self, limit: float = math.inf) -> float:
-        """Take a finite float of magnitude at most ``limit``."""
-        mantissa = self.signed()
-        if mantissa == 0:
-            return 0.0
-        exponent = self.signed()
-        if abs(mantissa) > 1 << _MANTISSA_BITS or abs(exponent) > _MAX_EXPONENT:
-            raise ProfileError("a float in a profile is out of range")
-        try:
-            number = math.ldexp(mantissa, exponent)
-        except OverflowError:
-            raise ProfileError("a float in a profile is out of range") from None
-        if abs(number) > limit:
-            raise ProfileError(f"a profile holds the number {number!r}, the limit is {limit!r}")
-        return number
+    def reals(
+        self, count: int, limit: float, *, width: Width = "d", missing: bool = False
+    ) -> tuple[float, ...]:
+        """Take a row of numbers of magnitude at most ``limit``; NaN only where ``missing``."""
+        packed = self._woven(count, _FLOATS[width])
+        numbers: tuple[float, ...] = struct.unpack(f"<{count}{width}", packed)
+        for number in numbers:
+            if not -limit <= number <= limit and not (missing and number != number):  # noqa: PLR0124
+                raise ProfileError(f"a profile holds the number {number!r}, the limit is {limit!r}")
+        return numbers
 
     def cells(self, count: int) -> tuple[int, ...]:
         """Take one row of ``count`` counts."""
         width = self.byte()
         if width not in _UNSIGNED:
             raise ProfileError(f"a row of counts has {width} bytes a count; 1, 2, 4 or 8 are known")
-        packed = self.raw(width * count)
-        if width > 1:
-            woven = bytearray(len(packed))
-            for plane in range(width):
-                woven[plane::width] = packed[plane * count : (plane + 1) * count]
-            packed = bytes(woven)
+        packed = self._woven(count, width)
         counts: tuple[int, ...] = struct.unpack(f"<{count}{_UNSIGNED[width]}", packed)
         if width > 4 and max(counts, default=0) > MAX_COUNT:  # noqa: PLR2004 — narrower ones cannot be
             raise ProfileError("a count in a profile is above 2^53")
         return counts
+
+    def _woven(self, count: int, width: int) -> bytes:
+        planes = self.raw(width * count)
+        if width == 1:
+            return planes
+        woven = bytearray(len(planes))
+        for plane in range(width):
+            woven[plane::width] = planes[plane * count : (plane + 1) * count]
+        return bytes(woven)
 
     def finish(self) -> None:
         """Require that nothing is left."""
         left = len(self._data) - self._at
         if left:
             raise ProfileError(f"a profile has {left} bytes after its end")
+
+
+def require_finite(numbers: list[float]) -> list[float]:
+    """Return ``numbers``, or raise `ProfileError` when one is NaN or infinite."""
+    for number in numbers:
+        if not math.isfinite(number):
+            raise ProfileError(f"a profile holds finite sums only, got {number!r}")
+    return numbers

@@ -1,7 +1,21 @@
-"""Build a baseline from the rows that a model was trained or validated on (build machine)."""
+"""Build a baseline from the rows that a model was trained or validated on (build machine).
+
+Cells of a numeric feature are cut at order statistics of the reference, never at interpolated
+numbers, so that each edge is a float32 that occurs and shares are exact:
+
+- 79 quantiles k/80: 80 is a multiple of ten, so deciles are unions of cells and PSI on deciles is
+  exact after any merge;
+- a tail ladder: quantiles .0005 .002 .01 .99 .998 .9995, one edge just below the minimum, the
+  maximum, and Q1 − IQR·2^k, Q3 + IQR·2^k for k = 0 … 6, so that a drift far outside the reference
+  still has a distance.
+
+Sums are correctly rounded (`math.fsum`), so that equal rows give equal bytes on every machine.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +23,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.layout import Kind, Role, Task
+from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.baseline import Baseline, Calibration, FeatureStats
+from whimbrel_core.profile.cells import cells_of
+from whimbrel_core.profile.counts import FeatureCounts
+from whimbrel_core.profile.layout import (
+    MAX_VALUES,
+    MAX_VOCABULARY,
+    MAX_WORD_CHARS,
+    Feature,
+    Kind,
+    Layout,
+    Role,
+    Task,
+)
+
+QUANTILE_CELLS = 80
+_TAILS = (0.0005, 0.002, 0.01, 0.99, 0.998, 0.9995)
+_RUNGS = tuple(2.0**k for k in range(7))
+_REPEATS = 5  # values of a discrete feature occur this often on average; fewer are a continuum
 
 
 @dataclass(frozen=True)
@@ -50,7 +82,8 @@ def build(
 ) -> Baseline:
     """Return the baseline of reference ``columns``.
 
-    Kinds: strings are categorical; at most 64 distinct float32 values are discrete; else numeric.
+    Kinds: strings are categorical; at most 64 distinct float32 values, which repeat, are discrete;
+    else numeric.
 
     Args:
         columns: inputs and outputs of the model on the same n ≥ 1 reference rows.
@@ -62,9 +95,321 @@ def build(
         labels: (m,) true classes of held-out rows, as class names or class indices.
         scores: the model's probabilities on the same rows: (m,) or (m, 1) of the positive class,
             or (m, classes).
-        predicted: (m,) predicted classes of the same rows; None: the largest probability.
+        predicted: (m,) predicted classes of the same rows; None: the largest probability, and
+            with one column the positive class from one half on.
 
     Raises:
         ProfileError: no rows, lengths that differ, unknown labels, or beyond the layout's limits.
     """
-    raise NotImplementedError
+    _require_rows(columns)
+    prepared = [_prepare(column) for column in columns]
+    layout = Layout(
+        task=task,
+        features=tuple(
+            _feature(column, values, kind)
+            for column, (values, kind) in zip(columns, prepared, strict=True)
+        ),
+        classes=tuple(classes),
+        positive=positive,
+        score_tensor=score_tensor,
+    )
+    if (scores is None) != (labels is None):
+        raise ProfileError("scores and labels of held-out rows belong together; one is missing")
+    cells = cells_of(layout)
+    encoded = [
+        cells.encode(index, values) if kind == "categorical" else values
+        for index, (values, kind) in enumerate(prepared)
+    ]
+    if cells.width > len(columns):
+        encoded.append(_reference_scores(columns, encoded, layout))
+    accumulator = Accumulator(layout)
+    accumulator.update_rows(np.column_stack(encoded))
+    window = accumulator.window(0, 0)
+    baseline = Baseline(
+        layout=layout,
+        window=window,
+        stats=tuple(
+            _stats(feature, counts, values)
+            for feature, counts, values in zip(
+                layout.features, window.features, encoded, strict=False
+            )
+        ),
+        calibration=(
+            None
+            if scores is None or labels is None
+            else calibrate(layout, labels, scores, predicted)
+        ),
+    )
+    baseline.check()
+    return baseline
+
+
+def calibrate(
+    layout: Layout,
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    predicted: NDArray[Any] | None = None,
+) -> Calibration:
+    """Return how ``scores`` came true; arguments as for `build`. Raises `ProfileError`."""
+    if layout.task != "classification" or layout.score_tensor is None:
+        raise ProfileError(
+            "scores can be calibrated for a classifier whose score_tensor is given",
+            hint="name the output tensor that holds the probabilities",
+        )
+    probabilities = np.asarray(scores, np.float32)
+    if probabilities.ndim == 1:
+        probabilities = probabilities[:, np.newaxis]
+    classes, width = len(layout.classes), probabilities.shape[-1]
+    if probabilities.ndim != 2 or not (width == classes or (width == 1 and layout.binary)):  # noqa: PLR2004
+        raise ProfileError(
+            f"scores of shape {np.shape(scores)} do not fit {classes} classes"
+            f"{'' if layout.binary else ' without a positive class'}"
+        )
+    truth = _class_indices(labels, layout, "label")
+    if len(truth) != len(probabilities) or not np.isfinite(probabilities).all():
+        raise ProfileError(
+            f"{len(truth)} labels and {len(probabilities)} scores must be equally many, and finite"
+        )
+    if predicted is not None:
+        chosen = _class_indices(predicted, layout, "prediction")
+    elif width > 1:
+        chosen = probabilities.argmax(axis=1)
+    else:
+        positive = layout.positive or 0
+        chosen = np.where(probabilities[:, 0] >= 0.5, positive, 1 - positive)  # noqa: PLR2004
+    if len(chosen) != len(truth):
+        raise ProfileError(f"{len(chosen)} predictions do not fit {len(truth)} labels")
+    right = chosen == truth
+    if width == 1:
+        score = probabilities[:, 0]
+    elif layout.positive is not None:
+        score = probabilities[:, layout.positive]
+    else:
+        score = probabilities.max(axis=1)
+    claim = truth == layout.positive if layout.binary else right
+    bins = layout.score_bins
+    bin_ = np.clip((np.clip(score.astype(np.float64), -1, 2) * bins).astype(int), 0, bins - 1)
+
+    def per_bin(mask: NDArray[np.bool_]) -> tuple[int, ...]:
+        return tuple(np.bincount(bin_[mask], minlength=bins).tolist())
+
+    return Calibration(
+        false=per_bin(~claim), true=per_bin(claim), right=per_bin(right), binary=layout.binary
+    )
+
+
+def _require_rows(columns: Sequence[ColumnSpec]) -> None:
+    lengths = {column.name: len(np.asarray(column.values)) for column in columns}
+    if not columns or min(lengths.values()) == 0:
+        raise ProfileError("a baseline needs at least one column and one row")
+    first = columns[0]
+    for column in columns:
+        if np.ndim(column.values) != 1:
+            raise ProfileError(
+                f"column {column.name!r} has shape {np.shape(column.values)}; (n,) is needed"
+            )
+        if lengths[column.name] != lengths[first.name]:
+            raise ProfileError(
+                f"column {column.name!r} has {lengths[column.name]} rows, "
+                f"{first.name!r} has {lengths[first.name]}"
+            )
+
+
+def _prepare(column: ColumnSpec) -> tuple[NDArray[Any], Kind]:
+    """Return float32 numbers with "numeric" or "discrete", or words with "categorical"."""
+    values = np.asarray(column.values)
+    numbers = _numbers(values)
+    if numbers is None:
+        if column.kind not in (None, "categorical"):
+            raise ProfileError(f"column {column.name!r} holds strings and cannot be {column.kind}")
+        return values, "categorical"
+    if column.kind == "categorical":
+        raise ProfileError(
+            f"column {column.name!r} holds numbers and cannot be categorical",
+            hint="convert it to strings if the model reads strings; else leave the kind out",
+        )
+    distinct = np.unique(numbers[np.isfinite(numbers)])
+    if column.kind == "discrete" and len(distinct) > MAX_VALUES:
+        raise ProfileError(
+            f"column {column.name!r} has {len(distinct)} values and cannot be discrete "
+            f"({MAX_VALUES} at most)"
+        )
+    few = len(distinct) <= MAX_VALUES
+    repeats = len(distinct) <= 2 or len(distinct) * _REPEATS <= len(numbers)  # noqa: PLR2004 — a flag
+    return numbers, column.kind or ("discrete" if few and repeats else "numeric")
+
+
+def _numbers(values: NDArray[Any]) -> NDArray[np.float32] | None:
+    """Return ``values`` as float32 (null is NaN), or None when they are strings."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if values.dtype.kind in "fiub":
+            return values.astype(np.float32) + np.float32(0)  # + 0: −0.0 and 0.0 are one value
+        if values.dtype.kind == "O" and not any(
+            isinstance(value, (str, bytes)) for value in values.tolist()
+        ):
+            return values.astype(np.float64).astype(np.float32) + np.float32(0)
+    return None
+
+
+def _feature(column: ColumnSpec, values: NDArray[Any], kind: Kind) -> Feature:
+    edges: tuple[float, ...] = ()
+    known: tuple[float, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    centre, scale = 0.0, 1.0
+    if kind == "categorical":
+        vocabulary = _vocabulary(column.name, values)
+    else:
+        finite = np.sort(values[np.isfinite(values)])
+        if len(finite):
+            centre, sd = _moments(finite)
+            scale = sd or 1.0
+            if kind == "discrete":
+                known = tuple(np.unique(finite).tolist())
+            else:
+                edges = _edges(finite, sd)
+    return Feature(
+        name=column.name,
+        kind=kind,
+        role=column.role,
+        tensor=column.tensor,
+        column=column.column,
+        unit=column.unit,
+        edges=edges,
+        values=known,
+        vocabulary=vocabulary,
+        centre=centre,
+        scale=scale,
+    )
+
+
+def _edges(ascending: NDArray[np.float32], sd: float) -> tuple[float, ...]:
+    """Return the interior cell edges for sorted finite ``ascending`` (n,)."""
+    n = len(ascending)
+
+    def order_statistic(numerator: int, denominator: int) -> float:
+        """Smallest value with at least this share of rows at or below it."""
+        return float(ascending[max(-(-numerator * n // denominator) - 1, 0)])
+
+    quantiles = [order_statistic(k, QUANTILE_CELLS) for k in range(1, QUANTILE_CELLS)]
+    tails = [order_statistic(round(q * 10_000), 10_000) for q in _TAILS]
+    low, high = ascending[0], ascending[-1]
+    q1, q3 = order_statistic(1, 4), order_statistic(3, 4)
+    step = (q3 - q1) or sd
+    rungs = [edge for rung in _RUNGS for edge in (q1 - step * rung, q3 + step * rung)]
+    with np.errstate(over="ignore"):
+        edges = np.unique(np.array([*quantiles, *tails, high, *rungs], np.float32) + np.float32(0))
+        below = np.nextafter(low, np.float32(-np.inf))
+    edges = np.unique(np.append(edges, below))
+    return tuple(edges[np.isfinite(edges)].tolist())
+
+
+def _vocabulary(name: str, values: NDArray[Any]) -> tuple[str, ...]:
+    """Return the most frequent words, ties in alphabetical order."""
+    counted: Counter[str] = Counter()
+    for value, count in Counter(values.tolist()).items():
+        if value is None or value != value:  # noqa: PLR0124 — NaN
+            continue
+        if not isinstance(value, (str, bytes)):
+            raise ProfileError(
+                f"column {name!r} mixes strings with {type(value).__name__} values",
+                hint="a column of words holds strings, None or NaN",
+            )
+        try:
+            word = value if isinstance(value, str) else value.decode()
+        except UnicodeDecodeError:
+            continue  # counted as `other`: a vocabulary is readable text
+        if len(word) <= MAX_WORD_CHARS:
+            counted[word] += count
+    ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(word for word, _ in ranked[:MAX_VOCABULARY])
+
+
+def _stats(feature: Feature, counts: FeatureCounts, values: NDArray[np.float32]) -> FeatureStats:
+    n = counts.rows
+    null_rate = counts.invalid / n
+    finite = np.sort(values[np.isfinite(values)])
+    if not feature.ordered:
+        return FeatureStats(n=n, null_rate=null_rate)
+    means = _cell_means(feature, finite)
+    if not len(finite):
+        return FeatureStats(n=n, null_rate=null_rate, cell_means=means)
+    mean, sd = _moments(finite)
+    return FeatureStats(
+        n=n,
+        null_rate=null_rate,
+        mean=mean,
+        sd=sd,
+        min=float(finite[0]),
+        max=float(finite[-1]),
+        cell_means=means,
+    )
+
+
+def _cell_means(feature: Feature, ascending: NDArray[np.float32]) -> tuple[float, ...]:
+    if feature.kind == "discrete":
+        return (*feature.values, feature.centre)
+    edges = feature.edges
+    if not edges:
+        return (feature.centre,)
+    cuts = [
+        0,
+        *ascending.searchsorted(np.array(edges, np.float32), "right").tolist(),
+        len(ascending),
+    ]
+    inner = [(a + b) / 2 for a, b in zip(edges, edges[1:])]  # noqa: B905 — pairs of neighbours
+    # The open cells have no middle: a point as far beyond the edge as the neighbour's middle is
+    # inside of it.
+    reach_low = (edges[1] - edges[0]) / 2 if len(edges) > 1 else 0.0
+    reach_high = (edges[-1] - edges[-2]) / 2 if len(edges) > 1 else 0.0
+    empty = [edges[0] - reach_low, *inner, edges[-1] + reach_high]
+    return tuple(
+        math.fsum(ascending[a:b].tolist()) / (b - a) if b > a else middle
+        for a, b, middle in zip(cuts, cuts[1:], empty)  # noqa: B905 — pairs of neighbours
+    )
+
+
+def _moments(finite: NDArray[np.float32]) -> tuple[float, float]:
+    """Return mean and (population) standard deviation, correctly rounded sums."""
+    numbers = finite.tolist()
+    mean = math.fsum(numbers) / len(numbers)
+    return mean, math.sqrt(math.fsum((x - mean) ** 2 for x in numbers) / len(numbers))
+
+
+def _reference_scores(
+    columns: Sequence[ColumnSpec], encoded: list[NDArray[Any]], layout: Layout
+) -> NDArray[np.float32]:
+    """Return the score of every reference row, NaN where its columns are not profiled."""
+    found = {
+        column.column: values
+        for column, values in zip(columns, encoded, strict=True)
+        if column.tensor == layout.score_tensor
+    }
+    if layout.positive is None and set(found) == set(range(len(layout.classes))):
+        best: NDArray[np.float32] = np.max(list(found.values()), axis=0)
+        return best
+    if layout.positive is not None and set(found) == {0}:
+        return found[0]
+    return np.full(len(encoded[0]), np.nan, np.float32)
+
+
+def _class_indices(given: NDArray[Any], layout: Layout, what: str) -> NDArray[np.int64]:
+    """Return class indices for names or indices; a number that is a class's name is a name."""
+    names = {name: index for index, name in enumerate(layout.classes)}
+    values = np.asarray(given).ravel().tolist()
+    as_names = [
+        names.get(str(int(v)) if isinstance(v, float) and v.is_integer() else _text(v))
+        for v in values
+    ]
+    if None not in as_names:
+        return np.array(as_names, np.int64)
+    in_range = range(len(names))
+    if all(isinstance(v, (int, float)) and v in in_range for v in values):
+        return np.array(values, np.int64)
+    unknown = values[as_names.index(None)]
+    raise ProfileError(
+        f"the {what} {unknown!r} is none of the model's classes: {', '.join(layout.classes)[:200]}"
+    )
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -8,6 +8,7 @@ counts, and refuses a window whose counts do not add up.
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import msgspec
@@ -31,7 +32,7 @@ from whimbrel_core.profile.layout import (
     SCORE_BINS,
     Layout,
 )
-from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer
+from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer, require_finite
 
 __all__ = [
     "FeatureCounts",
@@ -277,38 +278,36 @@ def _write_features(out: Writer, features: tuple[FeatureCounts, ...]) -> None:
     # Cells together and sums together: like numbers side by side deflate better.
     for feature in features:
         out.cells(feature.cells)
-    for feature in features:
-        for number in (feature.nulls, feature.pos_inf, feature.neg_inf):
-            out.unsigned(number)
-    for feature in features:
-        low, high = feature.min, feature.max
-        if low is None or high is None:
-            out.raw(b"\0")
-            continue
-        out.raw(b"\1")
-        for sum_or_extreme in (feature.total, feature.squares, low, high):
-            out.real(sum_or_extreme)
+    out.cells([feature.nulls for feature in features])
+    out.cells([feature.pos_inf for feature in features])
+    out.cells([feature.neg_inf for feature in features])
+    out.reals(require_finite([feature.total for feature in features]))
+    out.reals(require_finite([feature.squares for feature in features]))
+    # Extremes come from float32 columns, so four bytes hold them exactly.
+    out.reals([math.nan if f.min is None else f.min for f in features], width="f")
+    out.reals([math.nan if f.max is None else f.max for f in features], width="f")
 
 
 def _read_features(source: Reader, cells: bytes, rows: int) -> tuple[FeatureCounts, ...]:
-    counts = [source.cells(count) for count in cells]
-    invalid = [tuple(source.unsigned(MAX_COUNT) for _ in range(3)) for _ in cells]
-    features = []
-    for row, (nulls, pos_inf, neg_inf) in zip(counts, invalid, strict=True):
-        finite = sum(row)
-        if finite + nulls + pos_inf + neg_inf != rows:
-            raise ProfileError(
-                f"a feature counts {finite + nulls + pos_inf + neg_inf} values in {rows} rows"
-            )
-        total = squares = 0.0
-        low = high = None
-        if source.unsigned(1):
-            total, squares = source.real(_MAX_SUM), source.real(_MAX_SUM)
-            low, high = source.real(_MAX_VALUE), source.real(_MAX_VALUE)
-            if not finite or low > high or squares < 0:
-                raise ProfileError("the sums and extremes of a feature contradict each other")
-        features.append(FeatureCounts(row, nulls, pos_inf, neg_inf, total, squares, low, high))
-    return tuple(features)
+    count = len(cells)
+    counts = [source.cells(length) for length in cells]
+    nulls, pos_inf, neg_inf = (source.cells(count) for _ in range(3))
+    totals, squares = (source.reals(count, _MAX_SUM) for _ in range(2))
+    lows, highs = (source.reals(count, _MAX_VALUE, width="f", missing=True) for _ in range(2))
+    features = tuple(
+        FeatureCounts(row, *numbers, None if low != low else low, None if high != high else high)  # noqa: PLR0124
+        for row, *numbers, low, high in zip(
+            counts, nulls, pos_inf, neg_inf, totals, squares, lows, highs, strict=True
+        )
+    )
+    for feature in features:
+        if feature.rows != rows:
+            raise ProfileError(f"a feature counts {feature.rows} values in a window of {rows} rows")
+        low, high = feature.min, feature.max
+        fits = low <= high if low is not None and high is not None else low is high is None
+        if not fits or feature.squares < 0:
+            raise ProfileError("the sums and extremes of a feature contradict each other")
+    return features
 
 
 def _read_ops(source: Reader) -> OpsCounts:
@@ -326,8 +325,7 @@ def _write_quality(out: Writer, quality: QualityCounts) -> None:
     out.cells(quality.scores)
     out.unsigned(len(quality.confusion))
     out.cells(quality.confusion)
-    for number in (quality.error, quality.absolute, quality.squared):
-        out.real(number)
+    out.reals(require_finite([quality.error, quality.absolute, quality.squared]))
 
 
 def _read_quality(source: Reader) -> QualityCounts:
@@ -337,7 +335,7 @@ def _read_quality(source: Reader) -> QualityCounts:
     confusion = source.cells(source.unsigned(MAX_CONFUSION_CLASSES**2))
     if sum(scores) > rows or (confusion and sum(confusion) != rows):
         raise ProfileError(f"the quality counts of {rows} labels do not add up")
-    error, absolute, squared = (source.real(_MAX_SUM) for _ in range(3))
+    error, absolute, squared = source.reals(3, _MAX_SUM)
     if absolute < 0 or squared < 0:
         raise ProfileError("absolute and squared errors cannot be negative")
     return QualityCounts(rows, right, scores, confusion, error, absolute, squared)
