@@ -27,7 +27,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,58 +90,68 @@ def ensure(kind: Kind, venv: Path) -> None:
     if sys.version_info < kind.python:
         need = ".".join(map(str, kind.python))
         _fail(f"Python {need} or newer is needed, and {sys.executable} is {_version()}")
-    if _state(kind, venv) == "complete":
+    if _state(kind, venv)[0] == "complete":
         return
     with _alone(venv):
-        state = _state(kind, venv)  # somebody else may have ended it meanwhile
+        state, kind = _state(kind, venv)  # somebody else may have ended it meanwhile
         if state == "complete":
             return
         started = time.monotonic()
         (venv / STAMP).unlink(missing_ok=True)
         if state == "absent":
             _create(venv)
-        if state in {"absent", "smaller"}:
+        if state in {"absent", "older"}:
             _install_pins(kind, venv)
         _install_parts(kind, venv)
         _write_stamp(kind, venv)
         _say(f"done in {time.monotonic() - started:.0f} s")
 
 
-def _state(kind: Kind, venv: Path) -> str:
-    """Return complete, parts (they changed), smaller (a subset is there) or absent."""
+def _state(kind: Kind, venv: Path) -> tuple[str, Kind]:
+    """Return what is there, and which kind it is to become.
+
+    ========  ========================================================================
+    complete  nothing is to be done
+    parts     the pins are installed, but the parts have changed since
+    older     complete once, with other pins or fewer; what changed is put over it
+    absent    nothing, or nothing that can be believed
+    ========  ========================================================================
+    """
     try:
         stamp = json.loads((venv / STAMP).read_text())
-    except (OSError, ValueError):
-        return "absent"
-    held = KINDS.get(str(stamp.get("kind")))
-    if held is None or stamp != _stamp(held, venv, parts=stamp.get("parts")) or not _works(venv):
-        return "absent"
-    if kind.name not in held.contains:
-        return "smaller" if held.name in kind.contains else "absent"
-    return "complete" if stamp["parts"] == _digest(_part_files(held)) else "parts"
+        held = KINDS[stamp["kind"]]
+        place = {"root": stamp["root"], "venv": stamp["venv"]}
+        pins, parts = stamp["pins"], stamp["parts"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return "absent", kind
+    # What was there goes on being there: the demo does not take the tests' tools away.
+    whole = held if kind.name in held.contains else kind
+    if held.name not in whole.contains or place != _place(venv) or not _works(venv):
+        return "absent", kind
+    if whole != held or pins != _pins(held):
+        return "older", whole
+    return ("complete" if parts == _parts(held) else "parts"), whole
 
 
-def _stamp(kind: Kind, venv: Path, *, parts: str | None) -> dict[str, Any]:
-    return {
-        "kind": kind.name,
-        "pins": {path.name: _digest([path]) for path in kind.pins},
-        "parts": parts,
-        # An environment does not survive being moved: its scripts name their interpreter.
-        "root": str(ROOT),
-        "venv": str(venv),
-    }
+def _place(venv: Path) -> dict[str, str]:
+    """Return where it belongs: scripts in an environment name their interpreter by its path."""
+    return {"root": str(ROOT), "venv": str(venv)}
+
+
+def _pins(kind: Kind) -> dict[str, str]:
+    return {path.name: _digest([path]) for path in kind.pins}
+
+
+def _parts(kind: Kind) -> str:
+    """Return a digest of what asks for a new installation in place: entry points, versions."""
+    return _digest([ROOT / part / "pyproject.toml" for part in kind.parts])
 
 
 def _write_stamp(kind: Kind, venv: Path) -> None:
-    text = json.dumps(_stamp(kind, venv, parts=_digest(_part_files(kind))), indent=1)
+    stamp = {"kind": kind.name, "pins": _pins(kind), "parts": _parts(kind), **_place(venv)}
     fresh = venv / f"{STAMP}.new"
-    fresh.write_text(text + "\n")
+    fresh.write_text(json.dumps(stamp, indent=1) + "\n")
     fresh.replace(venv / STAMP)
-
-
-def _part_files(kind: Kind) -> list[Path]:
-    """Files whose change asks for a new installation in place: entry points, versions."""
-    return [ROOT / part / "pyproject.toml" for part in kind.parts]
 
 
 def _digest(paths: list[Path]) -> str:

@@ -71,26 +71,41 @@ def test_more_is_added_to_what_is_there(environment: ModuleType, tmp_path: Path)
     assert steps(environment, "dev", venv) == WHOLE[1:]
 
 
-def test_changed_pins_make_it_anew_and_a_changed_part_is_only_installed_again(
+def test_changed_pins_are_put_over_it_and_a_changed_part_is_only_installed_again(
     environment: ModuleType, tmp_path: Path
 ) -> None:
     venv = tmp_path / "venv"
     steps(environment, "dev", venv)
     (environment.ROOT / "agent/pyproject.toml").write_text("another entry point")
-    assert steps(environment, "dev", venv) == ["_install_parts dev"]
+    assert steps(environment, "run", venv) == ["_install_parts dev"]
     (environment.ROOT / "requirements/dev.txt").write_text("dev==2")
-    assert steps(environment, "dev", venv) == WHOLE
+    assert steps(environment, "run", venv) == WHOLE[1:]  # the tests' tools stay
+    assert steps(environment, "dev", venv) == []
     (environment.ROOT / "requirements/device.txt").write_text("device==2")
     assert steps(environment, "dev", venv) == []
 
 
-@pytest.mark.parametrize("step", ["_create", "_install_pins", "_install_parts"])
+@pytest.mark.parametrize(
+    ("step", "before"),
+    [
+        ("_create", None),
+        ("_install_pins", None),
+        ("_install_pins", "run"),
+        ("_install_parts", None),
+        ("_install_parts", "run"),
+    ],
+)
 def test_an_interrupted_set_up_is_not_believed(
-    environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    environment: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    before: str | None,
 ) -> None:
     venv = tmp_path / "venv"
-    steps(environment, "run", venv)
-    (environment.ROOT / "requirements/run.txt").write_text("run==2")
+    if before:
+        steps(environment, before, venv)
+        (environment.ROOT / "requirements/run.txt").write_text("run==2")
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -107,12 +122,16 @@ def test_a_moved_or_broken_environment_is_made_anew(
 ) -> None:
     venv = tmp_path / "venv"
     steps(environment, "dev", venv)
+    assert steps(environment, "device", venv)[0] == "create"  # nothing in common
+    assert steps(environment, "dev", venv) == WHOLE
     moved = venv.rename(tmp_path / "moved")
     assert steps(environment, "dev", moved) == WHOLE
     monkeypatch.setattr(environment, "_works", lambda _: False)
     assert steps(environment, "dev", moved) == WHOLE
-    (moved / environment.STAMP).write_text("not JSON")
-    assert steps(environment, "dev", moved) == WHOLE
+    monkeypatch.setattr(environment, "_works", lambda _: True)
+    for damaged in ("not JSON", "[]", '{"kind": "dev"}', '{"kind": "other"}'):
+        (moved / environment.STAMP).write_text(damaged)
+        assert steps(environment, "dev", moved) == WHOLE
 
 
 def test_two_set_ups_wait_for_each_other(environment: ModuleType, tmp_path: Path) -> None:
