@@ -1,0 +1,1 @@
+"""What the fleet server does by itself: fold, judge, roll out, sign, trigger."""

@@ -1,0 +1,459 @@
+"""The fold: journal segments into aggregates, judgements and alarms.
+
+One thread reads committed segments in order, adds their windows to totals in memory, judges
+them, and every few seconds writes everything that changed together with the number of the last
+segment, in one transaction. After a crash it goes on from that segment: nothing is added twice
+and nothing is left out, because both are in the same commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import msgspec
+import sqlalchemy as sa
+
+from whimbrel_core.errors import WhimbrelError
+from whimbrel_core.profile import window as profile_windows
+from whimbrel_core.profile.distances import Judge
+from whimbrel_core.wire import codec
+from whimbrel_core.wire.messages import WindowMessage
+from whimbrel_server.domain import aggregation, drift
+from whimbrel_server.domain.aggregation import FLEET, Key, Totals
+from whimbrel_server.ingest.journal import Entry
+from whimbrel_server.store import alerts, schema
+from whimbrel_server.store.database import upsert
+from whimbrel_server.store.judgements import StoredJudgement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from whimbrel_server.repository import Contents, Published, Repository
+    from whimbrel_server.store.database import Database
+
+log = logging.getLogger(__name__)
+
+CURSOR = "fold.segment"
+_SEGMENTS_AT_ONCE = 20
+# Totals kept in memory after they were written: about 18 KB each for 20 features.
+_CLEAN_TOTALS = 1_000
+_CLEAN_STATES = 4_000
+_ENTRIES = msgspec.msgpack.Decoder(list[Entry])
+
+SubjectKey = tuple[str, str]
+
+
+class Fold:
+    """The fold thread.
+
+    Args:
+        database, repository: journal and baselines.
+        streams: returns how many devices share the false-alarm budget.
+        every_s: how often what changed is written.
+        wrote: called after each write.
+        now_ms: the wall clock.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        repository: Repository,
+        *,
+        streams: Callable[[], int],
+        every_s: float,
+        wrote: Callable[[], None],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._database, self._repository = database, repository
+        self._streams, self._every_s = streams, every_s
+        self._wrote, self._now_ms = wrote, now_ms
+        self._totals: OrderedDict[Key, Totals] = OrderedDict()
+        self._dirty: set[Key] = set()
+        self._judges: dict[str, drift.DeviceJudge] = {}
+        self._states: OrderedDict[SubjectKey, drift.SubjectState] = OrderedDict()
+        self._stored: dict[SubjectKey, drift.SubjectState | None] = {}
+        self._shown: dict[SubjectKey, tuple[drift.Shown, ...]] = {}
+        self._judgements: dict[tuple[str, str, int, str], StoredJudgement] = {}
+        self._changes: list[tuple[SubjectKey, drift.Change]] = []
+        self._replays: set[SubjectKey] = set()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="fold", daemon=True)
+        self._cursor = self._read_cursor()
+        self._folded = self._cursor
+
+    @property
+    def behind(self) -> int:
+        """How many segments are committed and not yet in the aggregates on disk."""
+        with self._database.read() as connection:
+            newest = connection.execute(sa.select(sa.func.max(schema.segments.c.id))).scalar()
+        return max((newest or 0) - self._cursor, 0)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what was folded and end the thread."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Say that a segment was committed."""
+        self._wake.set()
+
+    def catch_up(self) -> None:
+        """Fold everything that is committed, and write it. For tests and for tools, no thread."""
+        while self._fold_some():
+            pass
+        self._checkpoint()
+
+    def _run(self) -> None:
+        due = time.monotonic() + self._every_s
+        while True:
+            try:
+                busy = self._fold_some()
+                if self._folded != self._cursor and (
+                    time.monotonic() >= due or (self._stopping and not busy)
+                ):
+                    self._checkpoint()
+                    due = time.monotonic() + self._every_s
+            except Exception:
+                # What is in memory may be half of a segment: forget it, and begin again from
+                # what is on disk.
+                log.exception("folding failed after segment %d; trying again", self._cursor)
+                self._forget()
+                busy = False
+                time.sleep(min(self._every_s, 5.0))
+            if busy:
+                continue
+            if self._stopping:
+                return
+            pending = self._folded != self._cursor
+            self._wake.wait(max(due - time.monotonic(), 0.01) if pending else 1.0)
+            self._wake.clear()
+
+    def _forget(self) -> None:
+        self._totals.clear()
+        self._dirty.clear()
+        self._states.clear()
+        self._stored.clear()
+        self._shown.clear()
+        self._judgements.clear()
+        self._changes.clear()
+        self._replays.clear()
+        self._cursor = self._folded = self._read_cursor()
+
+    def _read_cursor(self) -> int:
+        with self._database.read() as connection:
+            value = connection.execute(
+                sa.select(schema.meta.c.value).where(schema.meta.c.key == CURSOR)
+            ).scalar()
+        return int(value or 0)
+
+    def _fold_some(self) -> bool:
+        table = schema.segments
+        with self._database.read() as connection:
+            rows = connection.execute(
+                sa.select(table.c.id, table.c.payload)
+                .where(table.c.id > self._folded)
+                .order_by(table.c.id)
+                .limit(_SEGMENTS_AT_ONCE)
+            ).all()
+            for row in rows:
+                for entry in _ENTRIES.decode(row.payload):
+                    self._add(connection, entry)
+                self._folded = row.id
+        return len(rows) == _SEGMENTS_AT_ONCE
+
+    def _add(self, connection: sa.Connection, entry: Entry) -> None:
+        message = codec.decode(WindowMessage, entry.message)
+        try:
+            layout = self._contents(message.digest).baseline.layout
+            window = profile_windows.decode(message.payload)
+            totals = Totals.of(layout, window)
+        except WhimbrelError as error:
+            # Checked before it was acknowledged; only a withdrawn bundle comes here.
+            log.warning("a committed window cannot be added: %s", error)
+            return
+        for key in aggregation.keys_of(
+            message.digest, message.device, entry.cohorts, message.start_ms, message.end_ms
+        ):
+            self._total(connection, key).add(totals)
+            self._dirty.add(key)
+        if window.rows:
+            self._judge_window(connection, message, window)
+
+    def _contents(self, digest: str) -> Contents:
+        return self._repository.contents(digest)
+
+    def _total(self, connection: sa.Connection, key: Key) -> Totals:
+        known = self._totals.get(key)
+        if known is not None:
+            self._totals.move_to_end(key)
+            return known
+        table = schema.aggregates
+        row = connection.execute(
+            sa.select(table.c.payload, table.c.windows).where(
+                table.c.digest == key.digest,
+                table.c.subject == key.subject,
+                table.c.step == key.step,
+                table.c.bucket_ms == key.bucket_ms,
+            )
+        ).first()
+        layout = self._contents(key.digest).baseline.layout
+        if row is None:
+            totals = Totals(layout)
+        else:
+            totals = Totals.of(layout, profile_windows.decode(row.payload), row.windows)
+        self._totals[key] = totals
+        return totals
+
+    # ------------------------------------------------------------------------------ judging
+
+    def _judge_window(
+        self, connection: sa.Connection, message: WindowMessage, window: profile_windows.Window
+    ) -> None:
+        subject = aggregation.device_subject(message.device)
+        at = (message.digest, subject)
+        judge = self._judge(message.digest)
+        position = drift.Position(window.start_ms, f"{message.epoch}/{message.seq:020d}")
+        judged = judge.judge(window, position)
+        state = self._state(connection, at)
+        shown: tuple[drift.Shown, ...] = ()
+        if position > state.newest and at not in self._replays:
+            before = state
+            state, shown = judge.advance(state, judged)
+            found = drift.changes(before, state, shown, window.start_ms)
+            self._changes.extend((at, change) for change in found)
+            self._states[at] = state
+            self._shown[at] = shown
+        else:
+            self._replays.add(at)
+        self._keep(at, judged, shown)
+
+    def _keep(self, at: SubjectKey, judged: drift.Judged, shown: tuple[drift.Shown, ...]) -> None:
+        stored = StoredJudgement(judged, shown)
+        self._judgements[*at, judged.position.start_ms, judged.position.key] = stored
+
+    def _judge(self, digest: str) -> drift.DeviceJudge:
+        judge = self._judges.get(digest)
+        if judge is None:
+            contents = self._contents(digest)
+            features = len(contents.baseline.layout.features)
+            policy = drift.policy_for(contents.manifest.drift, streams=self._streams() * features)
+            judge = self._judges[digest] = drift.DeviceJudge(contents.baseline, policy)
+        return judge
+
+    def _state(self, connection: sa.Connection, at: SubjectKey) -> drift.SubjectState:
+        state = self._states.get(at)
+        if state is not None:
+            self._states.move_to_end(at)
+            if at not in self._stored:
+                self._stored[at] = state
+            return state
+        table = schema.detectors
+        payload = connection.execute(
+            sa.select(table.c.payload).where(table.c.digest == at[0], table.c.subject == at[1])
+        ).scalar()
+        loaded = (
+            None if payload is None else msgspec.msgpack.decode(payload, type=drift.SubjectState)
+        )
+        self._stored[at] = loaded
+        self._states[at] = loaded or self._judge(at[0]).start()
+        return self._states[at]
+
+    def _replay(self) -> None:
+        """Fold again the histories into which an older window came."""
+        table = schema.judgements
+        for at in self._replays:
+            history = {
+                key[2:]: stored.judged for key, stored in self._judgements.items() if key[:2] == at
+            }
+            with self._database.read() as connection:
+                rows = connection.execute(
+                    sa.select(table.c.start_ms, table.c.key, table.c.payload).where(
+                        table.c.digest == at[0], table.c.subject == at[1], table.c.level == "device"
+                    )
+                ).all()
+            for row in rows:
+                if (row.start_ms, row.key) not in history:
+                    stored = msgspec.msgpack.decode(row.payload, type=StoredJudgement)
+                    history[row.start_ms, row.key] = stored.judged
+            state, shown = self._judge(at[0]).replay(history.values())
+            self._states[at] = state
+            for judged, said in shown:
+                self._keep(at, judged, said)
+            self._shown[at] = shown[-1][1]
+            # What was said on the way no longer holds; what differs from the disk does.
+            self._changes = [one for one in self._changes if one[0] != at]
+            found = drift.changes(self._stored.get(at), state, shown[-1][1], state.newest.start_ms)
+            self._changes.extend((at, change) for change in found)
+        self._replays.clear()
+
+    def _groups(self) -> Iterable[dict[str, object]]:
+        """Judge what changed of cohorts and of the fleet, against the baseline, by period."""
+        for key in self._dirty:
+            if key.step == "all" or key.subject.startswith("d:"):
+                continue
+            contents = self._contents(key.digest)
+            hourly = contents.manifest.drift.window_s * 1000 < aggregation.HOUR_MS
+            if (key.step == "hour") is not hourly:
+                continue
+            totals = self._totals[key]
+            if not totals.rows:
+                continue
+            judge = self._judge(key.digest)
+            judged = judge.judge(totals.window(), drift.Position(key.bucket_ms, ""))
+            judged = msgspec.structs.replace(judged, observation=None)
+            shown = tuple(drift.Shown(one, one.state) for one in judged.drift)
+            level = "fleet" if key.subject == FLEET else "cohort"
+            yield StoredJudgement(judged, shown).row(key.digest, key.subject, level)
+
+    def leave_one_out(self, digest: str, device: str, bucket: Key) -> Judge | None:
+        """Return a judge of one device against the rest of the fleet in one period, or None."""
+        whole = self._totals.get(msgspec.structs.replace(bucket, subject=FLEET))
+        own = self._totals.get(
+            msgspec.structs.replace(bucket, subject=aggregation.device_subject(device))
+        )
+        if whole is None or own is None:
+            return None
+        contents = self._contents(digest)
+        rest = whole.without(own)
+        policy = self._judge(digest).policy
+        if rest.rows < policy.thresholds.min_rows or own.rows < policy.thresholds.min_rows:
+            return None
+        return Judge(contents.baseline, rest.window(), policy.thresholds)
+
+    def _peers(self, connection: sa.Connection) -> list[dict[str, object]]:
+        """Judge each device that changed against the rest of the fleet, by period."""
+        rows = []
+        for key in self._dirty:
+            if key.step == "all" or not key.subject.startswith("d:"):
+                continue
+            hourly = self._contents(key.digest).manifest.drift.window_s * 1000 < aggregation.HOUR_MS
+            if (key.step == "hour") is not hourly:
+                continue
+            self._total(connection, msgspec.structs.replace(key, subject=FLEET))
+            judge = self.leave_one_out(key.digest, key.subject[2:], key)
+            if judge is None:
+                continue
+            own = self._totals[key]
+            window = own.window()
+            said = judge.judge(window)
+            judged = drift.Judged(
+                drift.Position(key.bucket_ms, "peers"), window.end_ms, window.rows, said
+            )
+            shown = tuple(drift.Shown(one, one.state) for one in said)
+            rows.append(StoredJudgement(judged, shown).row(key.digest, key.subject, "peers"))
+        return rows
+
+    # ---------------------------------------------------------------------------- checkpoint
+
+    def _checkpoint(self) -> None:
+        if self._folded == self._cursor:
+            return
+        if self._replays:
+            self._replay()
+        judgements = [
+            stored.row(digest, subject, "device")
+            for (digest, subject, _, _), stored in self._judgements.items()
+        ]
+        judgements.extend(self._groups())
+        with self._database.read() as connection:
+            judgements.extend(self._peers(connection))
+        changed = list(self._changes)
+        aggregates = [_aggregate(key, self._totals[key]) for key in sorted(self._dirty)]
+        states = [_detector(at, self._states[at]) for at in self._shown]
+        now_ms, cursor = self._now_ms(), self._folded
+
+        def change(connection: sa.Connection) -> None:
+            upsert(connection, schema.aggregates, aggregates)
+            upsert(connection, schema.judgements, judgements)
+            upsert(connection, schema.detectors, states)
+            for at, one in changed:
+                published = self._repository.get(at[0])
+                if published is not None:
+                    _alert(connection, at, one, published, now_ms)
+            upsert(connection, schema.meta, [{"key": CURSOR, "value": str(cursor)}])
+
+        self._database.write(change)
+        self._cursor = cursor
+        self._dirty.clear()
+        self._judgements.clear()
+        self._stored.clear()
+        self._shown.clear()
+        self._changes.clear()
+        while len(self._totals) > _CLEAN_TOTALS:
+            self._totals.popitem(last=False)
+        while len(self._states) > _CLEAN_STATES:
+            self._states.popitem(last=False)
+        self._wrote()
+
+
+def _aggregate(key: Key, totals: Totals) -> dict[str, object]:
+    window = totals.window()
+    return {
+        "digest": key.digest,
+        "subject": key.subject,
+        "step": key.step,
+        "bucket_ms": key.bucket_ms,
+        "windows": totals.windows,
+        "rows": totals.rows,
+        "labels": totals.labels,
+        "start_ms": window.start_ms,
+        "end_ms": window.end_ms,
+        "payload": profile_windows.encode(window),
+    }
+
+
+def _detector(at: SubjectKey, state: drift.SubjectState) -> dict[str, object]:
+    return {
+        "digest": at[0],
+        "subject": at[1],
+        "start_ms": state.newest.start_ms,
+        "key": state.newest.key,
+        "payload": msgspec.msgpack.encode(state),
+    }
+
+
+def _alert(
+    connection: sa.Connection,
+    at: SubjectKey,
+    change: drift.Change,
+    published: Published,
+    now_ms: int,
+) -> None:
+    device = at[1][2:]
+    cause = f"drift/{at[0]}/{at[1]}/{change.feature}"
+    if change.severity is None:
+        alerts.close(connection, cause, now_ms)
+        return
+    psi, w1 = change.evidence.get("psi"), change.evidence.get("w1_sd")
+    how = ", ".join(
+        f"{name} {value:.2f}" for name, value in (("PSI", psi), ("W1/sd", w1)) if value is not None
+    )
+    alerts.raise_alert(
+        connection,
+        alerts.NewAlert(
+            cause=cause,
+            at_ms=change.at_ms,
+            kind="drift",
+            severity=change.severity,
+            message=(
+                f"{change.feature} of {published.name} {published.version} has drifted on {device}"
+                f" ({how}; log e {change.evidence['log_e']:.1f} of {change.evidence['threshold']:.1f})"
+            ),
+            device=device,
+            model=published.name,
+            version=published.version,
+            feature=change.feature,
+            evidence=change.evidence,
+        ),
+        now_ms,
+    )

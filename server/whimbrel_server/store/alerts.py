@@ -1,0 +1,139 @@
+"""Alerts: raised once per cause, updated while it lasts, closed when it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+
+from whimbrel_core.errors import UsageError
+from whimbrel_server.store import schema
+from whimbrel_server.views import AlertKind, AlertView, Severity
+
+if TYPE_CHECKING:
+    from whimbrel_server.views import AlertState
+
+_SEVERITIES: tuple[Severity, ...] = ("notice", "warn", "severe")
+
+
+class NewAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to be known. ``cause`` names it for as long as it lasts."""
+
+    cause: str
+    at_ms: int
+    kind: AlertKind
+    severity: Severity
+    message: str
+    device: str = ""
+    model: str = ""
+    version: str = ""
+    feature: str = ""
+    evidence: dict[str, Any] = {}
+
+
+def raise_alert(connection: sa.Connection, alert: NewAlert, now_ms: int) -> bool:
+    """Raise ``alert``, or bring the open one of its cause up to date; return whether it is new.
+
+    One that grew worse is announced again, and needs a person's acknowledgement again.
+    """
+    table = schema.alerts
+    known = connection.execute(
+        sa.select(table.c.id, table.c.severity).where(
+            table.c.cause == alert.cause, table.c.state != "closed"
+        )
+    ).first()
+    changing = {
+        "severity": alert.severity,
+        "message": alert.message,
+        "evidence": msgspec.json.encode(alert.evidence),
+        "updated_ms": now_ms,
+    }
+    if known is None:
+        row = {
+            **msgspec.structs.asdict(alert),
+            **changing,
+            "raised_ms": now_ms,
+            "state": "open",
+            "announced": False,
+        }
+        connection.execute(sa.insert(table), row)
+        return True
+    worse = _SEVERITIES.index(alert.severity) > _SEVERITIES.index(known.severity)
+    again = {"announced": False, "state": "open"} if worse else {}
+    connection.execute(sa.update(table).where(table.c.id == known.id).values(**changing, **again))
+    return False
+
+
+def close(connection: sa.Connection, cause: str, now_ms: int) -> None:
+    """Close the alert of ``cause``, if there is one."""
+    table = schema.alerts
+    connection.execute(
+        sa.update(table)
+        .where(table.c.cause == cause, table.c.state != "closed")
+        .values(state="closed", updated_ms=now_ms)
+    )
+
+
+def acknowledge(connection: sa.Connection, alert_id: int, actor: str, now_ms: int) -> AlertView:
+    """Mark an open alert as seen by ``actor``.
+
+    Raises:
+        UsageError: there is no such alert (``not_found``), or it is closed (``conflict``).
+    """
+    table = schema.alerts
+    row = connection.execute(sa.select(table).where(table.c.id == alert_id)).first()
+    if row is None:
+        raise UsageError(f"there is no alert {alert_id}", code="not_found")
+    if row.state == "closed":
+        raise UsageError(f"alert {alert_id} is closed already", code="conflict")
+    connection.execute(
+        sa.update(table)
+        .where(table.c.id == alert_id)
+        .values(state="acknowledged", acknowledged_by=actor, updated_ms=now_ms)
+    )
+    return view(connection.execute(sa.select(table).where(table.c.id == alert_id)).one())
+
+
+def listing(
+    connection: sa.Connection, state: AlertState | None, limit: int
+) -> tuple[AlertView, ...]:
+    """Return alerts, newest first."""
+    table = schema.alerts
+    query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(table.c.state == state)
+    return tuple(view(row) for row in connection.execute(query))
+
+
+def unannounced(connection: sa.Connection, limit: int = 100) -> tuple[AlertView, ...]:
+    """Return alerts that nobody has been told of yet, oldest first."""
+    table = schema.alerts
+    query = sa.select(table).where(table.c.announced.is_(False)).order_by(table.c.id).limit(limit)
+    return tuple(view(row) for row in connection.execute(query))
+
+
+def mark_announced(connection: sa.Connection, alert_id: int) -> None:
+    """Remember that an alert was announced."""
+    table = schema.alerts
+    connection.execute(sa.update(table).where(table.c.id == alert_id).values(announced=True))
+
+
+def view(row: sa.Row[Any]) -> AlertView:
+    """Return a row as a view."""
+    return AlertView(
+        id=row.id,
+        at_ms=row.at_ms,
+        raised_ms=row.raised_ms,
+        updated_ms=row.updated_ms,
+        kind=row.kind,
+        severity=row.severity,
+        message=row.message,
+        device=row.device,
+        model=row.model,
+        version=row.version,
+        feature=row.feature,
+        evidence=msgspec.json.decode(row.evidence),
+        state=row.state,
+        acknowledged_by=row.acknowledged_by,
+    )
