@@ -211,6 +211,34 @@ def save(trained: Trained, out: Path, recipe: dict[str, Any]) -> None:
         ) from error
 
 
+def train_into(
+    out: Path, flights: Flights, start: date, end: date, *, flaw: str | None = None
+) -> dict[str, Any]:
+    """Train on the flights of [start, end), write the three files, and return the recipe.
+
+    Raises:
+        InputError: the period holds too little.
+        UsageError: the folder is there already, and not empty; nothing was changed.
+    """
+    trained = train(flights.between(start, end), flaw=flaw)
+    recipe = {
+        "from": str(start),
+        "to": str(end),
+        "rows": len(trained.flights),
+        "label": "late",
+        "classes": ["on time", "late"],
+        "positive": 1,
+        "parameters": PARAMETERS,
+        "flaw": flaw,
+        "held_out": f"every {HELD_OUT_EVERY_DAYS}th day",
+        "metrics": trained.metrics,
+        "fit_s": round(trained.fit_s, 2),
+        "units": UNITS,
+    }
+    save(trained, out, recipe)
+    return recipe
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(
@@ -227,30 +255,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--flaw", choices=FLAWS, help="make a mistake, for a canary to find")
     arguments = parser.parse_args(argv)
     try:
-        trained = train(load().between(arguments.start, arguments.end), flaw=arguments.flaw)
-        recipe = {
-            "from": str(arguments.start),
-            "to": str(arguments.end),
-            "rows": len(trained.flights),
-            "label": "late",
-            "classes": ["on time", "late"],
-            "positive": 1,
-            "parameters": PARAMETERS,
-            "flaw": arguments.flaw,
-            "held_out": f"every {HELD_OUT_EVERY_DAYS}th day",
-            "metrics": trained.metrics,
-            "fit_s": round(trained.fit_s, 2),
-            "units": UNITS,
-        }
-        save(trained, arguments.out, recipe)
+        recipe = train_into(
+            arguments.out, load(), arguments.start, arguments.end, flaw=arguments.flaw
+        )
     except WhimbrelError as error:
         print(f"error: {error.message} [{error.code}]", file=sys.stderr)
         if error.hint:
             print(f"hint:  {error.hint}", file=sys.stderr)
         return error.exit_code
-    figures = trained.metrics
+    figures = recipe["metrics"]
     print(
-        f"{len(trained.flights)} flights, fitted in {trained.fit_s:.1f} s; on {figures['rows']} "
+        f"{recipe['rows']} flights, fitted in {recipe['fit_s']:.1f} s; on {figures['rows']} "
         f"held out: AUC {figures['auc']:.3f}, {figures['late_share']:.1%} late, "
         f"mean score {figures['mean_score']:.3f} → {arguments.out}"
     )
