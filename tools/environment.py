@@ -253,7 +253,11 @@ def _install_parts(kind: Kind, venv: Path) -> None:
 
 @contextmanager
 def _alone(venv: Path) -> Iterator[None]:
-    """Hold the lock of this environment; it is let go by the kernel if this process dies."""
+    """Hold the lock of this environment.
+
+    The installers hold it, too: if this process is killed, the next set-up waits until what it
+    started has ended. The kernel lets go of it with the last of them.
+    """
     venv.parent.mkdir(parents=True, exist_ok=True)
     with venv.with_name(venv.name + ".lock").open("w") as lock:
         try:
@@ -261,6 +265,7 @@ def _alone(venv: Path) -> Iterator[None]:
         except BlockingIOError:
             _say("waiting for another set-up of the same environment")
             fcntl.flock(lock, fcntl.LOCK_EX)
+        os.set_inheritable(lock.fileno(), True)  # noqa: FBT003 - the standard library's way
         yield
 
 
@@ -275,7 +280,14 @@ def _version() -> str:
 def _quiet(command: list[str]) -> subprocess.CompletedProcess[str]:
     # PYTHONPATH would leak the caller's packages into what is decided and built here.
     environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONHOME"}}
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    return subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        close_fds=False,  # the lock is handed down
+    )
 
 
 def _run(command: list[str], failure: str) -> None:

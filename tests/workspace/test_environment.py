@@ -146,6 +146,18 @@ def test_two_set_ups_wait_for_each_other(environment: ModuleType, tmp_path: Path
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_what_a_killed_set_up_started_keeps_the_lock(
+    environment: ModuleType, tmp_path: Path
+) -> None:
+    lock = tmp_path / "venv.lock"
+    asks = f"import fcntl; fcntl.flock(open({str(lock)!r}, 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    with environment._alone(tmp_path / "venv"):
+        held = [fd for fd in Path("/proc/self/fd").iterdir() if fd.exists() and fd.samefile(lock)]
+        assert [environment.os.get_inheritable(int(fd.name)) for fd in held] == [True]
+        assert environment._quiet([sys.executable, "-c", asks]).returncode == 1
+    assert environment._quiet([sys.executable, "-c", asks]).returncode == 0
+
+
 def test_an_old_python_is_refused_with_its_version(
     environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
