@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_server.domain.drift import Severity
-from whimbrel_server.views import AlertView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from whimbrel_server.views import AlertView
 
 _ORDER: tuple[Severity, ...] = ("notice", "warn", "severe")
 
