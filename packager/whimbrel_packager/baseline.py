@@ -1,0 +1,226 @@
+"""The baseline and the quality figures of a model, from reference data and the model's answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from whimbrel_core.errors import InputError, UsageError
+from whimbrel_core.profile import reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_packager.conversion import Result
+    from whimbrel_packager.frame import Frame
+
+    Array = np.ndarray[Any, Any]
+
+MAX_PROFILED_CLASSES = 16
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+
+
+class Labelled(NamedTuple):
+    """Labels of the reference rows, and which of those the model was not trained on."""
+
+    labels: Array
+    held_out: Array
+
+
+def positive_index(given: str | None, result: Result) -> int | None:
+    """Return the index of the positive class: as given, or class 1 of a True/False model.
+
+    Raises:
+        UsageError: it is none of the model's classes, or there are more than two.
+    """
+    description = result.description
+    if given is None:
+        return 1 if description.boolean else None
+    names = list(description.classes)
+    if description.boolean:
+        given = "1" if given.lower() in _TRUE else "0" if given.lower() in _FALSE else given
+    if description.task != "classification" or len(names) != 2:  # noqa: PLR2004 - binary
+        raise UsageError(
+            f"--positive belongs to a model of two classes, this one has {len(names)}",
+            hint="leave it out",
+        )
+    if given not in names:
+        raise UsageError(f"--positive {given!r} is none of the classes: {', '.join(names)}")
+    return names.index(given)
+
+
+def class_labels(labels: Array, result: Result) -> Array:
+    """Return true labels as class names.
+
+    Raises:
+        InputError: a label is missing, or none of the model's classes.
+    """
+    known = set(result.description.classes)
+    numeric = all(name.lstrip("-").isdigit() for name in known)
+    names = []
+    for value in labels.tolist():
+        text = "" if value is None else str(value)
+        if numeric and isinstance(value, bool | int | float) and value == value:  # noqa: PLR0124
+            text = str(int(value)) if float(value).is_integer() else text
+        elif numeric and text.lower() in {"true", "false"}:
+            text = "1" if text.lower() == "true" else "0"
+        if text not in known:
+            raise InputError(
+                f"label {value!r} is none of the model's classes: "
+                f"{', '.join(result.description.classes[:20])}",
+                hint="check which column --label names",
+                code="input.label",
+            )
+        names.append(text)
+    return np.array(names, dtype=object)
+
+
+def build(
+    frame: Frame,
+    outputs: Mapping[str, Array],
+    result: Result,
+    *,
+    labelled: Labelled | None,
+    positive: int | None,
+    units: Mapping[str, str],
+) -> Baseline:
+    """Return the baseline.
+
+    Args:
+        frame: the input columns, all reference rows.
+        outputs: the converted model's outputs for them.
+        result: of the conversion.
+        labelled: true labels, with the rows to calibrate on; None when there are none.
+        positive: index of the positive class, or None.
+        units: physical units by column name.
+
+    Raises:
+        ProfileError: too many columns or classes to profile.
+        UsageError: a unit is given for a column that is not there.
+    """
+    unknown = sorted(set(units) - set(frame.names))
+    if unknown:
+        raise UsageError(
+            f"--units names {', '.join(unknown)}, which the model does not read",
+            hint=f"its columns are {', '.join(frame.names)}",
+        )
+    description = result.description
+    names = set(frame.names)
+    columns = [
+        reference.ColumnSpec(
+            name=name,
+            role="input",
+            tensor=description.matrix or name,
+            column=i if description.matrix else 0,
+            values=values,
+            unit=units.get(name),
+        )
+        for i, (name, values) in enumerate(frame.columns.items())
+    ]
+    score_tensor = None
+    for name, role in description.roles.items():
+        values = outputs[name].reshape(frame.rows, -1)
+        if role == "label":
+            flat = values[:, 0]
+            columns.append(_output(name, names, name, 0, flat.astype(object)
+                                   if flat.dtype.kind == "U" else flat))  # fmt: skip
+        elif role == "probabilities":
+            score_tensor = name
+            for i in _profiled(values.shape[1], positive):
+                shown = f"{name}[{description.classes[i]}]" if values.shape[1] > 1 else name
+                columns.append(_output(shown, names, name, i, values[:, i]))
+        elif role == "value":
+            for i in range(min(values.shape[1], MAX_PROFILED_CLASSES)):
+                shown = name if values.shape[1] == 1 else f"{name}[{i}]"
+                columns.append(_output(shown, names, name, i, values[:, i]))
+    classifier = description.task == "classification"
+    calibrated = labelled is not None and score_tensor is not None and classifier
+    rows = labelled.held_out if labelled is not None else np.zeros(0, dtype=bool)
+    label = next((n for n, role in description.roles.items() if role == "label"), None)
+    return reference.build(
+        columns,
+        task=description.task,
+        classes=description.classes,
+        positive=positive,
+        score_tensor=score_tensor,
+        labels=labelled.labels[rows] if calibrated and labelled is not None else None,
+        scores=outputs[score_tensor][rows] if calibrated and score_tensor is not None else None,
+        predicted=_names(outputs[label][rows]) if calibrated and label is not None else None,
+    )
+
+
+def quality(
+    outputs: Mapping[str, Array], result: Result, labelled: Labelled, positive: int | None
+) -> dict[str, float]:
+    """Return quality figures on the labelled (held-out) rows, rounded to what they can bear."""
+    description, rows = result.description, labelled.held_out
+    truth = labelled.labels[rows]
+    figures: dict[str, float] = {"rows": float(rows.sum())}
+    if description.task == "regression":
+        name = next(n for n, role in description.roles.items() if role == "value")
+        error = outputs[name].reshape(len(rows), -1)[rows, 0].astype(np.float64) - truth.astype(
+            np.float64
+        )
+        figures["mae"] = float(np.abs(error).mean())
+        figures["rmse"] = float(np.sqrt((error**2).mean()))
+    else:
+        figures.update(_classification(outputs, result, rows, truth, positive))
+    return {name: float(f"{value:.5g}") for name, value in figures.items() if np.isfinite(value)}
+
+
+def _classification(
+    outputs: Mapping[str, Array], result: Result, rows: Array, truth: Array, positive: int | None
+) -> dict[str, float]:
+    description = result.description
+    figures = {}
+    for name, role in description.roles.items():
+        if role == "label":
+            figures["accuracy"] = float((_names(outputs[name][rows]) == truth).mean())
+        if role == "probabilities" and len(description.classes) == 2:  # noqa: PLR2004 - binary
+            at = 1 if positive is None else positive
+            scores = outputs[name].reshape(len(rows), -1)[rows].astype(np.float64)
+            score = scores[:, at] if scores.shape[1] > 1 else scores[:, 0]
+            true = truth == description.classes[at]
+            figures["auc"] = auc(score, true)
+            figures["brier"] = float(((score - true) ** 2).mean())
+            figures["positive_rate"] = float(true.mean())
+    return figures
+
+
+def auc(score: Array, true: Array) -> float:
+    """Return the area under the ROC curve, ties counted half; NaN when one class is missing.
+
+    >>> auc(np.array([.1, .4, .4, .8]), np.array([False, False, True, True]))
+    0.875
+    """
+    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    rank = (last - (counts - 1) / 2)[inverse]
+    yes = int(true.sum())
+    no = len(true) - yes
+    if not yes or not no:
+        return float("nan")
+    return float((rank[true].sum() - yes * (yes + 1) / 2) / (yes * no))
+
+
+def _names(values: Array) -> Array:
+    flat = values.reshape(-1)
+    return np.array([str(int(v)) if flat.dtype.kind in "iufb" else str(v) for v in flat], object)
+
+
+def _profiled(width: int, positive: int | None) -> list[int]:
+    if width == 1:
+        return [0]
+    # One of two probabilities is all there is to know.
+    return [positive] if positive is not None else list(range(min(width, MAX_PROFILED_CLASSES)))
+
+
+def _output(
+    shown: str, taken: set[str], tensor: str, column: int, values: Array
+) -> reference.ColumnSpec:
+    name = f"output {shown}" if shown in taken else shown
+    return reference.ColumnSpec(
+        name=name, role="output", tensor=tensor, column=column, values=values
+    )

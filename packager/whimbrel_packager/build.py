@@ -1,0 +1,543 @@
+"""Packing: a model and its reference data become one signed bundle, or a named refusal.
+
+The order is the promise: convert → canonical → run → prove → profile → describe → sign → write.
+Nothing is written before everything has held, and the file appears whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+import whimbrel_packager
+from whimbrel_core import identity
+from whimbrel_core.bundle import bundle as bundles
+from whimbrel_core.bundle import manifest as manifests
+from whimbrel_core.bundle import parity as vectors
+from whimbrel_core.bundle.manifest import DriftPolicy, Manifest
+from whimbrel_core.errors import BundleError, UsageError
+from whimbrel_packager import (
+    atomic,
+    baseline,
+    card,
+    child,
+    conversion,
+    keyfiles,
+    parity,
+    provenance,
+    runtime,
+    sbom,
+    sources,
+)
+from whimbrel_packager import frame as frames
+from whimbrel_packager.frame import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.signing.keys import Signer
+    from whimbrel_packager.conversion import Conversion
+    from whimbrel_packager.parity import Proof, Tolerance
+
+    Array = np.ndarray[Any, Any]
+
+SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"
+# Resident memory is counted in pages and differs a little from run to run.
+_MEMORY_STEP = 1 << 20
+_OTHER_BATCHES = (1, 7)
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What packing found out, for people and for ``--json``."""
+
+    rows: int
+    cases: dict[str, int]
+    refused_by_source: dict[str, int]
+    max_abs_error: float
+    rtol: float
+    atol: float
+    label_ties: int
+    thresholds: int
+    vectors: int
+    model_bytes: int
+    bundle_bytes: int
+    memory_bytes: int
+    latency_us: float
+    latency_16_us: float
+    load_ms: float
+    metrics: dict[str, float]
+    unused_columns: tuple[str, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+class PackResult(NamedTuple):
+    """The bundle's path and SHA-256, its manifest, and what was found out."""
+
+    path: Path
+    digest: str
+    manifest: Manifest
+    report: Report
+
+
+def pack(
+    model: object,
+    reference: object,
+    y: object = None,
+    *,
+    name: str,
+    version: str,
+    key: Path | str | Signer,
+    out: Path | str = ".",
+    label: str | None = None,
+    held_out: str | None = None,
+    release: int = 1,
+    positive: str | None = None,
+    units: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
+    description: str = "",
+    licence: str = "",
+    device_classes: Sequence[str] = (),
+    drift: DriftPolicy | None = None,
+    rtol: float = 1e-4,
+    atol: float | None = None,
+    options: sources.Options | None = None,
+    limits: child.Limits | None = None,
+    report: Callable[[str], None] | None = None,
+) -> PackResult:
+    """Convert a model, prove it, profile it, sign it, and write ``<name>-<version>.whim``.
+
+    Args:
+        model: path of a model file (.skops, .joblib, .pkl, .onnx), a fitted scikit-learn
+            estimator, or an `onnx.ModelProto`.
+        reference: path (.npz, .csv, .parquet), DataFrame, mapping of columns or (n, F) array:
+            the data that the model was trained or validated on.
+        y: (n,) true labels or values; or name their column with ``label``.
+        name: of the model.
+        version: SemVer.
+        key: the publisher's signing key: a PEM file, or anything that signs.
+        out: folder of the bundle.
+        label: the reference column that holds the true label or value.
+        held_out: a column of booleans: the rows that the model was not trained on. Quality and
+            calibration come from these; without it, from all rows.
+        release: counter of releases of this model; devices never go back below one.
+        positive: name of the positive class of a two-class model.
+        units: physical units by column.
+        params: what to record about the training.
+        description: a sentence for people.
+        licence: of the model.
+        device_classes: devices it is meant for; empty: any.
+        drift: how its windows are made and judged.
+        rtol: relative tolerance of parity.
+        atol: absolute tolerance; None: 1e-5 (times the output's spread for a regression).
+        options: about the source.
+        limits: time and memory of the conversion.
+        report: called with the name of each stage that begins.
+
+    Returns:
+        The bundle's path with its manifest.
+
+    Raises:
+        UsageError: something asked for cannot be.
+        InputError: the model or the data cannot be read, or do not fit each other.
+        ConversionError: the model cannot be converted; names the estimator and the cause.
+        ParityError: the conversion is not exact enough; names the worst case.
+        StorageError: the bundle cannot be written; nothing is left behind.
+    """
+    started = time.perf_counter()
+    tell = report or (lambda _stage: None)
+    _check_identity(name, version, release)
+    options = options or sources.Options()
+    limits = limits or child.Limits()
+    signer = keyfiles.private(Path(key)) if isinstance(key, Path | str) else key
+    tell("reading the reference data")
+    data = _Reference.read(reference, y, label, held_out)
+    with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
+        folder = Path(scratch)
+        path, options = _model_file(model, folder, options)
+        done = _convert(path, data.frame, options, folder, limits, f"{name} {version}", tell)
+        frame = data.frame.select(done.result.description.columns, what="the model")
+        answers = _run(done, frame, folder, limits, f"{name} {version}", tell)
+        model_digest = _digest_of_file(path)
+    what = f"{name} {version} ({done.result.description.estimator})"
+    tell("proving parity")
+    limit = parity.tolerance(rtol, atol, done)
+    proof = parity.prove(done, answers.outputs["corpus"], limit, what)
+    for rows in _OTHER_BATCHES:
+        if rows <= done.corpus.frame.rows:
+            parity.same_in_any_batch(
+                answers.outputs["corpus"], answers.outputs[f"batch{rows}"], limit, what, rows
+            )
+    feeds = _feeds(done, done.corpus.frame)
+    chosen = parity.choose(done, proof, feeds, answers.outputs["corpus"], limit)
+    tell("profiling the reference data")
+    index = baseline.positive_index(positive, done.result)
+    labelled = data.labelled(done)
+    profile = baseline.build(
+        frame,
+        answers.outputs["reference"],
+        done.result,
+        labelled=labelled,
+        positive=index,
+        units=units or {},
+    )
+    quality = (
+        baseline.quality(answers.outputs["reference"], done.result, labelled, index)
+        if labelled
+        else {}
+    )
+    tell("signing")
+    manifest = _manifest(
+        done, proof, limit, answers.figures, profile,
+        identity_of=(name, version, release), quality=quality, positive=index,
+        params=params or {}, description=description, licence=licence,
+        device_classes=device_classes, drift=drift or DriftPolicy(), source_digest=model_digest,
+    )  # fmt: skip
+    files = _files(manifest, done, profile, chosen, model_digest, data.digest)
+    bundle = bundles.build(files, signer)
+    target = Path(out) / f"{manifest.title}{bundles.SUFFIX}"
+    tell("writing")
+    _write(target, bundle, signer)
+    figures = answers.figures
+    return PackResult(
+        path=target,
+        digest=identity.sha256(bundle),
+        manifest=manifest,
+        report=Report(
+            rows=proof.rows,
+            cases=proof.cases,
+            refused_by_source=proof.refused,
+            max_abs_error=proof.max_abs_error,
+            rtol=limit.rtol,
+            atol=limit.atol,
+            label_ties=proof.ties,
+            thresholds=done.result.thresholds,
+            vectors=chosen.rows,
+            model_bytes=len(done.model),
+            bundle_bytes=len(bundle),
+            memory_bytes=figures.memory_bytes,
+            latency_us=figures.latency_us,
+            latency_16_us=figures.latency_16_us,
+            load_ms=figures.load_ms,
+            metrics=quality,
+            unused_columns=tuple(sorted(set(data.frame.names) - set(frame.names))),
+            notes=_notes(figures, proof, labelled, held_out),
+            seconds=round(time.perf_counter() - started, 2),
+        ),
+    )
+
+
+class _Reference(NamedTuple):
+    """Reference data apart from its labels, with a digest over all of it."""
+
+    frame: Frame
+    labels: Array | None
+    held_out: Array | None
+    digest: str
+
+    @classmethod
+    def read(
+        cls, reference: object, y: object, label: str | None, held_out: str | None
+    ) -> _Reference:
+        if isinstance(reference, Path | str):
+            frame = frames.read(Path(reference))
+        else:
+            frame = frames.of(reference)
+        if not frame.rows or not frame.names:
+            raise UsageError("the reference data has no rows or no columns")
+        special = [column for column in (label, held_out) if column]
+        frame.select(special, what="the command (--label, --held-out)")
+        labels = frame.columns[label] if label else None
+        if y is not None:
+            if label:
+                raise UsageError("give labels either as y or as a column, not both")
+            labels = frames.column("y", np.asarray(y))
+            if len(labels) != frame.rows:
+                raise UsageError(f"y has {len(labels)} rows, the data has {frame.rows}")
+        mask = None
+        if held_out:
+            flags = frame.columns[held_out]
+            if flags.dtype == object or not np.isin(flags, (0, 1)).all():
+                raise UsageError(f"column {held_out!r} must be true or false in every row")
+            mask = flags.astype(bool)
+            if labels is None or not mask.any():
+                raise UsageError(
+                    f"--held-out {held_out} needs labels, and at least one row that is true"
+                )
+        return cls(frame.without(special), labels, mask, _digest_of_frame(frame))
+
+    def labelled(self, done: Conversion) -> baseline.Labelled | None:
+        if self.labels is None:
+            return None
+        labels = self.labels
+        if done.result.description.task == "classification":
+            labels = baseline.class_labels(labels, done.result)
+        elif labels.dtype == object:
+            raise UsageError("the label column holds words, and the model predicts numbers")
+        mask = self.held_out if self.held_out is not None else np.ones(len(labels), dtype=bool)
+        return baseline.Labelled(labels, mask)
+
+
+def _check_identity(name: str, version: str, release: int) -> None:
+    identity.model_name(name)
+    identity.version(version)
+    if release < 1:
+        raise UsageError(f"release counter is {release}, it starts at 1")
+
+
+def _model_file(
+    model: object, folder: Path, options: sources.Options
+) -> tuple[Path, sources.Options]:
+    if isinstance(model, Path | str):
+        path = Path(model)
+        sources.framework_of(path)
+        if not path.is_file():
+            raise UsageError(f"there is no model file {path}")
+        if path.suffix.lower() in sources.PICKLES and not options.allow_pickle:
+            raise UsageError(
+                f"{path} is a pickle, and loading one runs whatever code is in it",
+                hint="save the model with skops.io.dump, or give --allow-pickle if you made it",
+                code="usage.pickle",
+            )
+        return path, options
+    if hasattr(model, "SerializeToString") and hasattr(model, "graph"):
+        path = folder / "given.onnx"
+        path.write_bytes(model.SerializeToString())
+        return path, options
+    if hasattr(model, "get_params") and hasattr(model, "predict"):
+        import joblib
+
+        path = folder / "given.joblib"
+        joblib.dump(model, path)
+        # The caller's own object, pickled here: nothing foreign is loaded.
+        return path, msgspec.structs.replace(options, allow_pickle=True)
+    raise UsageError(
+        f"{type(model).__name__} is no model that can be packed",
+        hint="give a path, a fitted scikit-learn estimator, or an onnx.ModelProto",
+    )
+
+
+def _convert(
+    path: Path, frame: Frame, options: sources.Options, folder: Path, limits: child.Limits,
+    what: str, tell: Callable[[str], None],
+) -> Conversion:  # fmt: skip
+    home = folder / "conversion"
+    home.mkdir()
+    with _running(conversion.start(path, frame, options, home, limits)) as running:
+        return conversion.collect(running, home, what, tell)
+
+
+def _run(
+    done: Conversion, frame: Frame, folder: Path, limits: child.Limits, what: str,
+    tell: Callable[[str], None],
+) -> runtime.Answers:  # fmt: skip
+    home = folder / "runtime"
+    home.mkdir()
+    corpus = _feeds(done, done.corpus.frame)
+    batches: dict[str, Mapping[str, Array]] = {
+        "corpus": corpus,
+        "reference": _feeds(done, frame),
+        **{
+            f"batch{rows}": {name: array[:rows] for name, array in corpus.items()}
+            for rows in _OTHER_BATCHES
+        },
+    }
+    outputs = tuple(name for name, _, _ in done.result.outputs)
+    with _running(runtime.start(done.model, batches, outputs, home, limits)) as running:
+        return runtime.collect(running, home, what, tell)
+
+
+@contextmanager
+def _running(process: child.Child) -> Iterator[child.Child]:
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def _feeds(done: Conversion, frame: Frame) -> Mapping[str, Array]:
+    """Return a frame as the model's inputs, in the types and ranks it declares."""
+    fed = dict(frames.tensors(frame, done.result.description.matrix))
+    types = {"FP64": np.float64, "INT32": np.int32, "BOOL": np.bool_, "INT64": np.int64,
+             "FP32": np.float32}  # fmt: skip
+    for name, kind, shape in done.result.inputs:
+        array = fed[name] if kind == "BYTES" else fed[name].astype(types[kind], copy=False)
+        fed[name] = array.reshape(-1) if len(shape) == 1 else array
+    return {name: fed[name] for name, _, _ in done.result.inputs}
+
+
+def _manifest(
+    done: Conversion, proof: Proof, limit: Tolerance, figures: runtime.Figures,
+    profile: Baseline, *, identity_of: tuple[str, str, int], quality: Mapping[str, float],
+    positive: int | None, params: Mapping[str, str], description: str, licence: str,
+    device_classes: Sequence[str], drift: DriftPolicy, source_digest: str,
+) -> Manifest:  # fmt: skip
+    described = done.result.description
+    reproducible = SOURCE_DATE_EPOCH in os.environ
+    metrics = dict(quality)
+    if not reproducible:
+        metrics["latency_us"] = figures.latency_us
+        metrics["latency_16_us"] = figures.latency_16_us
+    name, version, release = identity_of
+    return Manifest(
+        format=manifests.FORMAT,
+        name=name,
+        version=version,
+        release=release,
+        task=described.task,
+        model=manifests.ModelFile(
+            file=bundles.MODEL,
+            size_bytes=len(done.model),
+            opsets=done.result.opsets,
+            ir_version=done.result.ir_version,
+            operators=done.result.operators,
+        ),
+        inputs=tuple(manifests.Tensor(n, k, s) for n, k, s in done.result.inputs),  # type: ignore[arg-type]
+        outputs=tuple(
+            manifests.Output(n, k, s, described.roles.get(n, "other"))  # type: ignore[arg-type]
+            for n, k, s in done.result.outputs
+        ),
+        profile_id=profile.profile_id,
+        source=manifests.Source(
+            framework=described.framework,
+            framework_version=described.framework_version,
+            estimator=described.estimator,
+            converter=described.converter,
+            converter_version=described.converter_version,
+            digest=source_digest,
+        ),
+        parity=manifests.Parity(
+            rows=proof.rows,
+            cases=proof.cases,
+            rtol=limit.rtol,
+            atol=limit.atol,
+            max_abs_error=proof.max_abs_error,
+            label_ties=proof.ties,
+        ),
+        classes=described.classes,
+        positive=positive,
+        requirements=manifests.Requirements(
+            # What this machine measures is left out of a reproducible build; 0 is "not known".
+            memory_bytes=0
+            if reproducible
+            else -(-figures.memory_bytes // _MEMORY_STEP) * _MEMORY_STEP,
+            device_classes=tuple(device_classes),
+        ),
+        drift=drift,
+        metrics=metrics,
+        created=_created(),
+        description=description,
+        training=dict(params),
+        licence=licence,
+    )
+
+
+def _files(
+    manifest: Manifest, done: Conversion, profile: Baseline, chosen: vectors.ParityVectors,
+    model_digest: str, reference_digest: str,
+) -> dict[str, bytes]:  # fmt: skip
+    own = whimbrel_packager.__version__
+    files = {
+        bundles.MANIFEST: manifest.encode(),
+        bundles.MODEL: done.model,
+        bundles.BASELINE: profile.encode(),
+        bundles.PARITY: vectors.encode(chosen),
+        bundles.CARD: card.build(manifest, profile),
+    }
+    onnx_digest = identity.sha256(done.model)
+    files[bundles.SBOM] = sbom.build(
+        manifest, model_digest=onnx_digest, reference_digest=reference_digest, tool=own
+    )
+    described = done.result.description
+    files[bundles.PROVENANCE] = provenance.build(
+        manifest,
+        subjects={n: identity.sha256(d) for n, d in files.items()},
+        materials={"model": model_digest, "reference": reference_digest},
+        versions={
+            "whimbrel-packager": own,
+            described.framework: described.framework_version,
+            **({described.converter: described.converter_version}
+               if described.converter_version else {}),
+        },
+    )  # fmt: skip
+    return files
+
+
+def _write(target: Path, bundle: bytes, signer: Signer) -> None:
+    """Write the bundle; a different one of the same name and version is never replaced."""
+    if target.exists():
+        old = target.read_bytes()
+        if old == bundle:
+            return
+        raise UsageError(
+            f"{target} is there already, with other content; it was not touched",
+            hint="give a new --version, another --out, or remove that file",
+            code="usage.exists",
+        )
+    # What a device would refuse is found here.
+    opened = bundles.open_bundle(io.BytesIO(bundle), [signer.public], what=target.name)
+    if opened.manifest.title != target.name.removesuffix(bundles.SUFFIX):
+        raise BundleError(f"{target.name} holds {opened.manifest.title}")
+    atomic.write(target, bundle)
+
+
+def _notes(
+    figures: runtime.Figures,
+    proof: Proof,
+    labelled: baseline.Labelled | None,
+    held_out: str | None,
+) -> tuple[str, ...]:
+    notes = []
+    if figures.empty_batch:
+        notes.append(f"a batch of no rows: {figures.empty_batch}")
+    if proof.ties:
+        notes.append(f"{proof.ties} corpus rows with tied labels, which may fall either way")
+    for case, rows in proof.refused.items():
+        notes.append(f"{rows} {case!r} rows left out: the source model refuses them")
+    if labelled is None:
+        notes.append("no labels: quality cannot be estimated on devices (give --label)")
+    elif held_out is None:
+        notes.append("quality is measured on all reference rows; name those that the model has "
+                     "not seen with --held-out")  # fmt: skip
+    return tuple(notes)
+
+
+def _created() -> str:
+    given = os.environ.get(SOURCE_DATE_EPOCH)
+    if given is None:
+        moment = datetime.now(UTC)
+    else:
+        try:
+            moment = datetime.fromtimestamp(int(given), UTC)
+        except (ValueError, OverflowError, OSError):
+            raise UsageError(
+                f"{SOURCE_DATE_EPOCH}={given!r} is not a number of seconds since 1970"
+            ) from None
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of_frame(frame: Frame) -> str:
+    hasher = hashlib.sha256()
+    for name, column in frame.columns.items():
+        hasher.update(f"{name}\0{column.dtype.kind}\0".encode())
+        if column.dtype == object:
+            hasher.update(msgspec.json.encode(column.tolist()))
+        else:
+            hasher.update(np.ascontiguousarray(column))
+    return hasher.hexdigest()

@@ -1,0 +1,187 @@
+"""The adversarial corpus: rows on which a wrong conversion shows.
+
+Each case is a real row with one column changed, so that whatever differs names its cause: NaN and
+infinities, unseen, empty and missing categories, one float32 step on either side of each split
+threshold, large magnitudes, decimal grids. The same model and data give the same corpus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whimbrel_packager.frame import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Array = np.ndarray[Any, Any]
+
+REAL_ROWS = 1_000
+MAX_THRESHOLD_ROWS = 12_000
+UNSEEN = "☃ never seen"
+_GRID_STEPS = 6
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_EXACT_INTEGERS = 1 << 24  # beyond it, float32 skips integers
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Rows, and per row why it is there.
+
+    Attributes:
+        frame: the input columns.
+        case: (rows,) name of the case.
+        column: (rows,) name of the changed column, "" when none or all are.
+    """
+
+    frame: Frame
+    case: Array
+    column: Array
+
+    def take(self, rows: Array) -> Corpus:
+        """Return some of the rows."""
+        return Corpus(self.frame.take(rows), self.case[rows], self.column[rows])
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A split threshold to stand on: of which column, in a copy of which row."""
+
+    column: str
+    threshold: float
+    row: int
+
+
+def make(frame: Frame, probes: Sequence[Probe], *, tree_only: bool, magnitudes: Frame) -> Corpus:
+    """Return the corpus of a model.
+
+    Args:
+        frame: real rows of the input columns; the first `REAL_ROWS` at most are used as they are.
+        probes: thresholds, with rows of ``frame`` that come past them.
+        tree_only: whether every number only meets thresholds, so that any magnitude is exact.
+        magnitudes: all reference rows, for each column's range.
+    """
+    changes = _Changes(frame.rows)
+    for name, column in frame.columns.items():
+        if column.dtype == object:
+            _words(changes, name, magnitudes.columns[name])
+        else:
+            _numbers(changes, name, magnitudes.columns[name], tree_only=tree_only)
+    for probe in _thin(probes):
+        _around(changes, probe, whole=frame.columns[probe.column].dtype.kind in "iub")
+    floats = [n for n, c in frame.columns.items() if c.dtype.kind == "f"]
+    return changes.apply(frame, floats)
+
+
+class _Changes:
+    """A list of (case, base row, column, value)."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._made: list[tuple[str, int, str, object]] = []
+
+    def add(self, case: str, column: str, value: object, row: int | None = None) -> None:
+        # Neighbouring cases stand on different rows.
+        base = len(self._made) * 7 % self._rows if row is None else row
+        self._made.append((case, base, column, value))
+
+    def apply(self, frame: Frame, floats: Sequence[str]) -> Corpus:
+        real = min(frame.rows, REAL_ROWS)
+        every = min(4, frame.rows) if floats else 0  # rows in which all floats are missing
+        base = np.array([*range(real), *range(every), *(row for _, row, _, _ in self._made)])
+        case = np.array(["real"] * real + ["nan"] * every + [c for c, _, _, _ in self._made])
+        column = np.array([""] * (real + every) + [c for _, _, c, _ in self._made])
+        taken = frame.take(base)
+        places: dict[str, list[int]] = {}
+        for i, (_, _, name, _) in enumerate(self._made):
+            places.setdefault(name, []).append(i)
+        for name, indices in places.items():
+            values = [self._made[i][3] for i in indices]
+            target = taken.columns[name]
+            at = np.array(indices) + real + every
+            if target.dtype == object:
+                target[at] = np.array([*values, None], dtype=object)[:-1]
+            else:
+                target[at] = np.array(values).astype(target.dtype)
+        for name in floats:
+            taken.columns[name][real : real + every] = np.nan
+        return Corpus(taken, case, column)
+
+
+def _words(changes: _Changes, name: str, seen: Array) -> None:
+    known = sorted({value for value in seen if value})
+    for value in (UNSEEN, "nan", "0"):
+        if value not in known:
+            changes.add("unseen", name, value)
+    for _ in range(2):
+        changes.add("empty", name, "")
+        changes.add("missing", name, None)
+    for word in known[:3]:
+        for twisted in (word.swapcase(), f" {word}", f"{word} "):
+            if twisted not in known:
+                changes.add("unseen", name, twisted)
+    for word in known[:64]:
+        changes.add("category", name, word)
+
+
+def _numbers(changes: _Changes, name: str, seen: Array, *, tree_only: bool) -> None:
+    finite = seen[np.isfinite(seen)].astype(np.float64)
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    if seen.dtype.kind == "b":
+        for value in (0, 1):
+            changes.add("grid", name, value)
+        return
+    whole = seen.dtype.kind in "iu"
+    if not whole:
+        for _ in range(4):
+            changes.add("nan", name, np.nan)
+        for _ in range(2):
+            changes.add("infinity", name, np.inf)
+            changes.add("infinity", name, -np.inf)
+    largest = max(abs(low), abs(high), 1.0)
+    factors = [1e3, 1e6] + ([_FLOAT32_MAX / largest] if tree_only and not whole else [])
+    for factor in factors:
+        for sign in (-1, 1):
+            value = sign * largest * factor
+            changes.add("magnitude", name, _whole(value) if whole else np.float32(value))
+    if whole:
+        for value in (_EXACT_INTEGERS + 1, -_EXACT_INTEGERS - 1):
+            changes.add("magnitude", name, value)
+    else:
+        for small in (0.0, -0.0, 1e-30, -1e-30):
+            changes.add("magnitude", name, np.float32(small))
+    for digits in (0, 1, 2):
+        for value in np.round(np.linspace(low, high, _GRID_STEPS), digits):
+            changes.add("grid", name, int(value) if whole else np.float32(value))
+
+
+def _whole(value: float) -> int:
+    return int(max(min(value, 2.0**62), -(2.0**62)))
+
+
+def _around(changes: _Changes, probe: Probe, *, whole: bool) -> None:
+    if whole:
+        below = int(np.clip(np.floor(probe.threshold), -(2**62), 2**62))
+        for value in (below, below + 1):
+            changes.add("threshold", probe.column, value, probe.row)
+        return
+    with np.errstate(over="ignore"):
+        near = np.float32(probe.threshold)
+    for value in (
+        np.nextafter(near, np.float32(-np.inf)),
+        near,
+        np.nextafter(near, np.float32(np.inf)),
+    ):
+        if np.isfinite(value):
+            changes.add("threshold", probe.column, value, probe.row)
+
+
+def _thin(probes: Sequence[Probe]) -> Sequence[Probe]:
+    """Keep an even share when there are too many: three rows each."""
+    most = MAX_THRESHOLD_ROWS // 3
+    if len(probes) <= most:
+        return probes
+    return [probes[i] for i in np.linspace(0, len(probes) - 1, most).astype(int)]

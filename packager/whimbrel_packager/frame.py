@@ -1,0 +1,258 @@
+"""Reference data: named columns of equal length, read from a file, a DataFrame or an array.
+
+A column is an array of numbers (float, integer or bool) or an object array of `str` and None.
+Numbers that a model reads are rounded to float32 here, once: a device sees nothing finer, so the
+source model is asked about the same values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whimbrel_core.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    Array = np.ndarray[Any, Any]
+
+SUFFIXES = (".npz", ".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Columns by name, each of shape (rows,), in order."""
+
+    columns: dict[str, Array]
+
+    def __post_init__(self) -> None:
+        """Refuse columns of unequal length."""
+        lengths = {name: len(column) for name, column in self.columns.items()}
+        if len(set(lengths.values())) > 1:
+            shown = ", ".join(f"{name} {n}" for name, n in list(lengths.items())[:5])
+            raise InputError(f"the columns have different lengths: {shown}", code="input.data")
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.columns.values()), ()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names, in order."""
+        return tuple(self.columns)
+
+    def take(self, rows: Any) -> Frame:  # noqa: ANN401 - whatever indexes an array
+        """Return the rows of an index, mask or slice."""
+        return Frame({name: column[rows] for name, column in self.columns.items()})
+
+    def select(self, names: Sequence[str], *, what: str) -> Frame:
+        """Return some columns, in the order of ``names``.
+
+        Raises:
+            InputError: a column is missing; ``what`` says who needs it.
+        """
+        missing = [name for name in names if name not in self.columns]
+        if missing:
+            raise InputError(
+                f"the data has no column {', '.join(map(repr, missing[:5]))}, which {what} needs",
+                hint=f"its columns are {', '.join(self.names[:20])}",
+                code="input.column",
+            )
+        return Frame({name: self.columns[name] for name in names})
+
+    def without(self, names: Sequence[str]) -> Frame:
+        """Return all columns but some."""
+        return Frame({name: c for name, c in self.columns.items() if name not in names})
+
+    def save(self, path: Path) -> None:
+        """Write the columns to an npz without pickles; `load` reads them back."""
+        arrays: dict[str, Array] = {"names": np.array(self.names, dtype=np.str_)}
+        for i, column in enumerate(self.columns.values()):
+            if column.dtype == object:
+                missing = np.array([value is None for value in column], dtype=bool)
+                arrays[f"missing_{i}"] = missing
+                column = np.array([value or "" for value in column], dtype=np.str_)  # noqa: PLW2901
+            arrays[f"column_{i}"] = column
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Frame:
+        """Read what `save` wrote."""
+        columns: dict[str, Array] = {}
+        with np.load(path, allow_pickle=False) as archive:
+            for i, name in enumerate(archive["names"]):
+                column = archive[f"column_{i}"]
+                if f"missing_{i}" in archive:
+                    column = column.astype(object)
+                    column[archive[f"missing_{i}"]] = None
+                columns[str(name)] = column
+        return cls(columns)
+
+
+def datatype(column: Array) -> str:
+    """Return the OIP datatype that a column has as a model input: FP32, INT64 or BYTES."""
+    return {"f": "FP32", "O": "BYTES"}.get(column.dtype.kind, "INT64")
+
+
+def read(path: Path) -> Frame:
+    """Read reference data from ``.npz``, ``.csv`` or ``.parquet``.
+
+    Raises:
+        InputError: not readable as what its name says, empty, or with pickles.
+        UsageError: another kind of file.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"{path}: reference data is read from {', '.join(SUFFIXES)}, not {suffix or 'this'!r}"
+        )
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", hint="give the reference data's path")
+    frame = _read_npz(path) if suffix == ".npz" else _read_table(path, suffix)
+    if not frame.rows:
+        raise InputError(f"{path} has no rows", code="input.data")
+    return frame
+
+
+def of(data: object) -> Frame:
+    """Return a DataFrame, a mapping of columns, or an (n, F) array as a frame.
+
+    Raises:
+        InputError: none of these, or a column that is neither numbers nor strings.
+    """
+    if isinstance(data, Frame):
+        return data
+    if hasattr(data, "columns") and hasattr(data, "to_numpy"):
+        names = [str(name) for name in data.columns]
+        if len(set(names)) != len(names):
+            raise InputError("the data has two columns of one name", code="input.data")
+        return Frame({str(name): column(str(name), data[name].to_numpy()) for name in data.columns})
+    if isinstance(data, dict):
+        return Frame({str(name): column(str(name), np.asarray(v)) for name, v in data.items()})
+    array = np.asarray(data)
+    if array.ndim != 2:  # noqa: PLR2004 - rows and columns
+        raise InputError(
+            f"reference data must be a table, this has the shape {array.shape}", code="input.data"
+        )
+    return Frame({f"x{i}": column(f"x{i}", array[:, i]) for i in range(array.shape[1])})
+
+
+def column(name: str, values: Array) -> Array:
+    """Return values as a column: float32-exact floats, int64, bool, or objects of str and None.
+
+    Raises:
+        InputError: the values are neither numbers nor strings.
+    """
+    if values.ndim != 1:
+        raise InputError(
+            f"column {name!r} has the shape {values.shape}, one value per row is needed",
+            code="input.data",
+        )
+    kind = values.dtype.kind
+    if kind == "f":
+        with np.errstate(over="ignore"):
+            rounded = values.astype(np.float32)
+        return rounded if values.dtype == np.float32 else rounded.astype(np.float64)
+    if kind in "iu":
+        return values.astype(np.int64)
+    if kind == "b":
+        return values
+    if kind in "OUST":
+        return _objects(name, values)
+    raise InputError(
+        f"column {name!r} is of type {values.dtype}; numbers and strings can be model inputs",
+        hint="convert it to a number before training, e.g. seconds for a time",
+        code="input.data",
+    )
+
+
+def _objects(name: str, values: Array) -> Array:
+    listed = [_plain(value) for value in values.tolist()]
+    present = [value for value in listed if value is not None]
+    if all(isinstance(value, str) for value in present):
+        return np.array([*listed, None], dtype=object)[:-1]
+    if all(isinstance(value, bool) for value in present) and len(present) == len(listed):
+        return np.array(listed, dtype=bool)
+    if all(isinstance(value, int | float) for value in present):
+        numbers = np.array([np.nan if v is None else float(v) for v in listed], dtype=np.float64)
+        return column(name, numbers)
+    odd = next(value for value in present if not isinstance(value, str))
+    raise InputError(
+        f"column {name!r} mixes strings with {type(odd).__name__} ({odd!r})",
+        hint="make all of the column's values strings, or all numbers",
+        code="input.data",
+    )
+
+
+def _plain(value: object) -> object:
+    """Return None for whatever stands for "missing" (None, NaN, pandas.NA), else the value."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return None if value != value else value  # noqa: PLR0124 - NaN is what differs from itself
+    except TypeError:  # pandas.NA is neither true nor false
+        return None
+
+
+def _read_npz(path: Path) -> Frame:
+    columns: dict[str, Array] = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in archive.files:
+                values = archive[name]
+                if values.ndim == 2:  # noqa: PLR2004 - a matrix: one column per feature
+                    for i in range(values.shape[1]):
+                        columns[f"x{i}"] = column(f"x{i}", values[:, i])
+                else:
+                    columns[name] = column(name, values)
+    except (ValueError, OSError, KeyError, AttributeError, EOFError) as error:
+        raise InputError(
+            f"{path} is not an npz of plain arrays: {error}",
+            hint="save it with numpy.savez; strings as numpy.str_, never as objects",
+            code="input.data",
+        ) from error
+    return Frame(columns)
+
+
+def _read_table(path: Path, suffix: str) -> Frame:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+    except ImportError as error:
+        raise UsageError(
+            f"{path}: reading parquet needs pyarrow, which is not installed here",
+            hint="pip install pyarrow, or save the data as .npz or .csv",
+        ) from error
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read: {first}", code="input.data") from error
+    return of(table)
+
+
+def tensors(frame: Frame, matrix: str | None = None) -> Mapping[str, Array]:
+    """Return a frame as the arrays that onnxruntime is fed.
+
+    Args:
+        frame: the model's input columns.
+        matrix: name of the one (n, F) float32 input; None: one (n, 1) input per column.
+    """
+    if matrix is not None:
+        stacked = [c.astype(np.float32) for c in frame.columns.values()]
+        return {matrix: np.stack(stacked, axis=1) if stacked else np.zeros((0, 0), np.float32)}
+    return {name: _tensor(c).reshape(-1, 1) for name, c in frame.columns.items()}
+
+
+def _tensor(values: Array) -> Array:
+    if values.dtype == object:
+        # ONNX strings have no null: a missing category is the empty word, on a device too.
+        return np.array(["" if value is None else value for value in [*values, ""]], object)[:-1]
+    return values.astype(np.float32 if values.dtype.kind == "f" else np.int64)

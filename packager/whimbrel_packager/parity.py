@@ -1,0 +1,261 @@
+"""Parity: the converted model answers as its source did, or is refused by name.
+
+Numbers agree within ``atol + rtol·|expected|``. Labels agree exactly, except where the source's
+two best classes are themselves within tolerance of each other: a tie, which is counted apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from whimbrel_core.bundle import parity as vectors
+from whimbrel_core.errors import ParityError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from whimbrel_packager.conversion import Conversion
+    from whimbrel_packager.corpus import Corpus
+
+    Array = np.ndarray[Any, Any]
+
+VECTOR_ROWS = 200
+_MATRIX_DIMENSIONS = 2
+_HINTS = {
+    "nan": "impute missing values in the pipeline before this estimator (SimpleImputer), or use "
+    "histogram gradient boosting; forests trained with NaN do not convert (sklearn-onnx #1253)",
+    "infinity": "clip infinite values before they reach the model, and train on clipped data",
+    "threshold": "round the training data to float32 before fitting, as a device sees it",
+    "unseen": "give the encoder handle_unknown='ignore' or 'use_encoded_value'",
+    "empty": "replace missing words by one of your own before fitting; on a device a missing "
+    "word is the empty one",
+    "missing": "replace missing words by one of your own before fitting (SimpleImputer with "
+    "fill_value); on a device a missing word is the empty one",
+    "magnitude": "clip or scale the column in the pipeline, so that float32 is enough for it",
+}
+_DEFAULT_HINT = (
+    "pack a model that is simpler to convert, or allow the difference with --rtol and --atol if "
+    "you can live with it"
+)
+
+
+class Tolerance(NamedTuple):
+    """Relative and absolute tolerance; ``atol`` in units of the output."""
+
+    rtol: float
+    atol: float
+
+
+class Proof(NamedTuple):
+    """What was proven.
+
+    Attributes:
+        rows: corpus rows compared.
+        cases: rows by case.
+        refused: rows by case that the source itself does not accept, left out.
+        ties: rows whose label differs because the source ties.
+        max_abs_error: over all numbers of all rows.
+        tied: (rows,) bool, the rows to keep out of the vectors.
+    """
+
+    rows: int
+    cases: dict[str, int]
+    refused: dict[str, int]
+    ties: int
+    max_abs_error: float
+    tied: Array
+
+
+def tolerance(rtol: float, atol: float | None, conversion: Conversion) -> Tolerance:
+    """Return the tolerance; the default ``atol`` is 1e-5, times the output's spread for values."""
+    if atol is not None:
+        return Tolerance(rtol, atol)
+    description = conversion.result.description
+    spread = 1.0
+    if description.task == "regression":
+        real = conversion.corpus.case == "real"
+        values = [
+            conversion.expected[n][real]
+            for n, role in description.roles.items()
+            if role == "value" and n in conversion.expected
+        ]
+        finite = np.concatenate([v[np.isfinite(v)].ravel() for v in values] or [np.zeros(1)])
+        spread = float(finite.std()) if len(finite) else 1.0
+    # Two digits are what a person reads; a tolerance is no measurement.
+    return Tolerance(rtol, float(f"{1e-5 * max(spread, 1e-30):.1e}"))
+
+
+def prove(conversion: Conversion, got: Mapping[str, Array], limit: Tolerance, what: str) -> Proof:
+    """Compare the runtime's outputs with the source's on the whole corpus.
+
+    Raises:
+        ParityError: they differ beyond the tolerance; names the worst case and what to do.
+    """
+    description, corpus = conversion.result.description, conversion.corpus
+    wrong = np.zeros(corpus.frame.rows, dtype=bool)
+    worst = np.zeros(corpus.frame.rows)
+    largest = 0.0
+    shown: dict[int, str] = {}
+    tie = _ties(conversion, limit)
+    tied = np.zeros_like(wrong)
+    for name, expected in conversion.expected.items():
+        actual = got[name]
+        if len(actual) != len(expected) or actual.size != expected.size:
+            raise ParityError(
+                f"{what}: output {name!r} has the shape {actual.shape}, the source model gives "
+                f"{expected.shape}",
+                hint=_DEFAULT_HINT,
+            )
+        actual = actual.reshape(expected.shape)
+        if description.roles.get(name) == "label":
+            bad = _labels(expected, actual)
+            tied |= bad & tie
+            bad &= ~tie
+            size = np.where(bad, np.inf, 0.0)  # a wrong label outweighs any number
+        else:
+            error = vectors.errors(expected, actual)
+            finite = np.where(np.isfinite(expected), np.abs(expected.astype(np.float64)), 0.0)
+            over = error > limit.atol + limit.rtol * finite
+            finite_errors = error[np.isfinite(error)]
+            largest = max(largest, float(finite_errors.max(initial=0.0)))
+            flat = error.reshape(len(error), -1)
+            bad = over.reshape(len(error), -1).any(axis=1)
+            size = np.where(bad, flat.max(axis=1, initial=0.0), 0.0)
+        for row in np.flatnonzero(bad & (size > worst)):
+            shown[int(row)] = f"{name} is {_show(actual[row])}, expected {_show(expected[row])}"
+        worst = np.maximum(worst, size)
+        wrong |= bad
+    if wrong.any():
+        raise _difference(corpus, wrong, worst, shown, what, limit)
+    return Proof(
+        rows=corpus.frame.rows,
+        cases={
+            str(k): int(n) for k, n in zip(*np.unique(corpus.case, return_counts=True), strict=True)
+        },  # fmt: skip
+        refused=conversion.result.refused,
+        ties=int(tied.sum()),
+        max_abs_error=float(f"{largest:.3g}"),
+        tied=tied | tie,
+    )
+
+
+def same_in_any_batch(
+    whole: Mapping[str, Array], part: Mapping[str, Array], limit: Tolerance, what: str, rows: int
+) -> None:
+    """Require that the first ``rows`` rows give the same answers in a batch of their own.
+
+    Raises:
+        ParityError: they do not; the model mixes the rows of a batch.
+    """
+    for name, expected in whole.items():
+        _error, found = vectors.compare(
+            name, expected[:rows], part.get(name), limit.rtol, limit.atol
+        )
+        if found:
+            raise ParityError(
+                f"{what}: a batch of {rows} answers otherwise than the same rows in a larger "
+                f"batch: {found[0]}",
+                hint="export the model in inference mode, with a dynamic batch dimension",
+            )
+
+
+def choose(
+    conversion: Conversion, proof: Proof, inputs: Mapping[str, Array], got: Mapping[str, Array],
+    limit: Tolerance,
+) -> vectors.ParityVectors:  # fmt: skip
+    """Return the parity vectors: some rows of every case, with what the source answers.
+
+    Outputs that the source does not have are expected as this machine's runtime gives them. Rows
+    in which the source ties are left out: another processor may rightly fall the other way.
+    """
+    corpus = conversion.corpus
+    usable = np.flatnonzero(~proof.tied)
+    cases = sorted({str(case) for case in corpus.case[usable]} - {"real"})
+    share = VECTOR_ROWS // 2 // max(len(cases), 1)
+    chosen: set[int] = set()
+    for case in cases:
+        rows = usable[corpus.case[usable] == case]
+        chosen.update(rows[np.linspace(0, len(rows) - 1, min(share, len(rows))).astype(int)])
+    real = usable[corpus.case[usable] == "real"]
+    rest = min(VECTOR_ROWS - len(chosen), len(real))
+    chosen.update(real[np.linspace(0, len(real) - 1, rest).astype(int)])
+    order = np.array(sorted(chosen), dtype=np.int64)
+    outputs = {}
+    for name, values in got.items():
+        expected = conversion.expected.get(name)
+        if expected is None:
+            outputs[name] = values[order]
+        elif values.dtype.kind in "fiub":
+            with np.errstate(over="ignore"):
+                outputs[name] = expected[order].astype(values.dtype).reshape(values[order].shape)
+        else:
+            outputs[name] = expected[order].astype(np.str_).reshape(values[order].shape)
+    return vectors.ParityVectors(
+        {name: array[order] for name, array in inputs.items()}, outputs, limit.rtol, limit.atol
+    )
+
+
+def _ties(conversion: Conversion, limit: Tolerance) -> Array:
+    """Return (rows,) bool: the source's two best classes are within tolerance of each other."""
+    roles = conversion.result.description.roles
+    for name, values in conversion.expected.items():
+        if roles.get(name) != "probabilities":
+            continue
+        flat = values.reshape(len(values), -1).astype(np.float64)
+        if flat.shape[1] == 1:
+            flat = np.concatenate([1 - flat, flat], axis=1)
+        best = np.sort(flat, axis=1)
+        near: Array = best[:, -1] - best[:, -2] <= 2 * (limit.atol + limit.rtol * best[:, -1])
+        return near
+    return np.zeros(conversion.corpus.frame.rows, dtype=bool)
+
+
+def _labels(expected: Array, actual: Array) -> Array:
+    if actual.dtype.kind in "fiub" and expected.dtype.kind in "fiub":
+        differ: Array = expected.astype(np.float64) != actual.astype(np.float64)
+    else:
+        differ = expected.astype(np.str_) != actual.astype(np.str_)
+    return differ.reshape(len(differ), -1).any(axis=1)
+
+
+def _difference(
+    corpus: Corpus, wrong: Array, worst: Array, shown: dict[int, str], what: str, limit: Tolerance
+) -> ParityError:
+    rows = np.flatnonzero(wrong)
+    # A case that is mostly wrong explains more than the single largest number.
+    row = int(rows[np.argmax(worst[rows])])
+    by_case = {str(c): int(n) for c, n in zip(*np.unique(corpus.case[rows], return_counts=True),
+                                              strict=True)}  # fmt: skip
+    case, column = str(corpus.case[row]), str(corpus.column[row])
+    values = {name: c[row] for name, c in corpus.frame.columns.items()}
+    nulls = [n for n, v in values.items() if isinstance(v, float | np.floating) and np.isnan(v)]
+    if column:
+        place = f"column {column!r} = {_show(values[column])}"
+    elif case == "nan":
+        place = "all numbers missing"
+    else:
+        place = "a reference row" + (f" with {', '.join(nulls[:5])} missing" if nulls else "")
+    cause = "nan" if case == "real" and nulls and _mostly_missing(corpus, rows) else case
+    return ParityError(
+        f"{what} does not answer as its source in {len(rows)} of {corpus.frame.rows} rows "
+        f"({', '.join(f'{c}: {n}' for c, n in by_case.items())}); worst case {case!r}, {place}: "
+        f"{shown.get(row, 'it differs')} (rtol {limit.rtol:g}, atol {limit.atol:g}). "
+        "Nothing was packed",
+        hint=_HINTS.get(cause, _DEFAULT_HINT),
+    )
+
+
+def _mostly_missing(corpus: Corpus, rows: Array) -> bool:
+    floats = [c for c in corpus.frame.columns.values() if c.dtype.kind == "f"]
+    missing = np.any([np.isnan(c[rows]) for c in floats], axis=0)
+    return bool(missing.mean() > 0.5)  # noqa: PLR2004 - most of them
+
+
+def _show(value: Any) -> str:  # noqa: ANN401 - a number, word or row of numbers
+    if isinstance(value, np.ndarray) and value.ndim:
+        return "[" + ", ".join(f"{float(v):.7g}" for v in value.ravel()[:6]) + "]"
+    if isinstance(value, float | np.floating):
+        return f"{float(value):.9g}"
+    return repr(value.item() if isinstance(value, np.generic | np.ndarray) else value)

@@ -1,0 +1,532 @@
+"""The repository: TUF metadata and bundles in a plain directory that any file server can serve.
+
+The publisher holds root and targets (which bundles exist, and the keys devices trust for them);
+snapshot and timestamp may be held here too, or by the fleet server alone. Files are written in the
+order in which they are named by others, each whole: target files, then ``N.targets.json``, then
+snapshot, then timestamp. Whoever is interrupted leaves the old state; what lies about unnamed is
+harmless, and used when the same thing is published again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # public by its documentation
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
+from tuf.api.serialization import DeserializationError
+
+from whimbrel_core.bundle import bundle as bundles
+from whimbrel_core.canonical import canonical_json
+from whimbrel_core.errors import RefusedError, StorageError, TrustError, UsageError
+from whimbrel_core.signing.keys import PublicKey
+from whimbrel_packager import atomic, delta, keyfiles
+from whimbrel_packager.tuf_signer import TufSigner, tuf_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from whimbrel_core.bundle.manifest import Manifest
+    from whimbrel_core.signing.keys import PrivateKey
+
+Role = Literal["root", "targets", "snapshot", "timestamp"]
+OFFLINE_KEYS = ("root", "targets", "bundle")
+ONLINE_KEYS = ("snapshot", "timestamp", "fleet")
+PUBLISHERS, FLEET = "trust/publishers.json", "trust/fleet.json"
+DELTA_RELEASES = 2
+_KINDS: dict[str, type[Any]] = {
+    "root": Root, "targets": Targets, "snapshot": Snapshot, "timestamp": Timestamp,
+}  # fmt: skip
+
+
+class Lives(msgspec.Struct, frozen=True):
+    """For how many days each role's metadata is valid."""
+
+    root: int = 365
+    targets: int = 90
+    snapshot: int = 7
+    timestamp: int = 1
+
+
+class Released(msgspec.Struct, frozen=True):
+    """A bundle that the signed targets name."""
+
+    name: str
+    version: str
+    release: int
+    digest: str
+    length: int
+    path: str
+    profile_id: str
+    device_classes: tuple[str, ...] = ()
+    deltas: tuple[dict[str, str], ...] = ()
+
+
+class Published(NamedTuple):
+    """What publishing did.
+
+    Attributes:
+        released: the bundle as it is named now.
+        targets_version: of the targets metadata.
+        signed: metadata files written, in order.
+        waiting: whether snapshot and timestamp are still to be signed, by the fleet server.
+        fresh: False when exactly this bundle was published before; nothing was changed.
+    """
+
+    released: Released
+    targets_version: int
+    signed: tuple[str, ...]
+    waiting: bool
+    fresh: bool
+    delta_bytes: dict[str, int]
+
+
+class Status(NamedTuple):
+    """Versions and expiry of each role; 0 and None where it is not signed yet."""
+
+    versions: dict[str, int]
+    expires: dict[str, datetime | None]
+    waiting: bool
+
+
+class Repository:
+    """A repository directory, opened to be read and published to."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.metadata = directory / "metadata"
+
+    @classmethod
+    def init(
+        cls,
+        directory: Path,
+        keys: Path,
+        online: Path,
+        *,
+        now: datetime,
+        lives: Lives | None = None,
+    ) -> Repository:
+        """Make the keys that are not there yet, the four roles, and the trust targets.
+
+        Args:
+            directory: of the repository; new or empty.
+            keys: folder of the offline keys root, targets and bundle.
+            online: folder of the online keys snapshot, timestamp and fleet.
+            now: the time from which validity counts.
+            lives: validity of each role.
+
+        Raises:
+            UsageError: there is a repository; it was not touched.
+        """
+        found = cls(directory)
+        if found.newest("root"):
+            raise UsageError(
+                f"{directory} is a repository already; it was not touched",
+                hint="see it with 'whimbrel repo show --dir …'",
+                code="usage.exists",
+            )
+        lives = lives or Lives()
+        signers = {
+            **{name: _key(keys, name) for name in OFFLINE_KEYS},
+            **{name: _key(online, name) for name in ONLINE_KEYS},
+        }
+        with found.locked():
+            root = Root(version=1, expires=_expiry(now, lives.root), consistent_snapshot=True)
+            for role in _KINDS:
+                root.add_key(tuf_key(signers[role].public), role)
+            trust = {
+                PUBLISHERS: {"keys": [{"pem": signers["bundle"].public.pem, "models": ["*"]}]},
+                FLEET: {"keys": [{"pem": signers["fleet"].public.pem}]},
+            }
+            targets = Targets(version=1, expires=_expiry(now, lives.targets))
+            for path, content in trust.items():
+                found._store(targets, path, canonical_json(content))
+            # Root last: a directory without one is no repository, and can be made again.
+            found._write("targets", targets, signers["targets"])
+            found._sign_online(signers["snapshot"], signers["timestamp"], targets, now, lives,
+                               trusted=False)  # fmt: skip
+            found._write("root", root, signers["root"])
+        return found
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the repository's lock: one publisher at a time.
+
+        Raises:
+            UsageError: somebody else publishes just now.
+            StorageError: the directory cannot be written.
+        """
+        try:
+            self.metadata.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageError(f"{self.directory} cannot be written: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"somebody else is publishing to {self.directory} just now",
+                    hint="run it again when they are done",
+                    code="usage.locked",
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)  # and with it the lock, also when a process is killed
+
+    def newest(self, role: Role) -> int:
+        """Return the highest version of a role's metadata; 0 for none."""
+        if role == "timestamp":
+            file = self.metadata / "timestamp.json"
+            return Metadata.from_bytes(file.read_bytes()).signed.version if file.is_file() else 0
+        found = [
+            int(prefix)
+            for file in self.metadata.glob(f"*.{role}.json")
+            if (prefix := file.name.split(".", 1)[0]).isdigit()
+        ]
+        return max(found, default=0)
+
+    def root(self) -> Root:
+        """Return the newest root, each verified by the one before.
+
+        Raises:
+            UsageError: this is no repository.
+            TrustError: a link of the chain does not verify.
+        """
+        last: Root | None = None
+        for version in range(1, self.newest("root") + 1):
+            signed: Root = self._load("root", version, last)
+            last = self._load("root", version, signed)
+        if last is None:
+            raise UsageError(
+                f"{self.directory} is no repository: it has no metadata/1.root.json",
+                hint="make one with 'whimbrel repo init --dir … --keys … --online-keys …'",
+                code="usage.repository",
+            )
+        return last
+
+    def targets(self, root: Root | None = None) -> Targets:
+        """Return the newest targets, verified."""
+        trusted = root or self.root()
+        targets: Targets = self._load("targets", self.newest("targets"), trusted)
+        return targets
+
+    def released(self, targets: Targets | None = None) -> list[Released]:
+        """Return the bundles that are published, by name and release."""
+        named = targets or self.targets()
+        found = []
+        for path, target in named.targets.items():
+            custom = (target.custom or {}).get("whimbrel")
+            if path.startswith("bundles/") and isinstance(custom, dict):
+                fixed = {"digest": target.hashes["sha256"], "length": target.length, "path": path}
+                found.append(msgspec.convert({**custom, **fixed}, Released))
+        return sorted(found, key=lambda r: (r.name, r.release))
+
+    def next_release(self, name: str, version: str) -> int:
+        """Return the release counter for a version: its own if published, else the next one."""
+        mine = [one for one in self.released() if one.name == name]
+        same = [one.release for one in mine if one.version == version]
+        return same[0] if same else max((one.release for one in mine), default=0) + 1
+
+    def status(self) -> Status:
+        """Return what is signed, and until when."""
+        root = self.root()
+        signed: dict[str, Any] = {"root": root, "targets": self.targets(root)}
+        for role in ("snapshot", "timestamp"):
+            version = self.newest(role)  # type: ignore[arg-type]
+            signed[role] = self._load(role, version, root) if version else None  # type: ignore[arg-type]
+        snapshot, timestamp = signed["snapshot"], signed["timestamp"]
+        waiting = (
+            snapshot is None
+            or timestamp is None
+            or snapshot.meta["targets.json"].version != signed["targets"].version
+            or timestamp.snapshot_meta.version != snapshot.version
+        )
+        return Status(
+            {role: one.version if one else 0 for role, one in signed.items()},
+            {role: one.expires if one else None for role, one in signed.items()},
+            waiting,
+        )
+
+    def publish(
+        self,
+        bundle: Path,
+        keys: Path,
+        *,
+        now: datetime,
+        online: Path | None = None,
+        lives: Lives | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> Published:
+        """Add a bundle.
+
+        Args:
+            bundle: path of the ``.whim`` file.
+            keys: folder of the offline keys; the targets key is used.
+            now: the time from which validity counts.
+            online: folder of the online keys; None: the fleet server signs the rest.
+            lives: validity of each role.
+            report: called with each stage.
+
+        Raises:
+            TrustError: the bundle is not signed by a key that devices trust for its model.
+            BundleError: it is malformed.
+            RefusedError: its release counter does not grow, or its version is taken.
+            StorageError: the disk refuses; the repository is as it was.
+        """
+        tell = report or (lambda _stage: None)
+        lives = lives or Lives()
+        signer = keyfiles.private(keys / "targets.pem")
+        online_signers = _online(online)
+        with self.locked():
+            tell("verifying the repository and the bundle")
+            root = self.root()
+            _require_role(root, "targets", signer)
+            for role, one in zip(("snapshot", "timestamp"), online_signers, strict=False):
+                _require_role(root, role, one)
+            targets = self.targets(root)
+            data = _read(bundle)
+            manifest = self._verified(data, targets, bundle.name)
+            path = f"bundles/{manifest.name}/{manifest.title}{bundles.SUFFIX}"
+            digest = hashlib.sha256(data).hexdigest()
+            mine = [one for one in self.released(targets) if one.name == manifest.name]
+            same = next((one for one in mine if one.version == manifest.version), None)
+            if same is not None and same.digest == digest:
+                signed = self._finish(online_signers, targets, now, lives, root)
+                return Published(same, targets.version, signed, not online_signers, False, {})
+            _require_growth(manifest, mine, same, bundle)
+            tell("making deltas")
+            sizes = self._add(targets, path, data, manifest, mine)
+            tell("signing")
+            targets.version += 1
+            targets.expires = _expiry(now, lives.targets)
+            written = (self._write("targets", targets, signer),)
+            written += self._finish(online_signers, targets, now, lives, root)
+        released = next(one for one in self.released(targets) if one.path == path)
+        return Published(released, targets.version, written, not online_signers, True, sizes)
+
+    def refresh(
+        self, *, now: datetime, online: Path | None, keys: Path | None, lives: Lives | None = None
+    ) -> tuple[str, ...]:
+        """Sign roles again so that they do not expire; return the files written.
+
+        With ``keys`` the targets are signed anew, with ``online`` snapshot and timestamp.
+        """
+        lives = lives or Lives()
+        with self.locked():
+            root = self.root()
+            targets = self.targets(root)
+            written: tuple[str, ...] = ()
+            if keys is not None:
+                signer = keyfiles.private(keys / "targets.pem")
+                _require_role(root, "targets", signer)
+                targets.version += 1
+                targets.expires = _expiry(now, lives.targets)
+                written = (self._write("targets", targets, signer),)
+            signers = _online(online)
+            for role, one in zip(("snapshot", "timestamp"), signers, strict=False):
+                _require_role(root, role, one)
+            return written + self._finish(signers, targets, now, lives, root)
+
+    def read(self, path: str, targets: Targets | None = None) -> bytes:
+        """Return a target's bytes, checked against what is signed.
+
+        Raises:
+            TrustError: it is not named, or its bytes are not what was signed.
+        """
+        target = (targets or self.targets()).targets.get(path)
+        if target is None:
+            raise TrustError(f"{self.directory} has no target {path}", code="trust.missing")
+        try:
+            data = self._file(path, target.hashes["sha256"]).read_bytes()
+            target.verify_length_and_hashes(data)
+        except (OSError, RepositoryError) as error:
+            raise TrustError(
+                f"{path} in {self.directory} is not what was signed: {error}",
+                hint="restore the file, or publish again",
+                code="trust.digest",
+            ) from error
+        return data
+
+    def _verified(self, data: bytes, targets: Targets, what: str) -> Manifest:
+        """Return the manifest of a bundle, verified by the keys that devices will use."""
+        named, _ = bundles.inspect(io.BytesIO(data))
+        listed = msgspec.json.decode(self.read(PUBLISHERS, targets))["keys"]
+        pems = [
+            entry["pem"] for entry in listed if {"*", named.name} & set(entry.get("models", ["*"]))
+        ]
+        trusted = [PublicKey.from_pem(pem) for pem in pems]
+        try:
+            return bundles.open_bundle(io.BytesIO(data), trusted, what=what).manifest
+        except TrustError as error:
+            raise TrustError(
+                f"{error.message}; nothing was published",
+                hint=error.hint or "sign it with the bundle key of this repository",
+                code=error.code,
+            ) from error
+
+    def _add(
+        self, targets: Targets, path: str, data: bytes, manifest: Manifest, mine: list[Released]
+    ) -> dict[str, int]:
+        links, sizes = [], {}
+        for old in mine[-DELTA_RELEASES:]:
+            made = delta.encode(self.read(old.path, targets), data)
+            if made is not None:
+                name = f"{manifest.name}-{old.version}-{manifest.version}.zst"
+                at = f"deltas/{manifest.name}/{name}"
+                self._store(targets, at, made)
+                links.append({"from": old.digest, "path": at})
+                sizes[old.version] = len(made)
+        custom = {
+            "name": manifest.name,
+            "version": manifest.version,
+            "release": manifest.release,
+            "profile_id": manifest.profile_id,
+            "device_classes": list(manifest.requirements.device_classes),
+            "deltas": links,
+        }
+        self._store(targets, path, data, custom)
+        return sizes
+
+    def _store(
+        self, targets: Targets, path: str, data: bytes, custom: dict[str, Any] | None = None
+    ) -> None:
+        target = TargetFile.from_data(path, data, ["sha256"])
+        if custom is not None:
+            target.unrecognized_fields["custom"] = {"whimbrel": custom}
+        file = self._file(path, target.hashes["sha256"])
+        if not file.is_file() or file.read_bytes() != data:
+            atomic.write(file, data)
+        targets.targets[path] = target
+
+    def _file(self, path: str, digest: str) -> Path:
+        folder, _, name = path.rpartition("/")
+        return self.directory / "targets" / folder / f"{digest}.{name}"
+
+    def _finish(
+        self, signers: tuple[PrivateKey, ...], targets: Targets, now: datetime, lives: Lives,
+        root: Root,
+    ) -> tuple[str, ...]:  # fmt: skip
+        if not signers:
+            return ()
+        snapshot, timestamp = signers
+        return self._sign_online(snapshot, timestamp, targets, now, lives, trusted=True, root=root)
+
+    def _sign_online(
+        self, snapshot: PrivateKey, timestamp: PrivateKey, targets: Targets, now: datetime,
+        lives: Lives, *, trusted: bool, root: Root | None = None,
+    ) -> tuple[str, ...]:  # fmt: skip
+        if trusted and root is not None:
+            for role in ("snapshot", "timestamp"):
+                version = self.newest(role)  # type: ignore[arg-type]
+                if version:
+                    self._load(role, version, root)  # type: ignore[arg-type]
+        fresh = Snapshot(
+            version=self.newest("snapshot") + 1,
+            expires=_expiry(now, lives.snapshot),
+            meta={"targets.json": MetaFile(version=targets.version)},
+        )
+        stamp = Timestamp(
+            version=self.newest("timestamp") + 1,
+            expires=_expiry(now, lives.timestamp),
+            snapshot_meta=MetaFile(version=fresh.version),
+        )
+        return (
+            self._write("snapshot", fresh, snapshot),
+            self._write("timestamp", stamp, timestamp),
+        )
+
+    def _load(self, role: Role, version: int, root: Root | None) -> Any:  # noqa: ANN401 - by role
+        name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
+        try:
+            metadata: Metadata[Any] = Metadata.from_bytes(_read(self.metadata / name))
+            signed = metadata.signed
+            if not isinstance(signed, _KINDS[role]) or signed.version != version:
+                raise TrustError(f"{name} is {signed.type} version {signed.version}")
+            if root is not None:
+                root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+            elif role == "root":
+                signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+        except (RepositoryError, DeserializationError, ValueError) as error:
+            raise TrustError(
+                f"{self.metadata / name} does not verify: {error}",
+                hint="restore it from a copy; devices would refuse it too",
+                code="trust.metadata",
+            ) from error
+        return signed
+
+    def _write(self, role: Role, signed: Any, signer: PrivateKey) -> str:  # noqa: ANN401 - by role
+        name = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
+        metadata: Metadata[Any] = Metadata(signed)
+        metadata.sign(TufSigner(signer))
+        atomic.write(self.metadata / name, metadata.to_bytes())
+        return name
+
+
+def _require_growth(
+    manifest: Manifest, mine: list[Released], same: Released | None, bundle: Path
+) -> None:
+    if same is not None:
+        raise RefusedError(
+            f"{manifest.title} is published already, with other content "
+            f"(sha256 {same.digest[:12]}…); {bundle.name} was not published",
+            hint="a published version never changes: pack with a new --version",
+            code="refused.version",
+        )
+    last = max((one.release for one in mine), default=0)
+    if manifest.release <= last:
+        newest = mine[-1].version
+        raise RefusedError(
+            f"{manifest.title} has release counter {manifest.release}, and {newest} has {last} "
+            "already; devices never go back below a release, so it was not published",
+            hint=f"pack it with --release {last + 1}, or with --repo, which finds the number",
+            code="refused.release",
+        )
+
+
+def _require_role(root: Root, role: str, signer: PrivateKey) -> None:
+    keyid = tuf_key(signer.public).keyid
+    if keyid not in root.roles[role].keyids:
+        raise TrustError(
+            f"the given {role} key is not the one that this repository's root names",
+            hint=f"give the folder that holds this repository's {role}.pem",
+            code="trust.role",
+        )
+
+
+def _online(folder: Path | None) -> tuple[PrivateKey, ...]:
+    if folder is None:
+        return ()
+    return tuple(keyfiles.private(folder / f"{name}.pem") for name in ("snapshot", "timestamp"))
+
+
+def _key(folder: Path, name: str) -> PrivateKey:
+    path = folder / f"{name}.pem"
+    return keyfiles.private(path) if path.exists() else keyfiles.create(folder, name)[0]
+
+
+def _expiry(now: datetime, days: int) -> datetime:
+    # TUF's times have no fractions.
+    return now.astimezone(UTC).replace(microsecond=0) + timedelta(days=days)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error

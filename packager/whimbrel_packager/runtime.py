@@ -1,0 +1,97 @@
+"""The converted model in onnxruntime, in a child process: its answers, memory and latency.
+
+A model that crashes the runtime must not take the packager with it, and memory can only be
+measured where nothing else is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from whimbrel_packager import child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    Array = np.ndarray[Any, Any]
+
+MODULE = "whimbrel_packager.runtime_child"
+MODEL, RESULT = "model.onnx", "result.json"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Input and output names, and the batches (files of inputs) to run."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    batches: tuple[str, ...]
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What was measured: increase of resident memory, and medians of single runs.
+
+    Args:
+        memory_bytes: of loading the model and running batches of 1 and 16, with one thread.
+        latency_us: median of one row.
+        latency_16_us: median of a batch of 16 rows.
+        load_ms: until the session stood.
+        empty_batch: "" when a batch of no rows gives no rows, else what it gives instead.
+        onnxruntime: its version.
+    """
+
+    memory_bytes: int
+    latency_us: float
+    latency_16_us: float
+    load_ms: float
+    empty_batch: str
+    onnxruntime: str
+
+
+class Answers(NamedTuple):
+    """Outputs by batch and name, with what was measured."""
+
+    outputs: dict[str, dict[str, Array]]
+    figures: Figures
+
+
+def start(
+    model: bytes,
+    batches: Mapping[str, Mapping[str, Array]],
+    outputs: tuple[str, ...],
+    folder: Path,
+    limits: child.Limits,
+) -> child.Child:
+    """Start running ``batches`` (input arrays by name) through a model."""
+    (folder / MODEL).write_bytes(model)
+    names = tuple(next(iter(batches.values())))
+    for batch, arrays in batches.items():
+        plain = {
+            f"input_{i}": a.astype(np.str_) if a.dtype == object else a
+            for i, a in enumerate(arrays.values())
+        }
+        np.savez(folder / f"{batch}.npz", **plain)  # type: ignore[arg-type]
+    return child.start(MODULE, folder, Request(names, outputs, tuple(batches)), limits)
+
+
+def collect(
+    running: child.Child, folder: Path, what: str, report: Callable[[str], None] | None
+) -> Answers:
+    """Wait for the answers.
+
+    Raises:
+        ConversionError: onnxruntime refuses the model or a batch, or it crashed or hung.
+    """
+    running.wait(what, report)
+    request = msgspec.convert(
+        msgspec.json.decode((folder / child.REQUEST).read_bytes())["request"], Request
+    )
+    outputs = {}
+    for batch in request.batches:
+        with np.load(folder / f"{batch}.out.npz", allow_pickle=False) as held:
+            outputs[batch] = {name: held[f"output_{i}"] for i, name in enumerate(request.outputs)}
+    figures = msgspec.json.decode((folder / RESULT).read_bytes(), type=Figures)
+    return Answers(outputs, figures)

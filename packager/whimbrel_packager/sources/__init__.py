@@ -1,0 +1,122 @@
+"""Sources: what models are made with. One file per framework, and this registry.
+
+A source is opened inside the conversion's child process only (`convert_child`): loading a model
+may run foreign code, take for ever, or crash.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from whimbrel_core.bundle.manifest import Task
+from whimbrel_core.errors import ConversionError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from whimbrel_packager.frame import Frame
+
+FRAMEWORKS = {
+    ".onnx": "onnx",
+    ".skops": "sklearn",
+    ".joblib": "sklearn",
+    ".pkl": "sklearn",
+    ".pickle": "sklearn",
+}
+PICKLES = (".joblib", ".pkl", ".pickle")
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What a person says about the model to be converted.
+
+    Args:
+        allow_pickle: whether a pickle may be loaded, and so run any code it holds.
+        trusted: types that a skops file may hold beyond scikit-learn's own.
+        task: for sources that do not say it themselves (raw ONNX).
+        classes: class names by index, likewise.
+        matrix_input: name of the one matrix input of a converted model.
+    """
+
+    allow_pickle: bool = False
+    trusted: tuple[str, ...] = ()
+    task: str = ""
+    classes: tuple[str, ...] = ()
+    matrix_input: str = "features"
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What a source says of itself once it is converted.
+
+    Args:
+        matrix: name of the one (n, F) input, or None for one input per column.
+        columns: the columns it reads, in order.
+        roles: by output name, as in the manifest.
+        classes: class names by index: what `str` of the label output's values gives.
+        boolean: whether the classes are False and True.
+        converter: name of the converter, with its version.
+    """
+
+    framework: str
+    framework_version: str
+    estimator: str
+    converter: str
+    converter_version: str
+    task: Task
+    columns: tuple[str, ...]
+    roles: dict[str, str]
+    matrix: str | None = None
+    classes: tuple[str, ...] = ()
+    boolean: bool = False
+
+
+class Source(Protocol):
+    """An opened model."""
+
+    @property
+    def estimator(self) -> str:
+        """Its name, for messages."""
+
+    def columns(self, frame: Frame) -> tuple[str, ...]:
+        """Return the columns of ``frame`` that the model reads, in its order."""
+
+    def convert(self, frame: Frame) -> tuple[Any, Description]:
+        """Return the model as an `onnx.ModelProto`, with what it is."""
+
+    def predict(self, frame: Frame) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the source's own outputs by the converted model's output names.
+
+        Raises:
+            ValueError, TypeError: the source does not accept these rows.
+        """
+
+    def thresholds(self) -> list[tuple[int, float]]:
+        """Return (feature index, threshold) of its trees, as the framework holds them."""
+
+
+def framework_of(path: Path) -> str:
+    """Return the framework of a model file by its suffix, or raise `UsageError`."""
+    try:
+        return FRAMEWORKS[path.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"{path}: a model file ends in {', '.join(FRAMEWORKS)}",
+            hint="save a scikit-learn model with skops.io.dump, or export another one to ONNX",
+        ) from None
+
+
+def open_source(path: Path, options: Options) -> Source:
+    """Open a model file. Call it in a child process."""
+    framework = framework_of(path)
+    if framework == "onnx":
+        from whimbrel_packager.sources.onnx import OnnxSource
+
+        return OnnxSource.open(path, options)
+    if framework == "sklearn":
+        from whimbrel_packager.sources.sklearn import SklearnSource
+
+        return SklearnSource.open(path, options)
+    raise ConversionError(f"no source for {framework}")

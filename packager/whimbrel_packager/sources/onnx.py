@@ -1,0 +1,273 @@
+"""Raw ONNX: whatever another tool exported, as one self-contained file.
+
+There is nothing to convert, but there is something to prove: the canonical model, with every
+optimisation of the runtime, answers as the given file does with none.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import onnx
+
+from whimbrel_core.errors import ConversionError, InputError, UsageError
+from whimbrel_packager.canonical import signature
+from whimbrel_packager.frame import datatype, tensors
+from whimbrel_packager.sources import Description, Options
+
+if TYPE_CHECKING:
+    from whimbrel_core.bundle.manifest import Task
+    from whimbrel_packager.frame import Frame
+
+    Array = np.ndarray[Any, Any]
+
+MAX_EXTERNAL_BYTES = 1_900_000_000
+_MATRIX_DIMENSIONS = 2
+_PROBABILITY_SLACK = 1e-3
+
+
+class OnnxSource:
+    """A loaded model file."""
+
+    def __init__(self, proto: Any, options: Options, what: str) -> None:  # noqa: ANN401
+        self.proto = proto
+        self.options = options
+        self.estimator = what
+        fed = {tensor.name for tensor in proto.graph.initializer}
+        # Models of IR version 3 list their weights among the inputs.
+        kept = [value for value in proto.graph.input if value.name not in fed]
+        del proto.graph.input[:]
+        proto.graph.input.extend(kept)
+        self.inputs = signature(proto.graph.input, what="input")
+        self.outputs = signature(proto.graph.output, what="output")
+        if not self.inputs or not self.outputs:
+            raise ConversionError(f"{what} has no inputs or no outputs")
+        self._session: Any = None
+
+    @classmethod
+    def open(cls, path: Path, options: Options) -> OnnxSource:
+        """Load a model file, with its external data inlined."""
+        try:
+            proto = onnx.load(path, load_external_data=False)
+        except Exception as error:
+            raise InputError(
+                f"{path} is not an ONNX model: {str(error).splitlines()[0] if str(error) else ''}",
+                hint="export it again",
+                code="input.model",
+            ) from error
+        if not proto.graph.node:
+            raise InputError(f"{path} is not an ONNX model: it has no nodes", code="input.model")
+        _inline(proto, path)
+        return cls(proto, options, f"ONNX model {path.name}")
+
+    @property
+    def matrix(self) -> str | None:
+        """Name of the one (n, F) input, or None for one input per column."""
+        name, kind, shape = self.inputs[0]
+        wide = len(shape) == _MATRIX_DIMENSIONS and shape[1] != 1
+        return name if len(self.inputs) == 1 and wide and kind == "FP32" else None
+
+    def columns(self, frame: Frame) -> tuple[str, ...]:
+        """Return the columns that the model reads: by input name, or all of a matrix in order."""
+        if self.matrix is not None:
+            wide = self.inputs[0][2][1]
+            if wide not in (-1, len(frame.names)):
+                raise InputError(
+                    f"input {self.matrix!r} has {wide} columns, the reference data has "
+                    f"{len(frame.names)} besides the label",
+                    hint="leave other columns out of the reference data",
+                    code="input.column",
+                )
+            return frame.names
+        for name, _kind, shape in self.inputs:
+            if shape not in ((-1,), (-1, 1)):
+                raise ConversionError(
+                    f"input {name!r} has the shape {shape}; accepted are one (batch, columns) "
+                    "matrix of floats, or several inputs of one column each",
+                    hint="flatten it inside the model",
+                )
+        names = tuple(name for name, _, _ in self.inputs)
+        chosen = frame.select(names, what=self.estimator)
+        for name, kind, _shape in self.inputs:
+            got = datatype(chosen.columns[name])
+            if (kind == "BYTES") != (got == "BYTES"):
+                raise InputError(
+                    f"input {name!r} is {kind}, column {name!r} of the reference data is {got}",
+                    code="input.column",
+                )
+        return names
+
+    def convert(self, frame: Frame) -> tuple[Any, Description]:
+        """Return the model as it is."""
+        outputs = self.predict(frame.take(slice(0, 64)))
+        roles = self._roles(outputs)
+        task = self.options.task or (
+            "classification" if {"label", "probabilities"} & set(roles.values()) else "regression"
+        )
+        classes = self._classes(outputs, roles) if task == "classification" else ()
+        if task == "regression":
+            roles = {n: "value" if r == "probabilities" else r for n, r in roles.items()}
+        producer = f"{self.proto.producer_name} {self.proto.producer_version}".strip()
+        return onnx.ModelProto.FromString(self.proto.SerializeToString()), Description(
+            framework="onnx",
+            framework_version=str(onnx.__version__),
+            estimator=f"{producer} model".strip() if producer else "ONNX model",
+            converter="none",
+            converter_version="",
+            task=cast("Task", task),
+            columns=frame.names,
+            matrix=self.matrix,
+            roles=roles,
+            classes=classes,
+        )
+
+    def predict(self, frame: Frame) -> dict[str, Array]:
+        """Run the file as it was given, without optimisations."""
+        import onnxruntime
+
+        if self._session is None:
+            options = onnxruntime.SessionOptions()
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.intra_op_num_threads = 1
+            options.log_severity_level = 4
+            try:
+                self._session = onnxruntime.InferenceSession(
+                    self.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:
+                raise _refusal(self.estimator, error) from error
+        names = [name for name, _, _ in self.outputs]
+        try:
+            values = self._session.run(names, self.feed(frame))
+        except Exception as error:
+            raise ValueError(str(error)) from error
+        return dict(zip(names, values, strict=True))
+
+    def feed(self, frame: Frame) -> dict[str, Array]:
+        """Return a frame as this model's input arrays."""
+        fed = dict(tensors(frame, self.matrix))
+        if self.matrix is None:
+            kinds = {"FP32": np.float32, "FP64": np.float64, "INT32": np.int32, "BOOL": np.bool_}
+            for name, kind, shape in self.inputs:
+                array = fed[name]
+                if kind != "BYTES":
+                    array = array.astype(kinds.get(kind, np.int64))
+                fed[name] = array.reshape(-1) if len(shape) == 1 else array
+        return fed
+
+    def thresholds(self) -> list[tuple[int, float]]:
+        """Return nothing: the trees of the converted model are the same trees."""
+        return []
+
+    def _roles(self, outputs: dict[str, Array]) -> dict[str, str]:
+        roles: dict[str, str] = {}
+        for name, array in outputs.items():
+            flat = array.ndim == 1 or (array.ndim == _MATRIX_DIMENSIONS and array.shape[1] == 1)
+            if array.dtype.kind in "OUib" and flat and len(outputs) > 1:
+                roles[name] = "label"
+            elif (array.dtype.kind == "f" and not flat and _is_distribution(array)) or (
+                array.dtype.kind == "f" and flat and self.options.task == "classification"
+            ):
+                roles[name] = "probabilities"
+            elif array.dtype.kind == "f" and flat:
+                roles[name] = "value"
+            else:
+                roles[name] = "other"
+        if set(roles.values()) == {"other"}:
+            raise ConversionError(
+                f"{self.estimator}: no output is a label, probabilities or a value "
+                f"({', '.join(f'{n} {a.dtype}{a.shape}' for n, a in outputs.items())})",
+                hint="add a softmax for probabilities, or give --task",
+            )
+        return roles
+
+    def _classes(self, outputs: dict[str, Array], roles: dict[str, str]) -> tuple[str, ...]:
+        width = next(
+            (outputs[n].shape[1] if outputs[n].ndim > 1 else 1
+             for n, role in roles.items() if role == "probabilities"), 0)  # fmt: skip
+        width = 2 if width == 1 else width
+        if self.options.classes:
+            if width and len(self.options.classes) != width:
+                raise UsageError(
+                    f"--classes names {len(self.options.classes)} classes, the model has {width}"
+                )
+            return self.options.classes
+        for node in self.proto.graph.node:
+            for attribute in node.attribute:
+                if attribute.name in {"classlabels_strings", "classlabels_ints",
+                                      "classlabels_int64s"}:  # fmt: skip
+                    names = [s.decode() for s in attribute.strings] or [*map(str, attribute.ints)]
+                    if len(names) == width or (not width and names):
+                        return tuple(names)
+        if not width:
+            raise UsageError(
+                f"{self.estimator} does not say its classes", hint="give --classes a,b,…"
+            )
+        return tuple(map(str, range(width)))
+
+
+def _is_distribution(array: Array) -> bool:
+    inside = bool(np.all((array >= 0) & (array <= 1 + _PROBABILITY_SLACK)))
+    return inside and bool(np.allclose(array.sum(axis=-1), 1, atol=_PROBABILITY_SLACK))
+
+
+def _inline(proto: Any, path: Path) -> None:  # noqa: ANN401 - ModelProto
+    """Take external data into the model. Only files beside the model are opened."""
+    total = 0
+    for tensor in _tensors(proto.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = PurePosixPath(entries.get("location", ""))
+        folder = path.resolve().parent
+        file = (folder / location).resolve()
+        if location.is_absolute() or not file.is_relative_to(folder) or not location.name:
+            raise ConversionError(
+                f"{path.name}: tensor {tensor.name!r} is stored in {str(location)!r}, outside the "
+                "model's folder",
+                hint="export the model with its weights inside",
+            )
+        if not file.is_file():
+            raise ConversionError(
+                f"{path.name}: tensor {tensor.name!r} is stored in {str(location)!r}, which is "
+                "not there",
+                hint="put that file beside the model, or export the weights inside",
+            )
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read(length or MAX_EXTERNAL_BYTES)
+        total += len(data)
+        if (length and len(data) != length) or total > MAX_EXTERNAL_BYTES:
+            raise ConversionError(
+                f"{path.name}: the external data of {tensor.name!r} is cut short or too large",
+                hint="export the model again",
+            )
+        tensor.raw_data = data
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _tensors(graph: Any) -> Any:  # noqa: ANN401 - onnx ships no types
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
+            for inner in attribute.graphs:
+                yield from _tensors(inner)
+
+
+def _refusal(what: str, error: Exception) -> ConversionError:
+    text = " ".join(str(error).split())
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return ConversionError(
+        f"{what} cannot be run here: {text[:300]}",
+        hint="export it for an operator set that onnxruntime 1.17 knows (20 and below)",
+    )

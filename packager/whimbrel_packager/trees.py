@@ -1,0 +1,161 @@
+"""Tree ensembles inside an ONNX model: their nodes, and which input column a node looks at.
+
+A threshold is where a converted tree goes wrong, so the parity corpus has to stand on it. For
+that a node's feature index is followed back to a column of the model's inputs, as long as every
+operator in between hands the column on unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import numpy_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Array = np.ndarray[Any, Any]
+
+OPERATORS = ("TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble")
+Origin = tuple[str, int]
+"""Input name, and column in it."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The nodes of one operator, as parallel arrays of length (nodes,).
+
+    ``tree`` is empty for the newest operator form, whose thresholds are read and paths are not.
+    """
+
+    tensor: str
+    feature: Array
+    threshold: Array
+    branch: Array
+    tree: Array
+    node: Array
+    when_true: Array
+    when_false: Array
+    nan_true: Array
+
+    def reached(self, x: Array) -> dict[int, int]:
+        """Return by node index one row of ``x``, (n, F) float32, that comes past that node."""
+        found: dict[int, int] = {}
+        for tree in np.unique(self.tree):
+            members = np.flatnonzero(self.tree == tree)
+            index = {int(self.node[i]): int(i) for i in members}
+            stack = [(int(members[0]), np.arange(len(x)))]
+            while stack:
+                at, rows = stack.pop()
+                if not len(rows) or not self.branch[at]:
+                    continue
+                found[at] = int(rows[len(rows) // 2])
+                values = x[rows, self.feature[at]]
+                left = np.where(
+                    np.isnan(values), self.nan_true[at], values <= self.threshold[at]
+                ).astype(bool)
+                stack.append((index[int(self.when_true[at])], rows[left]))
+                stack.append((index[int(self.when_false[at])], rows[~left]))
+        return found
+
+
+def ensembles(model: Any) -> list[Ensemble]:  # noqa: ANN401 - onnx ships no types
+    """Return the tree ensembles of a model's main graph."""
+    return [
+        _ensemble(node) if node.op_type != "TreeEnsemble" else _splits(node)
+        for node in model.graph.node
+        if node.op_type in OPERATORS
+    ]
+
+
+def origins(model: Any) -> dict[str, list[Origin | None] | None]:  # noqa: ANN401 - ModelProto
+    """Return for each tensor, by column, the input column that it is a copy of.
+
+    None in a list: a column that was computed. None for a list: of unknown width.
+    """
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    known: dict[str, list[Origin | None] | None] = {}
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        width = dims[1].dim_value if len(dims) > 1 else 1
+        known[value.name] = [(value.name, i) for i in range(width)] if width else None
+    for node in model.graph.node:
+        outcome = _through(node, known, constants)
+        for name in node.output:
+            known[name] = outcome
+    return known
+
+
+def _through(
+    node: Any,  # noqa: ANN401 - NodeProto
+    known: Mapping[str, list[Origin | None] | None],
+    constants: Mapping[str, Array],
+) -> list[Origin | None] | None:
+    parts = [known.get(name) for name in node.input]
+    first = parts[0] if parts else None
+    if node.op_type == "Concat":
+        joined: list[Origin | None] = []
+        for part in parts:
+            if part is None:
+                return None
+            joined.extend(part)
+        return joined
+    if node.op_type in {"Identity", "Cast", "Reshape", "Imputer", "Flatten"}:
+        # A cast or an imputer leaves every value alone that it does not replace.
+        return first
+    if node.op_type in {"ArrayFeatureExtractor", "Gather"} and len(node.input) > 1:
+        chosen = constants.get(node.input[1])
+        if first is None or chosen is None:
+            return None
+        return [first[int(i)] if -len(first) <= i < len(first) else None for i in chosen.ravel()]
+    if node.op_type in {"Scaler", "LabelEncoder", "Normalizer", "Binarizer"}:
+        return None if first is None else [None] * len(first)
+    if node.op_type == "OneHotEncoder":
+        sizes = [len(a.strings) or len(a.ints) for a in node.attribute if "cats_" in a.name]
+        return [None] * sizes[0] if sizes and first is not None and len(first) == 1 else None
+    return None
+
+
+def _ensemble(node: Any) -> Ensemble:  # noqa: ANN401 - NodeProto
+    held = {a.name: a for a in node.attribute}
+
+    def integers(name: str) -> Array:
+        return np.array(held[name].ints if name in held else [], dtype=np.int64)
+
+    values = (
+        numpy_helper.to_array(held["nodes_values_as_tensor"])
+        if "nodes_values_as_tensor" in held
+        else np.array(held["nodes_values"].floats, dtype=np.float32)
+    )
+    modes = [mode.decode() for mode in held["nodes_modes"].strings]
+    tracks = integers("nodes_missing_value_tracks_true")
+    return Ensemble(
+        tensor=node.input[0],
+        feature=integers("nodes_featureids"),
+        threshold=values,
+        branch=np.array([mode != "LEAF" for mode in modes]),
+        tree=integers("nodes_treeids"),
+        node=integers("nodes_nodeids"),
+        when_true=integers("nodes_truenodeids"),
+        when_false=integers("nodes_falsenodeids"),
+        nan_true=tracks if len(tracks) else np.zeros(len(modes), dtype=np.int64),
+    )
+
+
+def _splits(node: Any) -> Ensemble:  # noqa: ANN401 - NodeProto
+    held = {a.name: a for a in node.attribute}
+    splits = numpy_helper.to_array(held["nodes_splits"].t)
+    none = np.array([], dtype=np.int64)
+    return Ensemble(
+        tensor=node.input[0],
+        feature=np.array(held["nodes_featureids"].ints, dtype=np.int64),
+        threshold=splits,
+        branch=np.ones(len(splits), dtype=bool),
+        tree=none,
+        node=none,
+        when_true=none,
+        when_false=none,
+        nan_true=none,
+    )
