@@ -42,7 +42,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if out of step")
     checking = parser.parse_args().check
     cli_page, broken = command_line()
-    pages = {"cli.md": cli_page, "errors.md": error_codes(), **configuration()}
+    errors_page, unread = error_codes()
+    broken += unread
+    pages = {"cli.md": cli_page, "errors.md": errors_page, **configuration()}
     for line in broken:
         print(f"{'error' if checking else 'warning'}: {line}", file=sys.stderr)
     if checking:
@@ -142,11 +144,12 @@ def _below(
 # ------------------------------------------------------------------------------------- errors
 
 
-def error_codes() -> str:
-    """Return errors.md."""
+def error_codes() -> tuple[str, list[str]]:
+    """Return errors.md, and a line for each module that could not be read."""
+    broken: list[str] = []
     tree = inspect.cleandoc(errors.__doc__ or "").partition("::\n")[2].partition("\nRules:")[0]
+    raised = _raised(broken)  # first, since it imports what adds to the tree
     kinds = sorted(_kinds(errors.WhimbrelError), key=lambda kind: (kind.exit_code, kind.__name__))
-    raised = _raised()
     rows = []
     for kind in kinds:
         codes = {kind.default_code: raised.pop((kind.__name__, None), set())}
@@ -156,7 +159,7 @@ def error_codes() -> str:
             where = ", ".join(sorted(parts))
             again = "yes" if kind.retryable else ""
             rows.append(f"| `{code}` | {kind.__name__} | {kind.exit_code} | {again} | {where} |")
-    return (
+    page = (
         f"{NOTICE}# Errors\n\n"
         "Every error has a stable code, a sentence that says what happened to which thing, a hint\n"
         "where there is a next step, and the exit code of the command that ends with it.\n\n"
@@ -165,6 +168,7 @@ def error_codes() -> str:
         + "\n".join(rows)
         + "\n"
     )
+    return page, broken
 
 
 def _kinds(kind: type[errors.WhimbrelError]) -> set[type[errors.WhimbrelError]]:
@@ -176,12 +180,17 @@ def _kinds(kind: type[errors.WhimbrelError]) -> set[type[errors.WhimbrelError]]:
     return found
 
 
-def _raised() -> dict[tuple[str, str | None], set[str]]:
+def _raised(broken: list[str]) -> dict[tuple[str, str | None], set[str]]:
     """Return which parts make an error of which name with which code (None: its own)."""
     names: dict[tuple[str, str | None], set[str]] = defaultdict(set)
-    for module, tree in _modules():
-        if any(_derives_error(node) for node in ast.walk(tree)) and module != errors.__name__:
-            importlib.import_module(module)  # its errors are part of the tree, too
+    for module, path in _modules():
+        try:
+            tree = ast.parse(path.read_text(), filename=str(path))
+            if any(_derives_error(node) for node in ast.walk(tree)) and module != errors.__name__:
+                importlib.import_module(module)  # its errors are part of the tree, too
+        except Exception as error:  # noqa: BLE001 - whatever a broken module raises is reported
+            broken.append(f"{module} cannot be read: {type(error).__name__}: {error}")
+            continue
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
@@ -205,12 +214,11 @@ def _code(call: ast.Call) -> str | None:
     return None
 
 
-def _modules() -> Iterator[tuple[str, ast.Module]]:
+def _modules() -> Iterator[tuple[str, Path]]:
     for part in PARTS:
         for path in sorted((ROOT / part).glob(f"whimbrel_{part}/**/*.py")):
             words = path.relative_to(ROOT / part).with_suffix("").parts
-            name = ".".join(words).removesuffix(".__init__")
-            yield name, ast.parse(path.read_text(), filename=str(path))
+            yield ".".join(words).removesuffix(".__init__"), path
 
 
 # ------------------------------------------------------------------------------ configuration
