@@ -190,7 +190,7 @@ class FrameDecoder(Generic[T]):
     """
 
     def __init__(self, kind: object) -> None:
-        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)  # type: ignore[arg-type]
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(kind)
         self._pending = bytearray()
 
     def feed(self, data: bytes) -> Iterator[T]:

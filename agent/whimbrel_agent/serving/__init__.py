@@ -1,0 +1,1 @@
+"""The worker: one process that answers inference requests."""

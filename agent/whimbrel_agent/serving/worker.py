@@ -1,0 +1,423 @@
+"""The worker process: loads what control names, serves it, and goes when it is told to.
+
+Started by control as ``python -m whimbrel_agent.serving.worker --channel FD --listen FD …``. The
+listening sockets belong to control and are shared by the worker that comes and the one that goes:
+the new one accepts as soon as it is ready, the old one drains, and no request fails.
+
+When the channel closes, control is gone: the worker finishes what is in flight and exits, so that
+there are never two sets of processes after control was restarted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from whimbrel_agent.channel import (
+    Drain,
+    Drained,
+    EndProbation,
+    FrameDecoder,
+    FromWorker,
+    Judgement,
+    LoadFailed,
+    Ready,
+    SlotReady,
+    Start,
+    ToWorker,
+    encode_frame,
+)
+from whimbrel_agent.serving import engine as engines
+from whimbrel_agent.serving.batching import Batcher
+from whimbrel_agent.serving.metrics import resident_bytes
+from whimbrel_agent.serving.protocol import Connection, Shared
+from whimbrel_agent.serving.routes import Routes
+from whimbrel_agent.serving.service import SlotService
+from whimbrel_agent.telemetry import recovery
+from whimbrel_agent.telemetry.bundles import KnownBundles
+from whimbrel_agent.telemetry.client import TelemetryClient, now_ms
+from whimbrel_agent.telemetry.recorder import Clocks
+from whimbrel_agent.telemetry.slot import SlotTelemetry
+from whimbrel_agent.telemetry.windowfile import ServedModel
+from whimbrel_core.errors import WhimbrelError, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from whimbrel_agent.channel import SlotSpec
+
+EXIT_LOAD_FAILED = 3
+EXIT_CHANNEL = 4
+ORPHAN_GRACE_S = 2.0
+_JUDGEMENT_S = 5.0
+_IDLE_CONNECTION_S = 120.0
+_REQUEST_S = 30.0
+_TICK_S = 1.0
+_PROBATION_TICK_S = 0.25
+_FLUSH_S = 2.0
+_BACKLOG = 1024
+_MAX_UNREAD_BYTES = 64 * 1024
+_log = logging.getLogger("whimbrel.worker")
+
+
+class LoadError(Exception):
+    """A slot cannot be served."""
+
+    def __init__(self, spec: SlotSpec, code: str, message: str) -> None:
+        super().__init__(message)
+        self.failed = LoadFailed(spec.slot, spec.digest, code, message)
+
+
+class Worker:
+    """Everything one worker serves, between `Start` and `Drained`.
+
+    Args:
+        start: what control asked for.
+        listening: sockets that are bound and listening.
+        channel: to control.
+
+    Raises:
+        LoadError: a slot cannot be served; nothing was accepted.
+    """
+
+    def __init__(
+        self, start: Start, listening: Sequence[socket.socket], channel: socket.socket
+    ) -> None:
+        self._start = start
+        self._settings = start.settings
+        self._listening = listening
+        self._channel_socket = channel
+        data_dir = Path(start.data_dir)
+        self._data_dir = data_dir
+        self._client = TelemetryClient(
+            data_dir / "run" / "telemetry.sock",
+            data_dir / "profiles",
+            retry_s=start.settings.telemetry_retry_s,
+        )
+        loaded = [(spec, *_load(spec)) for spec in start.slots]
+        self._known = KnownBundles(
+            data_dir / "store",
+            [pem for spec in start.slots for pem in spec.keys],
+            {engine.digest: (engine.baseline, engine.manifest) for _, engine, _, _ in loaded},
+        )
+        self._ready_slots = tuple(
+            _slot_ready(spec, engine, calibration, load_ms)
+            for spec, engine, calibration, load_ms in loaded
+        )
+        self._services = [
+            self._service(spec, engine, calibration) for spec, engine, calibration, _ in loaded
+        ]
+        self._link: asyncio.Transport | None = None
+        self._finished = asyncio.Event()
+        self._drain_task: asyncio.Task[None] | None = None
+        self._verdicts: dict[str, tuple[str, float]] = {}
+
+    async def serve(self) -> None:
+        """Accept, answer, and return once drained."""
+        loop = asyncio.get_running_loop()
+        heavy = [service for service in self._services if service.heavy]
+        executor = ThreadPoolExecutor(max_workers=len(heavy)) if heavy else None
+        slots = [(service, self._batcher(service, loop, executor)) for service in self._services]
+        for service in self._services:
+            service.defer = loop.call_soon
+        self._mirror()
+        self._shared = Shared(Routes(slots, waiting=lambda: self._client.waiting), self._settings)
+        servers = [
+            await loop.create_server(lambda: Connection(self._shared), sock=sock, backlog=_BACKLOG)
+            for sock in self._listening
+        ]
+        transport, _ = await loop.create_connection(
+            lambda: _ChannelProtocol(self), sock=self._channel_socket
+        )
+        self._link = cast("asyncio.Transport", transport)
+        loop.add_signal_handler(signal.SIGTERM, self.drain, Drain())
+        self._servers = servers
+        self.send(Ready(os.getpid(), self._ready_slots, resident_bytes()))
+        self._client.start()
+        self._client.call(self._recover)
+        ticking = asyncio.create_task(self._tick_forever())
+        await self._finished.wait()
+        ticking.cancel()
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def send(self, message: FromWorker) -> None:
+        """Tell control; a control that does not read misses judgements, never blocks serving."""
+        link = self._link
+        if link is None or link.is_closing():
+            return
+        if link.get_write_buffer_size() > _MAX_UNREAD_BYTES and isinstance(message, Judgement):
+            return
+        link.write(encode_frame(message))
+
+    def receive(self, message: ToWorker) -> None:
+        """Do what control says."""
+        if isinstance(message, Drain):
+            self.drain(message)
+        elif isinstance(message, EndProbation):
+            for service in self._services:
+                if service.slot == message.slot and service.telemetry is not None:
+                    service.telemetry.end_probation()
+
+    def orphaned(self) -> None:
+        """Control is gone: finish and go."""
+        if self._drain_task is None:
+            _log.info("control is gone; draining")
+        self.drain(Drain(ORPHAN_GRACE_S))
+
+    def drain(self, message: Drain) -> None:
+        """Begin to drain; once."""
+        if self._drain_task is None:
+            self._drain_task = asyncio.get_running_loop().create_task(self._drain(message.grace_s))
+
+    async def _drain(self, grace_s: float) -> None:
+        shared = self._shared
+        shared.draining = True
+        for server in self._servers:
+            server.close()
+        # A connection that was accepted in this turn of the loop gets its protocol in the next.
+        await asyncio.sleep(0.01)
+        await self._until_idle(grace_s)
+        for connection in list(shared.connections):
+            connection.close_if_idle()
+        await asyncio.sleep(0)
+        await self._until_idle(grace_s)
+        for service in self._services:
+            if service.telemetry is not None:
+                service.telemetry.close()
+        loop = asyncio.get_running_loop()
+        if not await loop.run_in_executor(None, self._client.flush, _FLUSH_S):
+            _log.info("%d windows stay on disk for the next worker", self._client.waiting)
+        self._client.stop()
+        self.send(Drained())
+        await self._until_sent()
+        self._finished.set()
+
+    async def _until_idle(self, timeout_s: float) -> None:
+        shared = self._shared
+        shared.idle.clear()
+        if shared.connections:
+            try:
+                await asyncio.wait_for(shared.idle.wait(), timeout_s)
+            except asyncio.TimeoutError:
+                _log.debug("%d connections are open after %s s", len(shared.connections), timeout_s)
+
+    async def _until_sent(self) -> None:
+        link = self._link
+        deadline = time.monotonic() + 1.0
+        while link is not None and link.get_write_buffer_size() and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        if link is not None:
+            link.close()
+
+    async def _tick_forever(self) -> None:
+        next_sweep = 0.0
+        while True:
+            judged = [
+                service
+                for service in self._services
+                if service.telemetry is not None and service.telemetry.on_probation
+            ]
+            await asyncio.sleep(_PROBATION_TICK_S if judged else _TICK_S)
+            for service in self._services:
+                if service.telemetry is not None:
+                    service.telemetry.tick()
+            for service in judged:
+                self._judge(service)
+            now = time.perf_counter()
+            if now >= next_sweep:
+                next_sweep = now + 5.0
+                for connection in list(self._shared.connections):
+                    connection.close_if_stalled(
+                        now, idle_s=_IDLE_CONNECTION_S, request_s=_REQUEST_S
+                    )
+
+    def _judge(self, service: SlotService) -> None:
+        telemetry = service.telemetry
+        if telemetry is None:
+            return
+        try:
+            judgement = telemetry.judgement()
+        except Exception:
+            _log.exception("%s cannot be judged; serving goes on", service.slot)
+            return
+        if judgement is None:
+            return
+        verdict, sent = self._verdicts.get(service.slot, ("", 0.0))
+        now = time.monotonic()
+        if judgement.verdict != verdict or now - sent >= _JUDGEMENT_S:
+            self._verdicts[service.slot] = (judgement.verdict, now)
+            self.send(judgement)
+
+    def _recover(self) -> None:
+        recovery.recover(self._data_dir / "profiles", self._known, self._client)
+
+    def _service(
+        self, spec: SlotSpec, engine: engines.Engine, calibration: engines.Calibration
+    ) -> SlotService:
+        manifest = engine.manifest
+        telemetry = SlotTelemetry(
+            ServedModel(spec.slot, manifest.name, manifest.version, engine.digest),
+            manifest,
+            engine.baseline,
+            self._settings,
+            data_dir=self._data_dir,
+            client=self._client,
+            known=self._known,
+            clocks=Clocks(now_ms, time.monotonic),
+            clock=self._start.clock,
+            probation=spec.probation,
+        )
+        return SlotService(spec.slot, engine, calibration, telemetry, self._settings)
+
+    def _batcher(
+        self,
+        service: SlotService,
+        loop: asyncio.AbstractEventLoop,
+        executor: ThreadPoolExecutor | None,
+    ) -> Batcher | None:
+        if not service.batched:
+            return None
+        return Batcher(
+            service,
+            loop,
+            max_rows=self._settings.max_rows,
+            executor=executor if service.heavy else None,
+        )
+
+    def _mirror(self) -> None:
+        """Let a shadow see the requests of the active slots that serve the same model name."""
+        by_mode = list(zip(self._start.slots, self._services, strict=True))
+        for spec, shadow in by_mode:
+            if spec.mode != "shadow":
+                continue
+            for other, active in by_mode:
+                same = shadow.engine.manifest.name == active.engine.manifest.name
+                if other.mode == "active" and same and shadow.takes_what(active):
+                    active.shadows.append(shadow)
+
+
+class _ChannelProtocol(asyncio.Protocol):
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._decoder: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._decoder.feed(data):
+                self._worker.receive(message)
+        except WireError as error:
+            _log.error("control cannot be understood (%s); draining", error)
+            if self._transport is not None:
+                self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._worker.orphaned()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a worker until it is drained; return the exit code."""
+    parser = argparse.ArgumentParser(prog="whimbrel-worker", description=__doc__)
+    parser.add_argument("--channel", type=int, required=True, help="descriptor of the channel")
+    parser.add_argument(
+        "--listen", type=int, action="append", default=[], help="descriptor of a listening socket"
+    )
+    options = parser.parse_args(argv)
+    logging.basicConfig(
+        level=os.environ.get("WHIMBREL_LOG", "INFO"),
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    # Ctrl-C in a terminal reaches the whole group; control decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = socket.socket(fileno=options.channel)
+    listening = [socket.socket(fileno=fd) for fd in options.listen]
+    start = _receive_start(channel)
+    if start is None:
+        return EXIT_CHANNEL
+    return asyncio.run(_run(start, listening, channel))
+
+
+async def _run(start: Start, listening: Sequence[socket.socket], channel: socket.socket) -> int:
+    try:
+        worker = Worker(start, listening, channel)
+    except LoadError as error:
+        _log.error("%s cannot be served: %s", error.failed.slot, error.failed.message)
+        channel.sendall(encode_frame(error.failed))
+        return EXIT_LOAD_FAILED
+    _give_back_memory()
+    for sock in (*listening, channel):
+        sock.setblocking(False)
+    await worker.serve()
+    return 0
+
+
+def _receive_start(channel: socket.socket) -> Start | None:
+    """Return control's first frame, or None when there is none."""
+    decoder: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
+    channel.setblocking(True)
+    try:
+        while data := channel.recv(65536):
+            for message in decoder.feed(data):
+                if isinstance(message, Start):
+                    return message
+                _log.error("control must begin with Start, not %s", type(message).__name__)
+                return None
+    except WireError as error:
+        _log.error("control cannot be understood: %s", error)
+        return None
+    _log.error("control closed the channel before Start")
+    return None
+
+
+def _load(spec: SlotSpec) -> tuple[engines.Engine, engines.Calibration, float]:
+    started = time.perf_counter()
+    try:
+        engine = engines.load(Path(spec.path), spec.keys, digest=spec.digest or None)
+        calibration = engine.calibrate()
+    except WhimbrelError as error:
+        raise LoadError(spec, error.code, error.message) from error
+    return engine, calibration, (time.perf_counter() - started) * 1e3
+
+
+def _slot_ready(
+    spec: SlotSpec, engine: engines.Engine, calibration: engines.Calibration, load_ms: float
+) -> SlotReady:
+    manifest = engine.manifest
+    return SlotReady(
+        slot=spec.slot,
+        digest=engine.digest,
+        name=manifest.name,
+        version=manifest.version,
+        release=manifest.release,
+        load_ms=load_ms,
+        first_run_us=calibration.first_us,
+    )
+
+
+def _give_back_memory() -> None:
+    """Return what loading needed, and keep the collector off what stays."""
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc only
+        trim(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

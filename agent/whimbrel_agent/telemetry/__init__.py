@@ -1,0 +1,1 @@
+"""Profile windows on the device: recorded, kept, sent until acknowledged."""

@@ -1,0 +1,256 @@
+"""Everything that is measured of one model in one slot: rows, labels, drift, probation.
+
+Measuring never fails a request: what goes wrong here is logged and counted, and the answer is
+given. Not thread-safe: one owner at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from whimbrel_agent.channel import ClosedWindow, Judgement, LocalEvent
+from whimbrel_agent.telemetry import judge as judges
+from whimbrel_agent.telemetry.drift import DriftWatch
+from whimbrel_agent.telemetry.joiner import LabelJoiner
+from whimbrel_agent.telemetry.recorder import Recorder
+from whimbrel_core.profile import window as windows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from whimbrel_agent.channel import ServingSettings
+    from whimbrel_agent.telemetry.bundles import KnownBundles
+    from whimbrel_agent.telemetry.client import TelemetryClient
+    from whimbrel_agent.telemetry.joiner import Label
+    from whimbrel_agent.telemetry.recorder import Clocks
+    from whimbrel_agent.telemetry.windowfile import ServedModel
+    from whimbrel_core.bundle.manifest import Manifest
+    from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.counts import OpsCounts
+    from whimbrel_core.profile.window import Window
+    from whimbrel_core.wire.assignment import Probation
+    from whimbrel_core.wire.messages import Clock
+
+_log = logging.getLogger("whimbrel.telemetry")
+
+
+class SlotTelemetry:
+    """Measures one served model.
+
+    Args:
+        model: slot, name, version and digest.
+        manifest: of its bundle.
+        baseline: of its bundle.
+        settings: of the worker.
+        data_dir: the device's.
+        client: takes closed windows and events.
+        known: finds older bundles.
+        clocks: wall and monotonic.
+        clock: how far the wall clock is to be trusted.
+        probation: how a new version is judged; None when it is committed.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        manifest: Manifest,
+        baseline: Baseline,
+        settings: ServingSettings,
+        *,
+        data_dir: Path,
+        client: TelemetryClient,
+        known: KnownBundles,
+        clocks: Clocks,
+        clock: Clock = "unsynced",
+        probation: Probation | None = None,
+    ) -> None:
+        self.model = model
+        self.rows = 0
+        self.troubles = 0
+        self._client = client
+        self._known = known
+        self._settings = settings
+        self._directory = data_dir / "profiles"
+        self._clocks = clocks
+        self._clock: Clock = clock
+        self._baseline = baseline
+        self._drift = DriftWatch(baseline, manifest.drift)
+        self._probation = probation
+        self._closed: Window | None = None
+        self.recorder = self._recorder(model, manifest, baseline)
+        self._joiner = LabelJoiner(
+            self.recorder,
+            manifest,
+            directory=data_dir / "labels",
+            capacity=settings.label_capacity,
+            older=self._older,
+        )
+        self._last: Judgement | None = None
+
+    def record(
+        self,
+        tensors: Mapping[str, NDArray[Any]],
+        rows: int,
+        *,
+        at_ms: int | None = None,
+        latency_us: float | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        """Count one answered request."""
+        try:
+            window = self.recorder.record(tensors, at_ms=at_ms, latency_us=latency_us)
+            self.rows += rows
+            if ids is not None:
+                self._joiner.remember(ids, tensors, window.start_ms if at_ms is None else at_ms)
+        except Exception:
+            self._trouble("a request could not be counted")
+
+    def count_rejected(self) -> None:
+        """Count a request that was refused before the model ran."""
+        try:
+            self.recorder.count_rejected()
+        except Exception:
+            self._trouble("a refused request could not be counted")
+
+    def count_failed(self) -> None:
+        """Count a request in which the model failed."""
+        try:
+            self.recorder.count_failed()
+        except Exception:
+            self._trouble("a failed request could not be counted")
+
+    def join(self, labels: Sequence[tuple[str, Label]]) -> int:
+        """Join labels to predictions; return how many were. Raises `RequestError`."""
+        return self._joiner.join(labels)
+
+    @property
+    def joined(self) -> int:
+        """Labels joined since this process began."""
+        return self._joiner.joined
+
+    @property
+    def drift_level(self) -> str:
+        """The highest level of drift that is held now."""
+        return self._drift.level
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether this version is still being judged."""
+        return self._probation is not None
+
+    def ops(self) -> OpsCounts:
+        """Return requests, failures and latencies since this process began."""
+        return self.recorder.ops()
+
+    def tick(self) -> None:
+        """Close what has ended; call it every second or few."""
+        for recorder in (self.recorder, *self._joiner.recorders):
+            try:
+                recorder.tick()
+            except Exception:
+                self._trouble("a window could not be closed")
+
+    def end_probation(self) -> None:
+        """Stop judging: the version is committed."""
+        self._probation = None
+        self._closed = None
+
+    def judgement(self) -> Judgement | None:
+        """Return how the version behaves so far, or None when it is not on probation."""
+        if self._probation is None:
+            return None
+        total = self._closed or windows.empty(self.recorder.layout, 0, 1)
+        for window in self.recorder.open_windows:
+            total = windows.merge(total, window.window())
+        psi = None
+        if self._probation.max_output_psi is not None and total.rows:
+            outputs = [
+                drift.psi
+                for drift in self._drift.judge(total)
+                if drift.role == "output" and drift.psi is not None and drift.significant
+            ]
+            psi = max(outputs, default=0.0)
+        behaviour = judges.Behaviour(
+            rows=total.rows,
+            ops=total.ops,
+            quality=total.quality,
+            binary=self.recorder.layout.binary,
+            output_psi=psi,
+        )
+        opinion = judges.judge(self._probation, behaviour)
+        return Judgement(
+            slot=self.model.slot,
+            digest=self.model.digest,
+            verdict=opinion.verdict,
+            rows=behaviour.rows,
+            labels=behaviour.labels,
+            evidence=opinion.evidence,
+            reason=opinion.reason,
+        )
+
+    def close(self) -> None:
+        """Close every window and hand it over."""
+        for recorder in (self.recorder, *self._joiner.recorders):
+            recorder.close()
+        self._joiner.close()
+
+    def _recorder(self, model: ServedModel, manifest: Manifest, baseline: Baseline) -> Recorder:
+        return Recorder(
+            model,
+            baseline,
+            manifest.drift,
+            self._settings,
+            directory=self._directory,
+            sink=self._on_closed,
+            clocks=self._clocks,
+            clock=self._clock,
+        )
+
+    def _older(self, digest: str) -> tuple[Recorder, Manifest]:
+        baseline, manifest = self._known.get(digest)
+        model = type(self.model)(self.model.slot, manifest.name, manifest.version, digest)
+        return self._recorder(model, manifest, baseline), manifest
+
+    def _on_closed(self, counted: Window, message: ClosedWindow, path: Path | None) -> None:
+        self._client.put(message, path)
+        if message.digest != self.model.digest:
+            return
+        if self._probation is not None:
+            self._closed = counted if self._closed is None else windows.merge(self._closed, counted)
+        if not counted.rows:
+            return
+        try:
+            changes = self._drift.observe(counted)
+        except Exception:
+            self._trouble("a window could not be judged")
+            return
+        for change in changes:
+            drift = change.drift
+            self._client.put(
+                LocalEvent(
+                    event_id=secrets.token_hex(8),
+                    at_ms=message.end_ms if message.clock == "event" else self._clocks.wall_ms(),
+                    kind="drift",
+                    slot=self.model.slot,
+                    digest=self.model.digest,
+                    detail={
+                        "feature": change.feature,
+                        "before": change.before,
+                        "now": change.now,
+                        "psi": "" if drift.psi is None else f"{drift.psi:.4f}",
+                        "w1_sd": "" if drift.w1_sd is None else f"{drift.w1_sd:.4f}",
+                        "window_start_ms": str(message.start_ms),
+                    },
+                )
+            )
+
+    def _trouble(self, what: str) -> None:
+        """Log the first of a kind of trouble in full, and count the rest."""
+        self.troubles += 1
+        if self.troubles <= 3:  # noqa: PLR2004 - enough to see it, too few to fill a disk
+            _log.exception("%s: %s; serving goes on", self.model.slot, what)
