@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,6 +12,7 @@ from whimbrel_core.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 PREFIX = "WHIMBREL_AGENT"
 _PORTS = 65_535
@@ -107,7 +107,9 @@ def default_text() -> str:
     return resources.files("whimbrel_agent").joinpath("agent.toml").read_text("utf-8")
 
 
-def load(path: Path, env: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> Config:
+def load(
+    path: Path, env: Mapping[str, str], overrides: Mapping[str, object] | None = None
+) -> Config:
     """Return the configuration in the file at ``path``, checked, with absolute paths.
 
     Raises:

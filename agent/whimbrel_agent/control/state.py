@@ -78,13 +78,16 @@ class StateFile:
             db.execute("PRAGMA wal_autocheckpoint=256")
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version > SCHEMA_VERSION:
+                # Not damaged: it must not be set aside.
                 msg = f"{self.path} was written by a newer agent (schema {version})"
-                raise StorageError(msg, hint="install that version again", code="storage.version")
+                raise StorageError(  # noqa: TRY301
+                    msg, hint="install that version again", code="storage.version"
+                )
             db.executescript(_SCHEMA)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
+                raise sqlite3.DatabaseError(verdict)  # noqa: TRY301
         except BaseException:
             db.close()
             raise

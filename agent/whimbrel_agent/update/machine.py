@@ -33,6 +33,7 @@ Event = Literal[
     "withdrawn",
     "removed",
     "refused",
+    "damaged",
     "fetched",
     "fetch_refused",
     "probed",
@@ -51,7 +52,8 @@ Event = Literal[
 
 assigned: a version is wanted that is neither served nor on its way. withdrawn: what serves, or
 what served before the version on probation, is wanted again. removed: the slot is no longer
-assigned. refused: what is wanted is in quarantine. retry: an effect could not be done now (no
+assigned. refused: what is wanted is in quarantine. damaged: the file of what serves no longer
+loads (a bad disk); it goes back a version, and fetches the file again. retry: an effect could not be done now (no
 network, disk full) and is due again. expired: probation ended without enough evidence. The others
 are the outcomes of effects, and the worker's judgement.
 """
@@ -61,7 +63,7 @@ Effect = Literal[
 """What the driver does:
 
 fetch: updater process, bytes checked into downloads. probe: probe process. stage: the proven file
-into the store. switch: a worker with the slots as `target` says. watch: judge from here.
+into the store. switch: a worker with the candidate in the slot. watch: judge from here.
 commit: end probation, raise the floor. roll_back: a worker with what `serving` says.
 quarantine: never again without an operator. collect: remove files nobody refers to.
 """
@@ -85,6 +87,9 @@ class Installed(msgspec.Struct, frozen=True):
     memory_bytes: int = 0
     latency_us: float = 0.0
     parity_passed: bool = False
+    keys: tuple[str, ...] = ()
+    """The publishers' keys (PEM) that were trusted for it when it was proven: what was installed
+    goes on serving whatever becomes of the trust files; they decide about what comes next."""
 
     @property
     def digest(self) -> str:
@@ -166,6 +171,14 @@ TABLE: dict[tuple[Phase, Event], Row] = {
     ("rolling_back", "retry"): Row("rolling_back", "keep", ("roll_back",)),
     ("rolling_back", "rolled_back"): Row("failed", "drop", ("collect",)),
     ("rolling_back", "emptied"): Row("empty", "empty", ("collect",)),
+    # A damaged file is noticed when a worker is started, whatever else goes on.
+    ("serving", "damaged"): Row("rolling_back", "back", ("roll_back",)),
+    ("failed", "damaged"): Row("rolling_back", "back", ("roll_back",)),
+    ("fetching", "damaged"): Row("rolling_back", "back", ("roll_back",)),
+    ("probing", "damaged"): Row("rolling_back", "back", ("roll_back",)),
+    ("switching", "damaged"): Row("rolling_back", "back", ("roll_back",)),
+    ("watching", "damaged"): Row("rolling_back", "back", ("roll_back",)),
+    ("rolling_back", "damaged"): Row("rolling_back", "back", ("roll_back",)),
 }
 """Pairs that are not here cannot happen, or are late news about something that is over
 (a judgement of a version that is no longer on probation): `step` leaves the state as it is."""
@@ -195,7 +208,7 @@ def step(
     changes: dict[str, object] = {"phase": phase}
     if code:
         changes |= {"error_code": code, "error": reason}
-        if event != "retry":
+        if event not in {"retry", "damaged"}:
             changes["given_up"] = state.revision
     elif row.move == "begin" or phase in {"serving", "empty"}:
         changes |= {"error_code": "", "error": ""}
@@ -207,11 +220,6 @@ def serving(state: SlotState) -> Installed | None:
     if state.phase == "empty":
         return None
     return state.current
-
-
-def target(state: SlotState) -> Installed | None:
-    """Return the version that the running effect wants to be served."""
-    return state.candidate if state.phase == "switching" else serving(state)
 
 
 def on_probation(state: SlotState) -> bool:
@@ -256,9 +264,9 @@ def wish(state: SlotState, *, refused: bool) -> Event | None:
     if held == wanted.digest:
         waiting = state.candidate is not None or state.phase == "failed"
         return "withdrawn" if waiting else None
-    if state.phase == "watching" and state.previous is not None:
-        if state.previous.digest == wanted.digest:
-            return "withdrawn"
+    fallback = state.previous.digest if state.previous is not None else ""
+    if state.phase == "watching" and fallback == wanted.digest:
+        return "withdrawn"
     if state.candidate is not None and state.candidate.assignment == wanted:
         return None
     if refused:

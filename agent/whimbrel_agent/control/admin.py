@@ -1,0 +1,101 @@
+"""``run/admin.sock``: JSON lines for the ``whimbrel agent`` commands on the same machine.
+
+One request per line, ``{"do": "status"}``; one line of answer, ``{"ok": …}`` or ``{"error": …}``.
+The socket's mode is the authorisation: the owner of the data directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from whimbrel_agent.control.inbox import listen
+from whimbrel_core.errors import InputError, UnavailableError, UsageError, WhimbrelError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+_LINE_BYTES = 1 << 20
+_TIMEOUT_S = 10.0
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is asked."""
+
+    do: str
+    digest: str = ""
+
+
+class Admin:
+    """Answers requests with the handlers it is given, by name."""
+
+    def __init__(
+        self, path: Path, handlers: Mapping[str, Callable[[Request], Awaitable[object]]]
+    ) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._server: asyncio.AbstractServer | None = None
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        self._server = await listen(self._path, self._converse)
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.close()
+        self._path.unlink(missing_ok=True)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):
+            pass  # gone, or a line beyond the stream's limit
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = msgspec.json.decode(line, type=Request)
+            handler = self._handlers.get(request.do)
+            if handler is None:
+                known = ", ".join(sorted(self._handlers))
+                msg = f"the agent does not know {request.do!r}"
+                raise UsageError(msg, hint=f"it knows: {known}")
+            return {"ok": await handler(request)}
+        except msgspec.DecodeError as error:
+            return {"error": InputError(f"not a request: {error}").as_dict()}
+        except WhimbrelError as error:
+            return {"error": error.as_dict()}
+
+
+def ask(path: Path, request: Request) -> Any:  # noqa: ANN401 - JSON, by request
+    """Ask the running agent and return its answer (the commands' side; blocking).
+
+    Raises:
+        UnavailableError: no agent runs on this data directory.
+        WhimbrelError: what the agent answered with.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(_TIMEOUT_S)
+            sock.connect(str(path))
+            sock.sendall(msgspec.json.encode(request) + b"\n")
+            with sock.makefile("rb") as file:
+                line = file.readline(_LINE_BYTES)
+        answer = msgspec.json.decode(line)
+    except (OSError, msgspec.DecodeError) as error:
+        msg = f"no agent answers at {path}: {error}"
+        raise UnavailableError(
+            msg, code="agent.down", hint="start it with 'whimbrel agent run --config agent.toml'"
+        ) from error
+    if "error" in answer:
+        found = answer["error"]
+        raise WhimbrelError(found["message"], hint=found["hint"], code=found["code"])
+    return answer["ok"]

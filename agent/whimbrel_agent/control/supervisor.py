@@ -1,0 +1,329 @@
+"""The life of the worker: started, replaced without refusing anybody, watched, started again.
+
+Control holds the listening sockets and gives them to each worker. A new worker is loaded beside
+the old one; once it says `Ready` the old one drains. Where memory does not allow two, the old
+one goes first: a bounded gap. What to serve, and what a failure means, is decided elsewhere
+(`whimbrel_agent.update.driver`); the supervisor only does it and tells.
+
+When control itself dies, the worker sees its channel close, drains for two seconds and exits: the
+service manager starts control again, which serves the same versions in less than a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from whimbrel_agent.channel import (
+    Drain,
+    Drained,
+    EndProbation,
+    FrameDecoder,
+    FromWorker,
+    Judgement,
+    LoadFailed,
+    Ready,
+    SlotSpec,
+    Start,
+    encode_frame,
+)
+from whimbrel_agent.paths import replace_file
+from whimbrel_core.errors import RefusedError, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from whimbrel_agent.channel import ServingSettings
+    from whimbrel_agent.control.sockets import Listeners
+    from whimbrel_agent.paths import DataDirectory
+    from whimbrel_core.wire.messages import Clock
+
+WORKER_MODULE = "whimbrel_agent.serving.worker"
+_READ = 64 * 1024
+_KILL_GRACE_S = 2.0
+
+
+class WorkerFailedError(RefusedError):
+    """A worker did not become ready. ``slot`` and ``digest`` name the cause where it is known."""
+
+    default_code = "worker.failed"
+
+    def __init__(self, message: str, *, code: str, slot: str = "", digest: str = "") -> None:
+        super().__init__(message, code=code)
+        self.slot = slot
+        self.digest = digest
+
+
+class Worker:
+    """One worker process and the channel to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, specs: tuple[SlotSpec, ...]) -> None:
+        self.process = process
+        self.specs = specs
+        self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self.drained = asyncio.Event()
+        self.stopping = False
+        self.started = time.monotonic()
+        self.tasks: list[asyncio.Task[None]] = []
+        self._writer: asyncio.StreamWriter | None = None
+
+    def attach(self, writer: asyncio.StreamWriter) -> None:
+        """Take the channel."""
+        self._writer = writer
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send a frame; a worker that is gone does not hear it."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(encode_frame(message))
+
+    def close(self) -> None:
+        """Close the channel."""
+        if self._writer is not None:
+            self._writer.close()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self.process.returncode is None
+
+    def kill(self) -> None:
+        """End the process now."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGKILL)
+
+
+class Supervisor:
+    """Runs one worker at a time, two during a swap.
+
+    Args:
+        listeners: bound sockets.
+        home: data directory.
+        settings: what workers have to know of the configuration.
+        load_timeout_s: how long a worker may take until `Ready`.
+        drain_s: how long an old worker may take to finish.
+        on_judgement: called with each `Judgement`.
+        on_down: called with a sentence when the serving worker ended unasked.
+        module: the worker's module.
+    """
+
+    def __init__(
+        self,
+        listeners: Listeners,
+        home: DataDirectory,
+        settings: ServingSettings,
+        *,
+        load_timeout_s: float,
+        drain_s: float,
+        on_judgement: Callable[[Judgement], None],
+        on_down: Callable[[str], None],
+        module: str = WORKER_MODULE,
+    ) -> None:
+        self._listeners = listeners
+        self._home = home
+        self._settings = settings
+        self._load_timeout_s = load_timeout_s
+        self._drain_s = drain_s
+        self._on_judgement = on_judgement
+        self._on_down = on_down
+        self._module = module
+        self._worker: Worker | None = None
+        self._draining: set[asyncio.Task[None]] = set()
+        self.incarnation = 0
+        self.clock: Clock = "unsynced"
+        self.restarts = 0
+
+    @property
+    def specs(self) -> tuple[SlotSpec, ...] | None:
+        """What answers requests now; None while no worker does."""
+        worker = self._worker
+        return worker.specs if worker is not None and worker.running else None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the serving worker; 0 while there is none."""
+        worker = self._worker
+        return worker.process.pid if worker is not None and worker.running else 0
+
+    async def apply(self, specs: tuple[SlotSpec, ...], *, overlap: bool = True) -> None:
+        """Serve exactly ``specs`` from a new worker; does nothing when they are served already.
+
+        Args:
+            specs: the slots.
+            overlap: load beside the old worker (else the old one ends first).
+
+        Raises:
+            WorkerFailedError: the new worker did not become ready. With ``overlap`` the old one
+                still serves; otherwise nothing does, and the caller applies what to go back to.
+        """
+        if self.specs == specs:
+            return
+        old = self._worker
+        if old is not None and not overlap:
+            self._worker = None
+            await self._drain(old)
+            old = None
+        worker = await self._spawn(specs)
+        try:
+            ready = await self._wait_ready(worker)
+        except BaseException:
+            worker.stopping = True
+            worker.kill()
+            await worker.process.wait()
+            worker.close()
+            raise
+        self._worker = worker
+        watcher = asyncio.create_task(self._watch(worker))
+        worker.tasks.append(watcher)
+        replace_file(
+            self._home.worker_json,
+            msgspec.json.encode({"pid": ready.pid, "rss_bytes": ready.rss_bytes}),
+        )
+        if old is not None:
+            task = asyncio.create_task(self._drain(old))
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+
+    def end_probation(self, slot: str) -> None:
+        """Tell the worker that the version in ``slot`` is committed."""
+        worker = self._worker
+        if worker is None:
+            return
+        worker.send(EndProbation(slot))
+        # From here on the worker runs what a start without probation would give.
+        worker.specs = tuple(
+            msgspec.structs.replace(spec, probation=None) if spec.slot == slot else spec
+            for spec in worker.specs
+        )
+
+    async def stop(self) -> None:
+        """Drain the worker and wait for all of them to end."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await self._drain(worker)
+        if self._draining:
+            await asyncio.gather(*self._draining, return_exceptions=True)
+
+    async def _spawn(self, specs: tuple[SlotSpec, ...]) -> Worker:
+        ours, theirs = socket.socketpair()
+        listen = self._listeners.descriptors
+        arguments = [sys.executable, "-m", self._module, "--channel", str(theirs.fileno())]
+        for descriptor in listen:
+            arguments += ["--listen", str(descriptor)]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *listen),
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:
+            ours.close()
+            msg = f"a worker cannot be started: {error}"
+            raise WorkerFailedError(msg, code="worker.start") from error
+        finally:
+            theirs.close()
+        worker = Worker(process, specs)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        worker.attach(writer)
+        worker.tasks.append(asyncio.create_task(self._read(worker, reader)))
+        worker.send(
+            Start(
+                slots=specs,
+                data_dir=str(self._home.root),
+                settings=self._settings,
+                incarnation=self.incarnation,
+                clock=self.clock,
+            )
+        )
+        return worker
+
+    async def _wait_ready(self, worker: Worker) -> Ready:
+        ended = asyncio.create_task(worker.process.wait())
+        try:
+            waiting: set[asyncio.Future[Any]] = {ended, worker.ready}
+            await asyncio.wait(
+                waiting,
+                timeout=self._load_timeout_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not worker.ready.done() and ended.done():
+                # What it said last may still be on its way through the channel.
+                await asyncio.wait({worker.ready}, timeout=0.5)
+            if worker.ready.done():
+                return worker.ready.result()
+        finally:
+            ended.cancel()
+            if not worker.ready.done():
+                worker.ready.cancel()
+        if ended.done() and not ended.cancelled():
+            raise WorkerFailedError(
+                f"the worker ended while it loaded ({_ending(ended.result())})",
+                code="worker.crash",
+            )
+        raise WorkerFailedError(
+            f"the worker was not ready within {self._load_timeout_s:g} s", code="worker.timeout"
+        )
+
+    async def _read(self, worker: Worker, reader: asyncio.StreamReader) -> None:
+        decoder = FrameDecoder[FromWorker](FromWorker)
+        try:
+            while data := await reader.read(_READ):
+                for message in decoder.feed(data):
+                    self._receive(worker, message)
+        except (OSError, WireError):
+            worker.kill()
+
+    def _receive(self, worker: Worker, message: FromWorker) -> None:
+        if isinstance(message, Ready):
+            if not worker.ready.done():
+                worker.ready.set_result(message)
+        elif isinstance(message, LoadFailed):
+            if not worker.ready.done():
+                worker.ready.set_exception(
+                    WorkerFailedError(
+                        message.message,
+                        code=message.code,
+                        slot=message.slot,
+                        digest=message.digest,
+                    )
+                )
+        elif isinstance(message, Drained):
+            worker.drained.set()
+        elif worker is self._worker:
+            self._on_judgement(message)
+
+    async def _watch(self, worker: Worker) -> None:
+        code = await worker.process.wait()
+        if worker.stopping or worker is not self._worker:
+            return
+        self._worker = None
+        worker.close()
+        self.restarts += 1
+        self._on_down(_ending(code))
+
+    async def _drain(self, worker: Worker) -> None:
+        worker.stopping = True
+        worker.send(Drain(self._drain_s))
+        try:
+            await asyncio.wait_for(worker.process.wait(), self._drain_s + _KILL_GRACE_S)
+        except asyncio.TimeoutError:
+            worker.kill()
+            await worker.process.wait()
+        worker.close()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"

@@ -1,0 +1,117 @@
+"""One file, fetched to ``downloads/<sha256>.part``: resumed where it stopped, checked whole.
+
+What was fetched is kept through errors, power cuts and a full disk, and is only believed when
+length and SHA-256 are those that were signed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from typing import IO, TYPE_CHECKING
+
+from whimbrel_agent.paths import sync_folder
+from whimbrel_agent.update.transport import CHUNK, RestartError
+from whimbrel_core.errors import StorageError, TrustError, UnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from whimbrel_agent.update.transport import Transport
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def fetch(source: Transport, path: str, part: Path, *, length: int, digest: str) -> int:
+    """Complete ``part`` with the bytes of ``path`` and check it; return the bytes transferred.
+
+    Raises:
+        UnavailableError: the source stopped; ``part`` keeps what came.
+        StorageError: the disk is full or refuses; ``part`` keeps what was written.
+        TrustError: all the bytes came and are not what was signed; ``part`` was removed.
+    """
+    transferred = 0
+    try:
+        with part.open("ab") as file:
+            have = file.tell()
+            if have > length:
+                file.truncate(0)
+                have = 0
+            if have < length:
+                try:
+                    transferred = _append(source, path, file, have, length)
+                except RestartError:
+                    file.truncate(0)
+                    transferred = _append(source, path, file, 0, length)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _disk(error, part) from error
+    found_length, found = measure(part)
+    if (found_length, found) != (length, digest):
+        if found_length < length:
+            msg = f"{path}: {found_length} of {length} bytes came, then the source ended"
+            raise UnavailableError(msg, code="repository.short", hint="this is tried again")
+        part.unlink()
+        msg = f"{path} is not what was signed (sha256 {found[:12]}…, signed {digest[:12]}…)"
+        raise TrustError(
+            msg, code="trust.digest", hint="the copy is damaged or forged; nothing was installed"
+        )
+    return transferred
+
+
+def settle(part: Path, final: Path) -> None:
+    """Give a complete file its name, durably.
+
+    Raises:
+        StorageError: the disk refuses; ``part`` is as it was.
+    """
+    try:
+        part.replace(final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise _disk(error, final) from error
+
+
+def measure(path: Path) -> tuple[int, str]:
+    """Return length and SHA-256 of a file, in constant memory.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    hasher = hashlib.sha256()
+    length = 0
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(CHUNK * 4):
+                hasher.update(piece)
+                length += len(piece)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error}"
+        raise StorageError(msg) from error
+    return length, hasher.hexdigest()
+
+
+def _append(source: Transport, path: str, file: IO[bytes], offset: int, length: int) -> int:
+    added = 0
+    for piece in source.chunks(path, offset):
+        if offset + added + len(piece) > length:
+            # More than was signed: not the file. The check afterwards says so.
+            file.write(piece[: length - offset - added])
+            file.truncate(0)
+            msg = f"{path} is longer than the {length} bytes that were signed"
+            raise TrustError(msg, code="trust.length", hint="nothing was installed")
+        file.write(piece)
+        added += len(piece)
+    return added
+
+
+def _disk(error: OSError, path: Path) -> StorageError:
+    if error.errno in _DISK_FULL:
+        msg = f"the disk is full while writing {path}; what was fetched so far is kept"
+        return StorageError(
+            msg, code="storage.full", hint="free space; the download goes on from there"
+        )
+    msg = f"{path} cannot be written: {error}"
+    return StorageError(msg)
