@@ -23,12 +23,10 @@ one on `Accumulator.attach`; at most the open window is lost then, and never a w
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from mmap import mmap
-from typing import Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 import numpy as np
-from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import Baseline
@@ -41,8 +39,14 @@ from whimbrel_core.profile.cells import (
     fastest_kernel,
 )
 from whimbrel_core.profile.counts import LATENCY_CELLS, FeatureCounts, OpsCounts, QualityCounts
-from whimbrel_core.profile.layout import Layout
 from whimbrel_core.profile.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from whimbrel_core.profile.layout import Layout
 
 Buffer = Union[memoryview, bytearray, mmap]  # noqa: UP007 — evaluated by Python 3.10 at import
 

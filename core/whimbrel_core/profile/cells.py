@@ -12,16 +12,19 @@ measures which to take.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.layout import Feature, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from whimbrel_core.profile.layout import Feature, Layout
 
 Floats32 = NDArray[np.float32]
 Floats = NDArray[np.float64]

@@ -7,11 +7,14 @@ structure as identity.
 from __future__ import annotations
 
 from operator import add
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.layout import Feature, Layout
+
+if TYPE_CHECKING:
+    from whimbrel_core.profile.layout import Feature, Layout
 
 LATENCY_CELLS = 32
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from whimbrel_core.errors import ProfileError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_COUNT = 1 << 53  # counts stay exact in float64 and in JSON
 _MAX_VARINT_BITS = 63

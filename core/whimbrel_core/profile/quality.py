@@ -21,15 +21,19 @@ Var(AUC) = Var(V) / ΣP + Var(W) / ΣN. (DeLong, DeLong, Clarke-Pearson 1988.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import accumulate
 from math import sqrt
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.baseline import Calibration
-from whimbrel_core.profile.counts import QualityCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from whimbrel_core.profile.baseline import Calibration
+    from whimbrel_core.profile.counts import QualityCounts
 
 
 class ExpectedQuality(msgspec.Struct, frozen=True, kw_only=True):

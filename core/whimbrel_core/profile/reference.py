@@ -16,18 +16,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline, Calibration, FeatureStats
 from whimbrel_core.profile.cells import cells_of
-from whimbrel_core.profile.counts import FeatureCounts
 from whimbrel_core.profile.layout import (
     MAX_VALUES,
     MAX_VOCABULARY,
@@ -38,6 +35,13 @@ from whimbrel_core.profile.layout import (
     Role,
     Task,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from whimbrel_core.profile.counts import FeatureCounts
 
 QUANTILE_CELLS = 80
 _TAILS = (0.0005, 0.002, 0.01, 0.99, 0.998, 0.9995)

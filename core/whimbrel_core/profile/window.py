@@ -19,10 +19,10 @@ from whimbrel_core.profile.counts import (
     FeatureCounts,
     OpsCounts,
     QualityCounts,
+    add_cells,
     merge_features,
     merge_ops,
     merge_quality,
-    add_cells,
     no_quality,
 )
 from whimbrel_core.profile.layout import (

@@ -1,0 +1,165 @@
+"""What a detector watches of each feature: a few numbers per window, each robust and standardised.
+
+- ``location``: mean of z = (x − reference mean) / reference sd, every row at its cell's mean and
+  clipped to ±5, so that one broken reading cannot move it far;
+- ``scale``: logarithm of the standard deviation of the same z;
+- ``share of <word>``: how often each frequent word comes (categories), and ``share of other``:
+  never-seen words or values;
+- ``missing``: nulls and infinities.
+
+Shares are standardised by √(p (1 − p)) of the reference, p at least .01. So every component but
+``scale`` has a variance of about 1/m in a window of m rows without drift, and a shift of .1 means
+a tenth of a standard deviation of single rows. All are functions of sums over cells, so any merge
+of windows has them, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whimbrel_core.profile.distances import flat
+
+if TYPE_CHECKING:
+    from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.window import Window
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+MIN_ROWS = 30  # fewer say too little about a scale for its variance to be (kurtosis − 1) / 4m
+_CLIP = 5.0
+_MAX_WORDS = 8
+_WORD_SHARE = 0.02
+_LEAST_SHARE = 0.01
+_MAX_LOG_SCALE = 3.0
+
+
+class Component(NamedTuple):
+    """One watched number.
+
+    Args:
+        feature: index of the feature.
+        name: "location", "scale", "missing" or "share of <word>".
+        row_variance: its variance without drift, times the rows of the window.
+    """
+
+    feature: int
+    name: str
+    row_variance: float = 1.0
+
+
+class Components:
+    """The components of a baseline's features; `values` turns a window into numbers (K,).
+
+    They stand in four blocks: locations, scales (of the same features), shares, missing.
+    """
+
+    def __init__(self, baseline: Baseline) -> None:
+        self.layout = layout = baseline.layout
+        cells, invalid = flat(baseline.window)
+        sizes = np.array([feature.cells for feature in layout.features])
+        self._starts = np.cumsum(sizes) - sizes
+        n = np.add.reduceat(cells, self._starts)
+        ordered = [i for i, feature in enumerate(layout.features) if feature.ordered and n[i]]
+        axes = {
+            i: z for i in ordered if (z := _standard(baseline, i, cells, self._starts)) is not None
+        }
+        self.locations = [Component(i, "location") for i in axes]
+        scales = [
+            Component(i, "scale", max((fourth - 1) / 4, 0.05)) for i, (_, fourth) in axes.items()
+        ]
+        shares, indicators = _shares(baseline, cells, self._starts)
+        missing = [Component(i, "missing") for i in range(len(layout.features))]
+        self.all = (*self.locations, *scales, *shares, *missing)
+        self.feature = np.array([component.feature for component in self.all])
+        self.row_variance = np.array([component.row_variance for component in self.all])
+        self.is_scale = np.array([component.name == "scale" for component in self.all])
+        z = [_placed(axis, self._starts[i], len(cells)) for i, (axis, _) in axes.items()]
+        rows = [*z, *(row**2 for row in z), *indicators]
+        self._weights = np.array(rows).reshape(-1, len(cells))
+        self._weight_feature = self.feature[: len(rows)]
+        self._share_rate = np.array([row @ cells for row in indicators]) / np.maximum(
+            n[[share.feature for share in shares]], 1
+        )
+        self._share_sd = _share_sd(self._share_rate)
+        self._missing_rate = invalid / baseline.window.rows
+        self._missing_sd = _share_sd(self._missing_rate)
+
+    def values(self, window: Window) -> tuple[Floats, Floats]:
+        """Return the components (K,) of ``window``, and their variances (K,) for its rows.
+
+        NaN where fewer than `MIN_ROWS` rows tell of the feature.
+        """
+        cells, invalid = flat(window)
+        n = np.add.reduceat(cells, self._starts).astype(np.float64)
+        n[n < MIN_ROWS] = np.nan
+        rows = np.full(len(n), window.rows if window.rows >= MIN_ROWS else np.nan)
+        means = self._weights @ cells / n[self._weight_feature]
+        axes = len(self.locations)
+        location, square, share = means[:axes], means[axes : 2 * axes], means[2 * axes :]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = np.log(np.maximum(square - location**2, 0.0)) / 2
+        counted = np.concatenate([n[self._weight_feature], rows])
+        values = np.concatenate(
+            [
+                location,
+                np.clip(scale, -_MAX_LOG_SCALE, _MAX_LOG_SCALE),
+                (share - self._share_rate) / self._share_sd,
+                (invalid / rows - self._missing_rate) / self._missing_sd,
+            ]
+        )
+        return values, self.row_variance / counted
+
+
+def _standard(
+    baseline: Baseline, index: int, cells: Counts, starts: Counts
+) -> tuple[Floats, float] | None:
+    """Return z of one feature's cells and its fourth moment; None when the reference is constant."""
+    feature, stats = baseline.layout.features[index], baseline.stats[index]
+    start = int(starts[index])
+    share = cells[start : start + feature.cells] / cells[start : start + feature.cells].sum()
+    z = np.clip((np.array(stats.cell_means) - feature.centre) / feature.scale, -_CLIP, _CLIP)
+    if feature.kind == "discrete":
+        z[-1] = 0.0  # never-seen values have no place on the axis; their share is watched
+    mean = float(share @ z)
+    variance = float(share @ (z - mean) ** 2)
+    if not variance > 0:
+        return None
+    z = (z - mean) / variance**0.5
+    return z, float(share @ z**4)
+
+
+def _shares(
+    baseline: Baseline, cells: Counts, starts: Counts
+) -> tuple[list[Component], list[Floats]]:
+    """Return the watched shares of categories and of never-seen values, and their indicators."""
+    found, indicators = [], []
+    for index, feature in enumerate(baseline.layout.features):
+        if feature.kind == "numeric":
+            continue
+        start = int(starts[index])
+        counts = cells[start : start + feature.cells]
+        least = max(_WORD_SHARE * int(counts.sum()), 1)
+        frequent = [
+            cell for cell in range(len(feature.vocabulary[:_MAX_WORDS])) if counts[cell] >= least
+        ]
+        names = feature.cell_names()
+        for cell in (*frequent, feature.cells - 1):
+            found.append(Component(index, f"share of {names[cell]}"))
+            indicators.append(_placed(np.ones(1), start + cell, len(cells)))
+    return found, indicators
+
+
+def _placed(values: Floats, start: int, length: int) -> Floats:
+    row = np.zeros(length)
+    row[start : start + len(values)] = values
+    return row
+
+
+def _share_sd(rate: Floats) -> Floats:
+    floored = np.clip(rate, _LEAST_SHARE, 1 - _LEAST_SHARE)
+    sd: Floats = np.sqrt(floored * (1 - floored))
+    return sd
