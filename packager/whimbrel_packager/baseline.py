@@ -39,7 +39,7 @@ def positive_index(given: str | None, result: Result) -> int | None:
     if given is None:
         return 1 if description.boolean else None
     names = list(description.classes)
-    if description.boolean:
+    if names == ["0", "1"]:  # what a model of False and True answers
         given = "1" if given.lower() in _TRUE else "0" if given.lower() in _FALSE else given
     if description.task != "classification" or len(names) != 2:  # noqa: PLR2004 - binary
         raise UsageError(

@@ -167,6 +167,8 @@ def pack(
         folder = Path(scratch)
         path, options = _model_file(model, folder, options)
         done = _convert(path, data.frame, options, folder, limits, f"{name} {version}", tell)
+        index = baseline.positive_index(positive, done.result)
+        labelled = data.labelled(done)
         frame = data.frame.select(done.result.description.columns, what="the model")
         answers = _run(done, frame, folder, limits, f"{name} {version}", tell)
         model_digest = _digest_of_file(path)
@@ -182,8 +184,6 @@ def pack(
     feeds = _feeds(done, done.corpus.frame)
     chosen = parity.choose(done, proof, feeds, answers.outputs["corpus"], limit)
     tell("profiling the reference data")
-    index = baseline.positive_index(positive, done.result)
-    labelled = data.labelled(done)
     profile = baseline.build(
         frame,
         answers.outputs["reference"],

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from securesystemslib.signer import Key, Signature, Signer, SSlibKey
+from securesystemslib.signer import (  # type: ignore[attr-defined]  # public, not listed
+    Key,
+    Signature,
+    Signer,
+    SSlibKey,
+)
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import SecretsHandler
+    from securesystemslib.signer import SecretsHandler  # type: ignore[attr-defined]
 
     from whimbrel_core.signing import keys
 

@@ -1,0 +1,10 @@
+"""The packager's commands; `whimbrel_core.cli` finds them by entry points."""
+
+from whimbrel_packager.commands.inspect import inspect
+from whimbrel_packager.commands.keys import keys
+from whimbrel_packager.commands.pack import pack
+from whimbrel_packager.commands.publish import publish
+from whimbrel_packager.commands.repo import repo
+from whimbrel_packager.commands.verify import verify
+
+__all__ = ["inspect", "keys", "pack", "publish", "repo", "verify"]
