@@ -156,8 +156,10 @@ class Authority:
         return self._sign(name, public, now, days, client=True)
 
     def issue(self, name: str, now: datetime, hosts: tuple[str, ...] = ()) -> tuple[str, bytes]:
-        """Return certificate and key for a part of the fleet itself: the broker (``hosts`` are
-        the names and addresses that devices call it) or the server (no hosts).
+        """Return certificate and key for a part of the fleet itself.
+
+        With ``hosts``, the names and addresses that devices call it, it is the broker; without,
+        the server as the broker's client.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         pem = self._sign(name, key.public_key(), now, _SERVICE_DAYS, client=not hosts, hosts=hosts)

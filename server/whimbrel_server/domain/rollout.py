@@ -120,6 +120,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         wave: index of the present wave.
         previous: what each moved device had on the slot; None: nothing.
         from_versions: the same as versions, for people.
+        revisions: per moved device, the revision that assigned the new version.
         before: per moved device, the encoded counts that the new version had on it already.
         restore_started_ms: when devices were told to go back.
         reason: why it ended, or why it is going back.
@@ -131,6 +132,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     wave: int = 0
     previous: dict[str, SlotAssignment | None] = {}
     from_versions: dict[str, str] = {}
+    revisions: dict[str, int] = {}
     before: dict[str, bytes] = {}
     restore_started_ms: int | None = None
     reason: str = ""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SERVER = "server"
 
 
-def note(
+def note(  # noqa: PLR0917 - when, who, what, to which
     connection: sa.Connection,
     at_ms: int,
     actor: str,

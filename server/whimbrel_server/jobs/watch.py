@@ -1,0 +1,180 @@
+"""What the server looks after by itself: quality, silent devices, old rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from whimbrel_core.errors import WhimbrelError
+from whimbrel_core.profile.quality import expected, realised
+from whimbrel_server.domain import aggregation, devices
+from whimbrel_server.domain.aggregation import DAY_MS, FLEET
+from whimbrel_server.store import aggregates, alerts, schema
+
+if TYPE_CHECKING:
+    from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.counts import QualityCounts
+    from whimbrel_server.config import Monitoring, Retention
+    from whimbrel_server.repository import Published, Repository
+    from whimbrel_server.store.database import Database
+    from whimbrel_server.store.registry import Registry
+
+# Beyond doubt: three standard errors below the limit.
+_SIGMAS = 3.0
+_HOUR_S = 3600
+
+
+def watch_quality(
+    database: Database, repository: Repository, settings: Monitoring, now_ms: int
+) -> None:
+    """Raise or close the quality alert of every version, by its newest days with labels.
+
+    What is promised is the quality that the baseline's own scores and calibration give; what is
+    realised comes from labels joined on devices. The alert needs the realised to be below the
+    promised by ``max_quality_drop`` beyond doubt.
+    """
+    for published in repository.published():
+        if published.problem:
+            continue
+        baseline = repository.contents(published.digest).baseline
+        with database.read() as connection:
+            found = _newest_days(connection, published.digest, settings.quality_days)
+        quality = aggregates.total(baseline.layout, found).window().quality
+        if quality is None or quality.rows < settings.min_labels:
+            continue
+        _judge_quality(
+            database, published, baseline, quality, found[-1].bucket_ms, settings, now_ms
+        )
+
+
+def _newest_days(connection: sa.Connection, digest: str, days: int) -> list[aggregates.Period]:
+    table = schema.aggregates
+    newest = connection.execute(
+        sa.select(sa.func.max(table.c.bucket_ms)).where(
+            table.c.digest == digest,
+            table.c.subject == FLEET,
+            table.c.step == "day",
+            table.c.labels > 0,
+        )
+    ).scalar()
+    if newest is None:
+        return []
+    since = newest - (days - 1) * DAY_MS
+    return aggregates.periods(connection, digest, FLEET, "day", since_ms=since, until_ms=newest + 1)
+
+
+def _judge_quality(
+    database: Database,
+    published: Published,
+    baseline: Baseline,
+    quality: QualityCounts,
+    day_ms: int,
+    settings: Monitoring,
+    now_ms: int,
+) -> None:
+    now = realised(quality, binary=baseline.layout.binary)
+    promised = None
+    if baseline.calibration is not None and baseline.window.score_cells is not None:
+        promised = expected(baseline.window.score_cells, baseline.calibration)
+    if promised is None:
+        return
+    if now.auc is not None and promised.auc is not None:
+        name, value, error, limit = "AUC", now.auc, now.auc_se, promised.auc
+    elif now.accuracy is not None and promised.accuracy is not None:
+        name, value, error, limit = "accuracy", now.accuracy, now.accuracy_se, promised.accuracy
+    else:
+        return
+    cause = f"quality/{published.digest}"
+    if error is None or value + _SIGMAS * error >= limit - settings.max_quality_drop:
+        # It ends when the drop is gone, not when it merely is in doubt again.
+        if value >= limit - settings.max_quality_drop:
+            database.write(lambda connection: alerts.close(connection, cause, now_ms))
+        return
+    alert = alerts.NewAlert(
+        cause=cause,
+        at_ms=day_ms,
+        kind="quality",
+        severity="severe" if limit - value > 2 * settings.max_quality_drop else "warn",
+        message=(
+            f"{name} of {published.name} {published.version} is {value:.3f} over {now.n} labels; "
+            f"its baseline promised {limit:.3f}"
+        ),
+        model=published.name,
+        version=published.version,
+        evidence={"measure": name, "realised": value, "se": error, "promised": limit, "n": now.n},
+    )
+    database.write(lambda connection: alerts.raise_alert(connection, alert, now_ms))
+
+
+def watch_silence(
+    database: Database, registry: Registry, settings: Monitoring, now_ms: int
+) -> None:
+    """Raise an alert for each device that has been silent for too long; close it on its return."""
+    limit_s = settings.silent_hours * _HOUR_S
+    table = schema.alerts
+    with database.read() as connection:
+        known = set(
+            connection.execute(
+                sa.select(table.c.cause).where(
+                    table.c.cause.startswith("silent/"), table.c.state != "closed"
+                )
+            ).scalars()
+        )
+    for record in registry.all():
+        cause = f"silent/{record.device}"
+        silent = devices.is_silent(record.last_seen_ms, now_ms, limit_s)
+        online = record.presence.online
+        if silent and not online and cause not in known and record.last_seen_ms is not None:
+            alert = alerts.NewAlert(
+                cause=cause,
+                at_ms=record.last_seen_ms,
+                kind="device",
+                severity="warn",
+                message=f"{record.device} has been silent for more than {settings.silent_hours:g} hours",
+                device=record.device,
+            )
+            database.write(
+                lambda connection, alert=alert: alerts.raise_alert(connection, alert, now_ms)  # type: ignore[misc]
+            )
+        elif not silent and cause in known:
+            database.write(
+                lambda connection, cause=cause: alerts.close(connection, cause, now_ms)  # type: ignore[misc]
+            )
+
+
+def prune(database: Database, retention: Retention, folded: int, now_ms: int) -> None:
+    """Delete what is older than its retention; a segment only once it is in the aggregates."""
+    segments, table = schema.segments, schema.aggregates
+    old = {
+        "segments": now_ms - retention.segments_hours * aggregation.HOUR_MS,
+        "hour": now_ms - retention.hours_days * DAY_MS,
+        "day": now_ms - retention.days_days * DAY_MS,
+    }
+
+    def change(connection: sa.Connection) -> None:
+        connection.execute(
+            sa.delete(segments).where(
+                segments.c.committed_ms < old["segments"], segments.c.id <= folded
+            )
+        )
+        # Event time may lie years back (a replay): what was touched since counts as young.
+        newest = connection.execute(sa.select(sa.func.max(table.c.bucket_ms))).scalar() or now_ms
+        shift = max(now_ms - newest, 0)
+        for step in ("hour", "day"):
+            connection.execute(
+                sa.delete(table).where(table.c.step == step, table.c.bucket_ms < old[step] - shift)
+            )
+        judgements = schema.judgements
+        connection.execute(sa.delete(judgements).where(judgements.c.start_ms < old["day"] - shift))
+
+    database.write(change)
+
+
+def problem_of(repository: Repository) -> str:
+    """Return why the repository cannot be used, or an empty text."""
+    try:
+        repository.reload()
+    except WhimbrelError as error:
+        return error.message
+    return ""
