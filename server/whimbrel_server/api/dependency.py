@@ -1,0 +1,12 @@
+"""How handlers ask for the fleet: the application's one `FleetPort`, as it is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar.params import Dependency
+
+from whimbrel_server.port import FleetPort
+
+# A protocol cannot be checked at run time, and nobody but `create_app` provides it.
+Fleet = Annotated[FleetPort, Dependency(skip_validation=True)]

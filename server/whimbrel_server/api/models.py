@@ -1,0 +1,146 @@
+"""REST: models, their versions, drift and quality."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from litestar import Controller, get
+from litestar.openapi.spec import Example
+from litestar.params import Parameter
+
+from whimbrel_server.api.access import may_read
+from whimbrel_server.api.dependency import Fleet
+from whimbrel_server.api.responses import READS
+from whimbrel_server.views import DriftView, HistogramView, Level, ModelView, SeriesPoint
+
+ModelPath = Annotated[
+    str, Parameter(description="the model's name", examples=[Example(value="flights")])
+]
+Since = Annotated[
+    int | None, Parameter(query="since_ms", description="event time, ms since 1970 UTC, inclusive")
+]
+Until = Annotated[
+    int | None, Parameter(query="until_ms", description="event time, ms since 1970 UTC, exclusive")
+]
+
+
+class ModelsController(Controller):
+    """Published models, and how they do in the field."""
+
+    path = "/models"
+    tags = ("models",)
+
+    @get(guards=[may_read], summary="List models", responses=READS, sync_to_thread=True)
+    def all(self, fleet: Fleet) -> tuple[ModelView, ...]:
+        """Return every published model with its versions, newest release first."""
+        return fleet.models()
+
+    @get(
+        "/{name:str}",
+        guards=[may_read],
+        summary="Get one model",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def one(self, fleet: Fleet, name: ModelPath) -> ModelView:
+        """Return one model."""
+        return fleet.model(name)
+
+    @get(
+        "/{name:str}/drift",
+        guards=[may_read],
+        summary="Judge drift now",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def drift(
+        self,
+        fleet: Fleet,
+        name: ModelPath,
+        version: Annotated[str | None, Parameter(description="only this version")] = None,
+        level: Annotated[
+            Level | None, Parameter(description="only device, cohort or fleet")
+        ] = None,
+        subject: Annotated[
+            str | None, Parameter(description="a device, `key=value`, or `fleet`")
+        ] = None,
+    ) -> tuple[DriftView, ...]:
+        """Return the newest judgement of each subject, worst first: evidence and effect."""
+        return fleet.drift(name, version, level, subject)
+
+    @get(
+        "/{name:str}/series",
+        guards=[may_read],
+        summary="Drift over time",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def series(
+        self,
+        fleet: Fleet,
+        name: ModelPath,
+        *,
+        since_ms: Since = None,
+        until_ms: Until = None,
+        version: Annotated[
+            str | None, Parameter(description="default: the newest that serves")
+        ] = None,
+        device: Annotated[str | None, Parameter(description="one device")] = None,
+        cohort: Annotated[
+            str | None, Parameter(description="devices with a label, `key=value`")
+        ] = None,
+        feature: Annotated[str | None, Parameter(description="one feature")] = None,
+    ) -> dict[str, tuple[SeriesPoint, ...]]:
+        """Return drift over event time by feature; neither device nor cohort: the fleet."""
+        return fleet.drift_series(
+            name,
+            version,
+            device=device,
+            cohort=cohort,
+            feature=feature,
+            since_ms=since_ms,
+            until_ms=until_ms,
+        )
+
+    @get(
+        "/{name:str}/histogram",
+        guards=[may_read],
+        summary="Compare a feature's distribution",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def histogram(
+        self,
+        fleet: Fleet,
+        name: ModelPath,
+        *,
+        version: Annotated[str, Parameter(examples=[Example(value="1.0.0")])],
+        feature: Annotated[str, Parameter(examples=[Example(value="temp")])],
+        subject: Annotated[
+            str, Parameter(description="a device, `key=value`, or `fleet`")
+        ] = "fleet",
+        since_ms: Since = None,
+        until_ms: Until = None,
+    ) -> HistogramView:
+        """Return the signed reference against what was seen, as fractions over the same cells."""
+        return fleet.histogram(name, version, subject, feature, since_ms, until_ms)
+
+    @get(
+        "/{name:str}/quality",
+        guards=[may_read],
+        summary="Quality over time",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def quality(
+        self,
+        fleet: Fleet,
+        name: ModelPath,
+        version: Annotated[str | None, Parameter(description="only this version")] = None,
+        device: Annotated[str | None, Parameter(description="one device")] = None,
+        step: Annotated[
+            Literal["month", "day"], Parameter(description="length of a bucket")
+        ] = "month",
+    ) -> dict[str, tuple[SeriesPoint, ...]]:
+        """Return realised (joined labels) and expected (calibration) quality by version."""
+        return fleet.quality_series(name, version, device, step)

@@ -1,0 +1,77 @@
+"""REST: alerts, audit, health."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Controller, Request, Response, get, post
+from litestar.params import Parameter
+
+from whimbrel_server.api.access import actor, may_change, may_read
+from whimbrel_server.api.dependency import Fleet
+from whimbrel_server.api.responses import CHANGES, READS
+from whimbrel_server.views import AlertState, AlertView, AuditView, HealthView
+
+
+class AlertsController(Controller):
+    """What a person should know."""
+
+    path = "/alerts"
+    tags = ("alerts",)
+
+    @get(guards=[may_read], summary="List alerts", responses=READS, sync_to_thread=True)
+    def all(
+        self,
+        fleet: Fleet,
+        # Litestar keeps the name "state" for itself.
+        alert_state: Annotated[
+            AlertState | None, Parameter(query="state", description="only in this state")
+        ] = None,
+        limit: Annotated[int, Parameter(ge=1, le=1000, description="at most so many")] = 100,
+    ) -> tuple[AlertView, ...]:
+        """Return alerts, newest first, each with its evidence."""
+        return fleet.alerts(alert_state, limit)
+
+    @post(
+        "/{number:int}/acknowledge",
+        guards=[may_change],
+        summary="Acknowledge an alert",
+        responses=CHANGES,
+        status_code=200,
+        sync_to_thread=True,
+    )
+    def acknowledge(
+        self,
+        fleet: Fleet,
+        request: Request[Any, Any, Any],
+        number: Annotated[int, Parameter(description="the alert's number", ge=1)],
+    ) -> AlertView:
+        """Mark an alert as seen; it closes by itself when its cause is gone."""
+        return fleet.acknowledge_alert(number, actor(request))
+
+
+class ServerController(Controller):
+    """The server itself."""
+
+    path = "/"
+    tags = ("server",)
+
+    @get(
+        "/audit", guards=[may_read], summary="Read the audit", responses=READS, sync_to_thread=True
+    )
+    def audit(
+        self,
+        fleet: Fleet,
+        limit: Annotated[int, Parameter(ge=1, le=1000, description="at most so many")] = 200,
+    ) -> tuple[AuditView, ...]:
+        """Return who did what, newest first."""
+        return fleet.audit(limit)
+
+    @get("/health", summary="Check the server", responses={503: READS[503]}, sync_to_thread=True)
+    def health(self, fleet: Fleet) -> Response[HealthView]:
+        """Return whether broker, store and repository work; 503 when one of them does not.
+
+        Needs no token: a load balancer asks this.
+        """
+        health = fleet.health()
+        return Response(health, status_code=200 if health.ok else 503)

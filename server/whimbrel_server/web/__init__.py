@@ -1,0 +1,1 @@
+"""The dashboard: pages are values, rendered on the server, complete without JavaScript."""

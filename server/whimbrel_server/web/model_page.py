@@ -1,0 +1,190 @@
+"""The model page as a value: versions, quality over time, drift by feature and time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from whimbrel_core.errors import UsageError
+from whimbrel_server.views import (
+    DriftState,
+    DriftView,
+    HistogramView,
+    ModelView,
+    SeriesPoint,
+    VersionView,
+)
+from whimbrel_server.web import scale
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from whimbrel_server.port import FleetPort
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+MAX_COLUMNS = 62
+HISTOGRAMS = 6
+RECENT_MS = 28 * DAY_MS
+# Monday, 5 January 1970: weeks of the heat map begin on Mondays.
+_MONDAY_MS = 4 * DAY_MS
+_STEPS = (HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS, 28 * DAY_MS)
+
+
+class ModelQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """The page's state, all of it in the address."""
+
+    version: str = ""
+    subject: str = "fleet"
+    feature: str = ""
+    step: Literal["month", "day"] = "month"
+
+
+class HeatCell(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature over one column: the worst state, and the row-weighted mean effect."""
+
+    state: DriftState
+    psi: float | None
+    rows: int
+
+
+class HeatMap(msgspec.Struct, frozen=True, kw_only=True):
+    """Feature × time; ``cells[i][j]`` is None where nothing was seen."""
+
+    step_ms: int
+    columns: tuple[int, ...]
+    features: tuple[str, ...]
+    cells: tuple[tuple[HeatCell | None, ...], ...]
+
+
+class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything on the model page."""
+
+    query: ModelQuery
+    model: ModelView
+    version: VersionView | None
+    subjects: tuple[str, ...]
+    quality: dict[str, tuple[SeriesPoint, ...]]
+    heat: HeatMap
+    drift: DriftView | None
+    by_subject: tuple[DriftView, ...]
+    histograms: tuple[HistogramView, ...]
+    recent_from_ms: int | None = None
+    recent_until_ms: int | None = None
+
+
+def model_page(fleet: FleetPort, name: str, query: ModelQuery) -> ModelPage:
+    """Return the page of one model.
+
+    Raises:
+        UsageError: no such model or version.
+    """
+    model = fleet.model(name)
+    version = _choose(model, query.version)
+    number = version.version if version else None
+    devices = [d.device for d in fleet.devices() if any(s.name == name for s in d.slots)]
+    by_subject = fleet.drift(name, number) if version else ()
+    subjects = tuple(
+        dict.fromkeys(["fleet", *(v.subject for v in by_subject if v.level == "cohort"), *devices])
+    )
+    subject = query.subject
+    series = (
+        fleet.drift_series(
+            name,
+            number,
+            device=subject if subject != "fleet" and "=" not in subject else None,
+            cohort=subject if "=" in subject else None,
+        )
+        if version
+        else {}
+    )
+    drift = next((v for v in by_subject if v.subject == subject), None)
+    order = tuple(f.feature for f in drift.features) if drift else tuple(series)
+    until = max((p.end_ms for points in series.values() for p in points), default=None)
+    since = None if until is None else until - RECENT_MS
+    names = [query.feature] if query.feature else list(order[:HISTOGRAMS])
+    histograms = (
+        tuple(fleet.histogram(name, number, subject, f, since, until) for f in names)
+        if number and until is not None
+        else ()
+    )
+    return ModelPage(
+        query=msgspec.structs.replace(query, version=number or ""),
+        model=model,
+        version=version,
+        subjects=subjects,
+        quality=fleet.quality_series(
+            name, None, subject if subject in devices else None, query.step
+        ),
+        heat=heat_map(series, order),
+        drift=drift,
+        by_subject=by_subject,
+        histograms=histograms,
+        recent_from_ms=since,
+        recent_until_ms=until,
+    )
+
+
+def _choose(model: ModelView, wanted: str) -> VersionView | None:
+    """Return the version asked for, else the one that most devices serve, else the newest."""
+    if wanted:
+        found = next((v for v in model.versions if v.version == wanted), None)
+        if found is None:
+            raise UsageError(
+                f"{model.name} has no version {wanted!r}",
+                hint=f"published: {', '.join(v.version for v in model.versions) or 'none'}",
+                code="not_found",
+            )
+        return found
+    return max(
+        model.versions, key=lambda v: (len(v.devices_serving), v.rows, v.release), default=None
+    )
+
+
+def heat_map(series: Mapping[str, Sequence[SeriesPoint]], order: Sequence[str]) -> HeatMap:
+    """Return windows gathered into at most `MAX_COLUMNS` columns of one length.
+
+    The column is the shortest of hour, quarter day, day, week and four weeks that fits; windows
+    longer than that are columns of their own length.
+    """
+    points = [p for found in series.values() for p in found]
+    if not points:
+        return HeatMap(step_ms=DAY_MS, columns=(), features=(), cells=())
+    first, last = min(p.start_ms for p in points), max(p.start_ms for p in points)
+    shortest = min(p.end_ms - p.start_ms for p in points)
+    step = next(
+        (s for s in _STEPS if s >= shortest and (last - first) / s < MAX_COLUMNS - 1), None
+    ) or max(shortest, -(-(last - first) // (MAX_COLUMNS - 1)))
+    origin = _MONDAY_MS if step >= 7 * DAY_MS else 0
+    begin = (first - origin) // step * step + origin
+    columns = tuple(range(begin, last + 1, step))
+    names = [f for f in order if f in series] + [f for f in series if f not in order]
+    return HeatMap(
+        step_ms=step,
+        columns=columns,
+        features=tuple(names),
+        cells=tuple(_cells(series[f], begin, step, len(columns)) for f in names),
+    )
+
+
+def _cells(
+    points: Sequence[SeriesPoint], begin: int, step: int, columns: int
+) -> tuple[HeatCell | None, ...]:
+    gathered: list[list[SeriesPoint]] = [[] for _ in range(columns)]
+    for p in points:
+        gathered[(p.start_ms - begin) // step].append(p)
+    cells: list[HeatCell | None] = []
+    for group in gathered:
+        known = [(p.psi, p.rows) for p in group if p.psi is not None]
+        weight = sum(rows for _, rows in known)
+        cells.append(
+            HeatCell(
+                state=scale.worst(p.state for p in group),
+                psi=sum(psi * rows for psi, rows in known) / weight if weight else None,
+                rows=sum(p.rows for p in group),
+            )
+            if group
+            else None
+        )
+    return tuple(cells)

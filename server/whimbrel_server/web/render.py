@@ -1,0 +1,104 @@
+"""Templates: one environment, automatic escaping, undefined names are faults."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from litestar import Request, Response
+from markupsafe import Markup
+
+from whimbrel_server.web import assets, charts, draw, scale, written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Pages may load what this server serves and nothing else; nothing inline runs or styles.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "private, no-cache",
+    "vary": "cookie",
+}
+
+
+def _moment(ms: int | None) -> Markup:
+    """Return a ``<time>`` that JavaScript may rewrite relative to now."""
+    if not ms:
+        return Markup('<span class="faint">–</span>')
+    return Markup('<time datetime="{}">{}</time>').format(written.iso(ms), written.moment(ms))
+
+
+def _ago(ms: int | None) -> Markup:
+    if not ms:
+        return Markup('<span class="faint">never</span>')
+    return Markup('<time datetime="{}" data-ago>{}</time>').format(
+        written.iso(ms), written.moment(ms)
+    )
+
+
+def _query(base: msgspec.Struct, **changes: object) -> str:
+    """Return ``?…`` for a page's state with changes; what is at its default is left out."""
+    defaults = msgspec.to_builtins(type(base)())
+    values = {**msgspec.to_builtins(base), **changes}
+    left = {k: v for k, v in values.items() if v != defaults.get(k) and v not in {"", None}}
+    return "?" + urlencode(left) if left else "?"
+
+
+def environment() -> Environment:
+    """Return the environment with the filters that templates use."""
+    env = Environment(
+        loader=PackageLoader("whimbrel_server.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters.update(
+        moment=_moment,
+        ago=_ago,
+        day=written.date,
+        count=written.count,
+        bytes=written.size,
+        stat=written.stat,
+        percent=written.percent,
+        pvalue=written.pvalue,
+        short=written.short,
+        duration=written.duration,
+        word=scale.word,
+        tone=scale.tone,
+    )
+    env.globals.update(
+        asset=assets.address, charts=charts, draw=draw, scale=scale, written=written, query=_query
+    )
+    return env
+
+
+ENVIRONMENT = environment()
+
+
+def page(
+    template: str,
+    context: Mapping[str, Any],
+    request: Request[Any, Any, Any] | None = None,
+    *,
+    status: int = 200,
+) -> Response[bytes]:
+    """Return a rendered page, or 304 when the browser has this very text."""
+    body = ENVIRONMENT.get_template(template).render(context).encode()
+    etag = f'W/"{hashlib.sha256(body).hexdigest()[:24]}"'
+    headers = {**HEADERS, "etag": etag}
+    if request is not None and status == 200 and etag in request.headers.get("if-none-match", ""):  # noqa: PLR2004 - HTTP
+        return Response(b"", status_code=304, headers=headers)
+    return Response(
+        body, status_code=status, media_type="text/html; charset=utf-8", headers=headers
+    )

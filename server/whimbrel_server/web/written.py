@@ -1,0 +1,123 @@
+"""How values are written for people: dates in UTC, durations, counts, bytes, statistics.
+
+Absolute dates only: a page that is rendered twice from the same data is the same text, so that
+its ETag holds, and a page that was printed stays true. The browser adds "3 min ago" where there
+is JavaScript.
+
+>>> date(1373760000000), moment(1373760000000), count(1234567), size(1_572_864)
+('14 Jul 2013', '14 Jul 2013 00:00', '1,234,567', '1.5 MB')
+>>> stat(0.03412), stat(12.5), stat(None), percent(0.0312)
+('0.034', '12.5', '–', '3.1 %')
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+NOTHING = "–"
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
+_PLAIN_BELOW = 10.0
+_SMALL_P = 0.001
+
+
+def when(ms: int) -> datetime:
+    """Return an instant as an aware UTC datetime, clamped to the years 1 to 9999."""
+    return datetime.fromtimestamp(min(max(ms, -62_135_596_800_000), 253_402_300_799_000) / 1e3, UTC)
+
+
+def iso(ms: int) -> str:
+    """Return RFC 3339 with seconds, for the ``datetime`` attribute and for machines."""
+    return when(ms).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def date(ms: int | None) -> str:
+    """Return a day, ``14 Jul 2013``."""
+    if not ms:
+        return NOTHING
+    at = when(ms)
+    return f"{at.day} {at:%b} {at.year}"
+
+
+def moment(ms: int | None) -> str:
+    """Return a minute, ``14 Jul 2013 00:00`` (UTC, which the page's footer says)."""
+    return f"{date(ms)} {when(ms):%H:%M}" if ms else NOTHING
+
+
+def month(ms: int) -> str:
+    """Return a month, ``Jul 2013``."""
+    return f"{when(ms):%b %Y}"
+
+
+def period(start_ms: int, end_ms: int) -> str:
+    """Return a window's period, as short as it stays unambiguous."""
+    length_s = (end_ms - start_ms) / 1e3
+    if length_s == DAY_S and start_ms % (DAY_S * 1000) == 0:
+        return date(start_ms)
+    if length_s < DAY_S:
+        return f"{moment(start_ms)}–{when(end_ms):%H:%M}"
+    return f"{date(start_ms)} – {date(end_ms - 1)}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in its two largest units, ``3 h 20 min``."""
+    if seconds is None:
+        return NOTHING
+    left = max(0, round(seconds))
+    for unit_s, unit, small_s, small in (
+        (DAY_S, "d", HOUR_S, "h"),
+        (HOUR_S, "h", MINUTE_S, "min"),
+        (MINUTE_S, "min", 1, "s"),
+    ):
+        if left >= unit_s:
+            rest = left % unit_s // small_s
+            return f"{left // unit_s} {unit}" + (f" {rest} {small}" if rest else "")
+    return f"{left} s"
+
+
+def count(value: float | None) -> str:
+    """Return a whole number with thousands separated."""
+    return NOTHING if value is None else f"{round(value):,}"
+
+
+def size(value: float | None) -> str:
+    """Return bytes in binary steps with the unit people read (1 MB = 1,048,576 bytes)."""
+    if value is None:
+        return NOTHING
+    amount = float(value)
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(amount) < 1024 or unit == "GB":  # noqa: PLR2004 - the step of the units
+            digits = 0 if unit == "B" or amount == round(amount) else 1
+            return f"{amount:,.{digits}f} {unit}"
+        amount /= 1024
+    raise AssertionError
+
+
+def stat(value: float | None) -> str:
+    """Return a statistic with three decimals below ten, fewer above; a dash for none or NaN."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if abs(value) < _PLAIN_BELOW:
+        return f"{value:.3f}"
+    return f"{value:,.1f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a fraction in per cent."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{value * 100:.{digits}f} %"
+
+
+def pvalue(value: float | None) -> str:
+    """Return a p-value; below a thousandth only its smallness matters."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return "< .001" if value < _SMALL_P else f"{value:.3f}"
+
+
+def short(digest: str) -> str:
+    """Return the first twelve digits of a digest; enough to tell two apart, as git does."""
+    return digest[:12] if digest else NOTHING
