@@ -1,0 +1,5 @@
+"""tbd."""
+import click
+@click.command()
+def check() -> None:
+    """tbd."""
