@@ -358,7 +358,8 @@ class Accumulator:
         """Let go of the buffer, so that a mapped file can be closed. The accumulator is dead then."""
         self._banks.clear()
         self._ring = np.empty((0, self.width), np.float32)
-        for view in (*self._seals, self._word, self._live, self._errors, self._memory):
+        views: tuple[memoryview[Any], ...] = (self._word, self._live, self._errors, self._memory)
+        for view in (*self._seals, *views):
             view.release()
 
     def _blocks(self, tensors: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], int]:
@@ -396,7 +397,7 @@ class Accumulator:
                 code="profile.tensor",
             )
         return [
-            np.full((rows, segment.count), np.nan, np.float32) if block is None else block
+            np.full((rows, segment.width), np.nan, np.float32) if block is None else block
             for segment, block in zip(self._plan.segments, blocks, strict=True)
         ], rows
 
@@ -450,7 +451,7 @@ class _Segment(NamedTuple):
     is_score: bool = False
 
     @property
-    def count(self) -> int:
+    def width(self) -> int:
         return len(self.columns)
 
 

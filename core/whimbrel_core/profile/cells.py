@@ -341,9 +341,10 @@ def _score_queries(layout: Layout) -> Floats32:
 
 
 def _code_table(feature: Feature) -> dict[object, float]:
-    words = {word: float(code) for code, word in enumerate(feature.vocabulary)}
-    as_bytes = {word.encode(): code for word, code in words.items()}
-    return {**words, **as_bytes}
+    table: dict[object, float] = {}
+    for code, word in enumerate(feature.vocabulary):
+        table[word] = table[word.encode()] = float(code)
+    return table
 
 
 def _code_of_rare(word: object, other: float) -> float:

@@ -25,30 +25,39 @@ class ChiSquare:
         degrees: (F,) degrees of freedom, 0 or more; with 0 the tail is 1.
     """
 
-    __slots__ = ("_coefficients", "_odd", "_powers", "_zero")
+    __slots__ = ("_even", "_inverse", "_odd", "_start", "_zero")
 
     def __init__(self, degrees: NDArray[np.int64]) -> None:
+        # Each term is the one before times h / divisor; the first is 1 (even k) or √h / Γ(3/2).
         terms = max(int(degrees.max(initial=0)) // 2, 1)
-        self._powers = np.zeros((len(degrees), terms))
-        self._coefficients = np.zeros((len(degrees), terms))
-        self._odd = np.flatnonzero(degrees % 2 == 1)
+        j = np.arange(1, terms)
+        odd = degrees % 2 == 1
+        divisors = j + 0.5 * odd[:, np.newaxis]
+        self._inverse = np.where(j < (degrees // 2)[:, np.newaxis], 1 / divisors, 0.0)
+        self._start = np.where(degrees > 1, np.where(odd, 1 / math.gamma(1.5), 1.0), 0.0)
+        self._even = ~odd
+        self._odd = np.flatnonzero(odd)
         self._zero = np.flatnonzero(degrees == 0)
-        for row, k in enumerate(degrees.tolist()):
-            for j in range(k // 2):
-                power = float(j) if k % 2 == 0 else j + 0.5
-                self._powers[row, j] = power
-                self._coefficients[row, j] = 1 / math.gamma(power + 1)
 
     def tail(self, x: Floats) -> Floats:
-        """Return (F,) P(X ≥ x) for ``x`` (F,), each at least 0."""
+        """Return (…, F) P(X ≥ x) for ``x`` (…, F), each at least 0."""
         half = np.minimum(x / 2, _MAX_HALF)
-        sums = (np.power(half[:, np.newaxis], self._powers) * self._coefficients).sum(axis=1)
-        tails: Floats = sums * np.exp(-half)
+        root = np.sqrt(half)
+        terms = np.empty((*x.shape, self._inverse.shape[1] + 1))
+        terms[..., 0] = np.where(self._even, 1.0, root) * self._start
+        np.multiply(half[..., np.newaxis], self._inverse, out=terms[..., 1:])
+        np.multiply.accumulate(terms, axis=-1, out=terms)
+        tails: Floats = terms.sum(axis=-1) * np.exp(-half)
         if len(self._odd):
-            tails[self._odd] += [math.erfc(root) for root in np.sqrt(half[self._odd]).tolist()]
+            tails[..., self._odd] += erfc(root[..., self._odd])
         if len(self._zero):
-            tails[self._zero] = 1.0
+            tails[..., self._zero] = 1.0
         return tails
+
+
+def erfc(x: Floats) -> Floats:
+    """Return the complementary error function of every number of ``x``."""
+    return np.array([math.erfc(number) for number in x.ravel().tolist()]).reshape(x.shape)
 
 
 def chi2_tail(x: float, degrees: int) -> float:

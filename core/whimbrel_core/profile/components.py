@@ -78,9 +78,9 @@ class Components:
         self.row_variance = np.array([component.row_variance for component in self.all])
         self.is_scale = np.array([component.name == "scale" for component in self.all])
         z = [_placed(axis, self._starts[i], len(cells)) for i, (axis, _) in axes.items()]
-        rows = [*z, *(row**2 for row in z), *indicators]
-        self._weights = np.array(rows).reshape(-1, len(cells))
-        self._weight_feature = self.feature[: len(rows)]
+        sums = [*z, *(row**2 for row in z), *indicators]
+        self._weights = np.array(sums).reshape(-1, len(cells))
+        self._weight_feature = self.feature[: len(sums)]
         self._share_rate = np.array([row @ cells for row in indicators]) / np.maximum(
             n[[share.feature for share in shares]], 1
         )

@@ -24,22 +24,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.chisquare import ChiSquare, chi2_tail
+from whimbrel_core.profile.chisquare import ChiSquare, chi2_tail, erfc
 from whimbrel_core.profile.groups import Grouping
-from whimbrel_core.profile.layout import Role
+from whimbrel_core.profile.layout import Feature, Role
 from whimbrel_core.profile.levels import LEVELS, State, Thresholds
 from whimbrel_core.profile.window import Window, require_fit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from whimbrel_core.profile.baseline import Baseline
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _EFFECT_BINS = 10
 _WORD_SHARE = 0.05
 _FINE_ROWS = 400  # from here twenty bins hold twenty expected rows each
 _DEFAULT = Thresholds()
+_STATES: tuple[State, ...] = ("too_few", *LEVELS)
 
 
 def psi(reference: ArrayLike, window: ArrayLike) -> float:
@@ -55,7 +59,7 @@ def psi_debiased(reference: ArrayLike, window: ArrayLike) -> float:
     """Return PSI less what two samples of one distribution have on average; may be negative."""
     n, m = np.sum(reference), np.sum(window)
     bins = np.size(reference)
-    return psi(reference, window) - (bins - 1) * (1 / n + 1 / m)
+    return psi(reference, window) - float((bins - 1) * (1 / n + 1 / m))
 
 
 def js(reference: ArrayLike, window: ArrayLike) -> float:
@@ -88,14 +92,20 @@ def pearson(reference: ArrayLike, window: ArrayLike) -> tuple[float, float]:
     return statistic, chi2_tail(statistic, np.size(counts) - 1)
 
 
-def benjamini_hochberg(p_values: ArrayLike, q: float) -> NDArray[np.bool_]:
-    """Return which hypotheses to reject so that at most a share ``q`` of them is expected false."""
+def benjamini_hochberg(p_values: ArrayLike, q: float) -> Flags:
+    """Return (…, n) which of n hypotheses to reject so that a share ``q`` at most is false.
+
+    Args:
+        p_values: (…, n); each last axis is a family of its own.
+        q: expected share of false ones among the rejected.
+    """
     p = np.asarray(p_values, float)
-    order = np.argsort(p)
-    passed = np.flatnonzero(p[order] <= q * np.arange(1, p.size + 1) / p.size)
-    rejected = np.zeros(p.size, bool)
-    if passed.size:
-        rejected[order[: passed[-1] + 1]] = True
+    n = p.shape[-1]
+    ascending = np.sort(p, axis=-1)
+    limits = q * np.arange(1, n + 1) / n
+    # The largest p value that is at most its limit, or −1: all up to it are rejected.
+    largest = np.max(np.where(ascending <= limits, ascending, -1.0), axis=-1, keepdims=True)
+    rejected: Flags = np.less_equal(p, largest)
     return rejected
 
 
@@ -137,7 +147,7 @@ class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drifts(NamedTuple):
-    """What `Judge.measure` finds, as arrays (F,) in the layout's order. NaN: does not apply."""
+    """What `Judge.measure` finds of N windows, as arrays (N, F). NaN: does not apply."""
 
     rows: Counts
     p_value: Floats
@@ -149,8 +159,8 @@ class Drifts(NamedTuple):
     null_shift: Floats
     null_p_value: Floats
     other_shift: Floats
-    significant: NDArray[np.bool_]
-    level: NDArray[np.int64]  # index into LEVELS; −1: too few rows
+    significant: Flags
+    level: Counts  # index into LEVELS; −1: too few rows
 
 
 class Judge:
@@ -183,7 +193,6 @@ class Judge:
         self._feature = np.repeat(np.arange(len(features)), sizes)
         cells, invalid = flat(reference)
         self._n = np.add.reduceat(cells, self._starts)
-        self._known = self._n > 0
         self._set_effect(cells)
         self._set_evidence(cells)
         self._set_axis(baseline, cells)
@@ -231,7 +240,6 @@ class Judge:
         n = np.add.reduceat(on_axis, self._starts)
         self._on_axis = n > 0
         self._axis_p = on_axis / np.maximum(n, 1)[self._feature]
-        self._numeric = not others
         self._other_feature = np.array([index for index, _ in others], np.int64)
         self._other_cell = np.array([cell for _, cell in others], np.int64)
         self._other_rate = cells[self._other_cell] / np.maximum(self._n[self._other_feature], 1)
@@ -242,107 +250,131 @@ class Judge:
         Raises:
             ProfileError: the window belongs to another layout.
         """
-        require_fit(window, self.layout)
-        drifts = self.measure(*flat(window), window.rows)
-        names = ("too_few", *LEVELS)
-        found = []
-        for feature, row in zip(
-            self.layout.features,
-            zip(*(column.tolist() for column in drifts), strict=True),
-            strict=True,
-        ):
-            one = Drifts(*row)
-            found.append(
-                FeatureDrift(
-                    feature=feature.name,
-                    role=feature.role,
-                    rows=one.rows,
-                    p_value=_known(one.p_value),
-                    psi=_known(one.psi),
-                    js=_known(one.js),
-                    ks=_known(one.ks),
-                    w1_sd=_known(one.w1_sd),
-                    null_rate=one.null_rate,
-                    null_shift=one.null_shift,
-                    null_p_value=one.null_p_value,
-                    other_shift=one.other_shift,
-                    significant=one.significant,
-                    state=names[one.level + 1],
-                )
-            )
-        return tuple(found)
+        return self.judge_all([window])[0]
 
-    def measure(self, cells: Counts, invalid: Counts, rows: int) -> Drifts:
-        """Return the same as arrays.
+    def judge_all(self, windows: Sequence[Window]) -> list[tuple[FeatureDrift, ...]]:
+        """Return `judge` of every window; much cheaper than one by one. Raises `ProfileError`."""
+        if not windows:
+            return []
+        for window in windows:
+            require_fit(window, self.layout)
+        pairs = [flat(window) for window in windows]
+        drifts = self.measure(
+            np.array([cells for cells, _ in pairs]),
+            np.array([invalid for _, invalid in pairs]),
+            np.array([window.rows for window in windows]),
+        )
+        columns = [array.tolist() for array in drifts]
+        return [
+            tuple(
+                _feature_drift(feature, numbers)
+                for feature, *numbers in zip(self.layout.features, *rows, strict=True)
+            )
+            for rows in zip(*columns, strict=True)
+        ]
+
+    def measure(self, cells: Counts, invalid: Counts, rows: Counts) -> Drifts:
+        """Judge N windows, as arrays.
 
         Args:
-            cells: (C,) counts of all cells, as from `flat`.
-            invalid: (F,) nulls and infinities.
-            rows: rows of the window.
+            cells: (N, C) counts of all cells, each row as from `flat`.
+            invalid: (N, F) nulls and infinities.
+            rows: (N,) rows of the windows.
         """
-        m = np.add.reduceat(cells, self._starts)
-        blank = ~((m > 0) & self._known)
+        m = np.add.reduceat(cells, self._starts, axis=-1)
         divisor = np.maximum(m, 1)
+        blank = (m == 0) | (self._n == 0)
         psi_, js_ = self._effects(cells, divisor)
         ks_, w1_ = self._axis_distances(cells)
-        p_value = self._pearson(cells, m)
-        other_shift = np.zeros(len(m))
-        if not self._numeric:
-            at = self._other_feature
-            rate = cells[self._other_cell] / divisor[at]
-            other_shift[at] = rate - self._other_rate
-            other_p = _two_proportions(rate, divisor[at], self._other_rate, self._n[at])
-            p_value[at] = np.minimum(2 * np.minimum(p_value[at], other_p), 1.0)
-        null_rate = invalid / max(rows, 1)
-        null_shift = null_rate - self._invalid_rate
-        null_p = _two_proportions(null_rate, rows, self._invalid_rate, self._reference_rows)
+        p_value = self._pearson(cells, m, rows)
+        rows = rows[:, np.newaxis]
+        null_rate = invalid / np.maximum(rows, 1)
+        other_rate = cells[:, self._other_cell] / divisor[:, self._other_feature]
+        rare_p = self._rare(null_rate, rows, other_rate, divisor)
+        null_p, other_p = rare_p[:, : m.shape[1]], rare_p[:, m.shape[1] :]
+        other_shift = np.zeros(m.shape)
+        at = self._other_feature
+        other_shift[:, at] = other_rate - self._other_rate
+        p_value[:, at] = np.minimum(2 * np.minimum(p_value[:, at], other_p), 1.0)
         # A feature may lack some of the window's rows; ten bins want fifty.
+        short = rows < self.thresholds.min_rows
         few = (2 * m < self.thresholds.min_rows) | blank
-        tested = np.concatenate([np.where(few, 1.0, p_value), null_p])
-        if rows < self.thresholds.min_rows:
-            tested[:] = 1.0
-        evident = benjamini_hochberg(tested, self.thresholds.q).reshape(2, -1)
+        tested = np.concatenate(
+            [np.where(few | short, 1.0, p_value), np.where(short, 1.0, null_p)], axis=-1
+        )
+        evident = benjamini_hochberg(tested, self.thresholds.q)
+        null_shift = null_rate - self._invalid_rate
         level = self._levels(psi_, w1_, other_shift, null_shift, evident)
-        level[(few & (level == 0)) | (rows < self.thresholds.min_rows)] = -1
-        for distances in (psi_, js_, ks_, w1_, p_value):
-            distances[blank] = np.nan
+        level[(few & (level == 0)) | short] = -1
+        if blank.any():
+            for distances in (psi_, js_, ks_, w1_, p_value):
+                distances[blank] = np.nan
+        features = m.shape[1]
         return Drifts(
             m, p_value, psi_, js_, ks_, w1_, null_rate, null_shift, null_p, other_shift,
-            evident.any(axis=0), level,
+            evident[:, :features] | evident[:, features:], level,
         )  # fmt: skip
 
     def _effects(self, cells: Counts, divisor: Counts) -> tuple[Floats, Floats]:
         effect = self._effect
         counts = effect.sum(cells)
-        m = divisor[effect.feature]
+        m = divisor[:, effect.feature]
         q = np.maximum(counts, 0.5) / m
-        psi_ = np.add.reduceat((q - self._p) * (np.log(q) - self._log_p), effect.first)
+        terms = (q - self._p) * (np.log(q) - self._log_p)
+        psi_ = np.add.reduceat(terms, effect.first, axis=-1)
         psi_ -= self._bias_reference + (effect.bins - 1) / divisor
-        divergence = np.add.reduceat(_js_terms(self._p_exact, counts / m), effect.first)
+        divergence = np.add.reduceat(_js_terms(self._p_exact, counts / m), effect.first, axis=-1)
         return np.maximum(psi_, 0.0), np.sqrt(np.maximum(divergence, 0.0))
 
     def _axis_distances(self, cells: Counts) -> tuple[Floats, Floats]:
         placed = cells * self._placed
-        m = np.add.reduceat(placed, self._starts)
+        m = np.add.reduceat(placed, self._starts, axis=-1)
         usable = (m > 0) & self._on_axis
         weight = usable / np.maximum(m, 1)
-        p = self._axis_p if usable.all() else self._axis_p * usable[self._feature]
+        p = self._axis_p if usable.all() else self._axis_p * usable[:, self._feature]
+        placed *= weight[:, self._feature]
+        placed -= p
         # Shares of each feature add up to one on both sides, so a running sum over all features
         # is back at zero where the next one begins.
-        difference = np.abs(np.cumsum(placed * weight[self._feature] - p))
-        ks_ = np.maximum.reduceat(difference, self._starts)
-        w1_ = np.add.reduceat(difference * self._gaps, self._starts)
+        difference = np.cumsum(placed, axis=-1, out=placed)
+        np.abs(difference, out=difference)
+        ks_ = np.maximum.reduceat(difference, self._starts, axis=-1)
+        difference *= self._gaps
+        w1_ = np.add.reduceat(difference, self._starts, axis=-1)
         ks_[~usable] = np.nan
         w1_[~usable] = np.nan
         return ks_, w1_
 
-    def _pearson(self, cells: Counts, m: Counts) -> Floats:
-        smallest = int(m.min(initial=0, where=m > 0)) if not m.all() else int(m.min())
-        grouping, share, chi_square = self._evidence[smallest >= _FINE_ROWS]
-        hoped = share * np.maximum(m, 1)[grouping.feature]
-        terms = (grouping.sum(cells) - hoped) ** 2 / hoped
-        statistic = np.add.reduceat(terms, grouping.first) / (1 + m / np.maximum(self._n, 1))
-        return chi_square.tail(statistic)
+    def _pearson(self, cells: Counts, m: Counts, rows: Counts) -> Floats:
+        fine = rows >= _FINE_ROWS
+        p_value = np.empty(m.shape)
+        for chosen, (grouping, share, chi_square) in zip(
+            (~fine, fine), self._evidence, strict=True
+        ):
+            if not chosen.any():
+                continue
+            every = bool(chosen.all())
+            counts, of = (cells, m) if every else (cells[chosen], m[chosen])
+            hoped = share * np.maximum(of, 1)[:, grouping.feature]
+            terms = (grouping.sum(counts) - hoped) ** 2 / hoped
+            statistic = np.add.reduceat(terms, grouping.first, axis=-1)
+            statistic /= 1 + of / np.maximum(self._n, 1)
+            p_value[slice(None) if every else chosen] = chi_square.tail(statistic)
+        return p_value
+
+    def _rare(self, null_rate: Floats, rows: Counts, other_rate: Floats, divisor: Counts) -> Floats:
+        """Return p values (N, F + O) of missing and of never-seen values, tested alike."""
+        at = self._other_feature
+        return _two_proportions(
+            np.concatenate([null_rate, other_rate], axis=-1),
+            np.concatenate(
+                [np.broadcast_to(np.maximum(rows, 1), null_rate.shape), divisor[:, at]], axis=-1
+            ),
+            np.concatenate([self._invalid_rate, self._other_rate]),
+            np.concatenate(
+                [np.full(null_rate.shape[1], self._reference_rows), np.maximum(self._n[at], 1)]
+            ),
+        )
 
     def _levels(
         self,
@@ -350,17 +382,17 @@ class Judge:
         w1_: Floats,
         other_shift: Floats,
         null_shift: Floats,
-        evident: NDArray[np.bool_],
-    ) -> NDArray[np.int64]:
-        limits = self.thresholds
-        shape = np.searchsorted(limits.psi, psi_, "right")
-        with np.errstate(invalid="ignore"):
-            far = np.where(np.isnan(w1_), 0, np.searchsorted(limits.w1_sd, w1_, "right"))
-        unseen = np.searchsorted(limits.rate, other_shift, "right")
-        missing = np.searchsorted(limits.rate, np.abs(null_shift), "right")
-        level: NDArray[np.int64] = np.maximum(
-            np.maximum(np.maximum(shape, far), unseen) * evident[0], missing * evident[1]
+        evident: Flags,
+    ) -> Counts:
+        limits, features = self.thresholds, psi_.shape[1]
+        # NaN is larger than every limit to searchsorted; here it is no distance.
+        w1_ = np.nan_to_num(w1_)
+        changed = np.maximum(
+            np.maximum(_steps(limits.psi, psi_), _steps(limits.w1_sd, w1_)),
+            _steps(limits.rate, other_shift),
         )
+        missing = _steps(limits.rate, np.abs(null_shift))
+        level: Counts = np.maximum(changed * evident[:, :features], missing * evident[:, features:])
         return level
 
 
@@ -396,16 +428,27 @@ def _cdf_differences(reference: ArrayLike, window: ArrayLike) -> Floats:
     return differences
 
 
-def _two_proportions(rate: Floats, m: Counts | int, reference: Floats, n: Counts | int) -> Floats:
+def _two_proportions(rate: Floats, m: Counts, reference: Floats, n: Counts) -> Floats:
     """Return two-sided p values for equal shares: pooled variance, continuity corrected."""
-    m, n = np.maximum(m, 1), np.maximum(n, 1)
     pooled = (rate * m + reference * n) / (m + n)
     step = 1 / m + 1 / n
     error = np.sqrt(pooled * (1 - pooled) * step)
     excess = np.maximum(np.abs(rate - reference) - step / 2, 0.0)
     z = np.divide(excess, error, out=np.zeros_like(rate), where=error > 0)
-    return np.array([math.erfc(value) for value in (z / math.sqrt(2)).tolist()])
+    return erfc(z / math.sqrt(2))
 
 
-def _known(number: float) -> float | None:
-    return None if math.isnan(number) else number
+def _steps(limits: tuple[float, ...], numbers: Floats) -> Counts:
+    """Return how many ``limits`` each number reaches."""
+    reached: Counts = np.searchsorted(np.array(limits), numbers, "right")
+    return reached
+
+
+def _feature_drift(feature: Feature, numbers: Sequence[Any]) -> FeatureDrift:
+    """Return the drift of one feature; ``numbers`` is its column of `Drifts`."""
+    named = dict(zip(Drifts._fields, numbers, strict=True))
+    state = _STATES[named.pop("level") + 1]
+    for name in ("p_value", "psi", "js", "ks", "w1_sd"):
+        if math.isnan(named[name]):
+            named[name] = None
+    return FeatureDrift(feature=feature.name, role=feature.role, state=state, **named)

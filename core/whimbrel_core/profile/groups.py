@@ -57,8 +57,8 @@ class Grouping:
         self.first = np.cumsum(self.bins) - self.bins
 
     def sum(self, cells: Counts) -> Counts:
-        """Return (G,): ``cells`` (C,) summed per bin."""
-        summed: Counts = np.add.reduceat(cells, self.starts)
+        """Return (…, G): ``cells`` (…, C) summed per bin."""
+        summed: Counts = np.add.reduceat(cells, self.starts, axis=-1)
         return summed
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 import struct
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -135,7 +136,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
         if self.kind == "numeric":
             if not self.edges:
                 return ("any",)
-            inner = [f"({a:.6g}, {b:.6g}]" for a, b in zip(self.edges, self.edges[1:])]  # noqa: B905 — the last edge has no successor
+            inner = [f"({a:.6g}, {b:.6g}]" for a, b in pairwise(self.edges)]
             return (f"≤ {self.edges[0]:.6g}", *inner, f"> {self.edges[-1]:.6g}")
         if self.kind == "discrete":
             return (*(f"{value:.9g}" for value in self.values), "other")
@@ -192,13 +193,13 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             if classes or self.positive is not None or self.score_tensor is not None:
                 raise ProfileError("a regression has no classes, positive class or score tensor")
             return
-        if not 2 <= len(classes) <= MAX_CLASSES or len(set(classes)) != len(classes):
+        if len(classes) not in range(2, MAX_CLASSES + 1) or len(set(classes)) != len(classes):
             raise ProfileError(
                 f"a classifier has 2 to {MAX_CLASSES} distinct classes, got {len(classes)}"
             )
         if any(len(name) > MAX_WORD_CHARS for name in classes):
             raise ProfileError(f"a class name is longer than {MAX_WORD_CHARS} characters")
-        if self.positive is not None and not (len(classes) == 2 and self.positive in (0, 1)):  # noqa: PLR2004 — two classes are what binary means
+        if self.positive is not None and (len(classes) > 2 or self.positive not in (0, 1)):  # noqa: PLR2004
             raise ProfileError(
                 f"a positive class (0 or 1) belongs to a two-class model; got {self.positive} "
                 f"of {len(classes)} classes",
@@ -254,5 +255,5 @@ def _require_ascending(name: str, what: str, numbers: tuple[float, ...], limit: 
         raise ProfileError(f"feature {name!r}: {len(numbers)} {what}, {limit} are allowed")
     if not all(is_float32(number) for number in numbers):
         raise ProfileError(f"feature {name!r}: {what} must be finite float32 numbers")
-    if any(a >= b for a, b in zip(numbers, numbers[1:])):  # noqa: B905 — pairs of neighbours
+    if any(a >= b for a, b in pairwise(numbers)):
         raise ProfileError(f"feature {name!r}: {what} must ascend strictly")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,38 +161,28 @@ def calibrate(
             "scores can be calibrated for a classifier whose score_tensor is given",
             hint="name the output tensor that holds the probabilities",
         )
-    probabilities = np.asarray(scores, np.float32)
-    if probabilities.ndim == 1:
-        probabilities = probabilities[:, np.newaxis]
-    classes, width = len(layout.classes), probabilities.shape[-1]
-    if probabilities.ndim != 2 or not (width == classes or (width == 1 and layout.binary)):  # noqa: PLR2004
-        raise ProfileError(
-            f"scores of shape {np.shape(scores)} do not fit {classes} classes"
-            f"{'' if layout.binary else ' without a positive class'}"
-        )
+    probabilities = _probabilities(layout, scores)
     truth = _class_indices(labels, layout, "label")
-    if len(truth) != len(probabilities) or not np.isfinite(probabilities).all():
+    chosen = (
+        _chosen(layout, probabilities)
+        if predicted is None
+        else _class_indices(predicted, layout, "prediction")
+    )
+    if not len(truth) == len(probabilities) == len(chosen):
         raise ProfileError(
-            f"{len(truth)} labels and {len(probabilities)} scores must be equally many, and finite"
+            f"{len(truth)} labels, {len(probabilities)} scores and {len(chosen)} predictions "
+            "must be equally many"
         )
-    if predicted is not None:
-        chosen = _class_indices(predicted, layout, "prediction")
-    elif width > 1:
-        chosen = probabilities.argmax(axis=1)
-    else:
-        positive = layout.positive or 0
-        chosen = np.where(probabilities[:, 0] >= 0.5, positive, 1 - positive)  # noqa: PLR2004
-    if len(chosen) != len(truth):
-        raise ProfileError(f"{len(chosen)} predictions do not fit {len(truth)} labels")
     right = chosen == truth
-    if width == 1:
+    claim = truth == layout.positive if layout.binary else right
+    if probabilities.shape[1] == 1:
         score = probabilities[:, 0]
     elif layout.positive is not None:
         score = probabilities[:, layout.positive]
     else:
         score = probabilities.max(axis=1)
-    claim = truth == layout.positive if layout.binary else right
     bins = layout.score_bins
+    # As `Layout.score_bin`, for all rows at once.
     bin_ = np.clip((np.clip(score.astype(np.float64), -1, 2) * bins).astype(int), 0, bins - 1)
 
     def per_bin(mask: NDArray[np.bool_]) -> tuple[int, ...]:
@@ -200,6 +191,35 @@ def calibrate(
     return Calibration(
         false=per_bin(~claim), true=per_bin(claim), right=per_bin(right), binary=layout.binary
     )
+
+
+def _probabilities(layout: Layout, scores: NDArray[Any]) -> NDArray[np.float32]:
+    """Return ``scores`` as (m, 1) or (m, classes), or refuse them."""
+    array = np.asarray(scores, np.float32)
+    if array.ndim == 1:
+        array = array[:, np.newaxis]
+    classes, width = len(layout.classes), array.shape[-1]
+    if array.ndim != 2 or not (width == classes or (width == 1 and layout.binary)):  # noqa: PLR2004 — rows by columns
+        raise ProfileError(
+            f"scores of shape {np.shape(scores)} do not fit {classes} classes"
+            f"{'' if layout.binary else ' without a positive class'}"
+        )
+    if not np.isfinite(array).all():
+        raise ProfileError("scores of held-out rows must be finite")
+    return array
+
+
+def _chosen(layout: Layout, probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the classes that the largest probability chooses."""
+    if probabilities.shape[1] > 1:
+        return probabilities.argmax(axis=1)
+    positive = layout.positive or 0
+    chosen: NDArray[np.int64] = np.where(
+        probabilities[:, 0] >= 0.5,  # noqa: PLR2004 — the larger of two
+        positive,
+        1 - positive,
+    )
+    return chosen
 
 
 def _require_rows(columns: Sequence[ColumnSpec]) -> None:
@@ -360,7 +380,7 @@ def _cell_means(feature: Feature, ascending: NDArray[np.float32]) -> tuple[float
         *ascending.searchsorted(np.array(edges, np.float32), "right").tolist(),
         len(ascending),
     ]
-    inner = [(a + b) / 2 for a, b in zip(edges, edges[1:])]  # noqa: B905 — pairs of neighbours
+    inner = [(a + b) / 2 for a, b in pairwise(edges)]
     # The open cells have no middle: a point as far beyond the edge as the neighbour's middle is
     # inside of it.
     reach_low = (edges[1] - edges[0]) / 2 if len(edges) > 1 else 0.0
@@ -368,7 +388,7 @@ def _cell_means(feature: Feature, ascending: NDArray[np.float32]) -> tuple[float
     empty = [edges[0] - reach_low, *inner, edges[-1] + reach_high]
     return tuple(
         math.fsum(ascending[a:b].tolist()) / (b - a) if b > a else middle
-        for a, b, middle in zip(cuts, cuts[1:], empty)  # noqa: B905 — pairs of neighbours
+        for a, b, middle in zip(cuts[:-1], cuts[1:], empty, strict=True)
     )
 
 

@@ -3,11 +3,11 @@
 For every component x of a feature (`components`) and every tilt δ there is a likelihood ratio of
 "shifted by δ" against "shifted by at most μ₀", for windows that vary with variance v::
 
-    ℓ(x) = ((x − μ₀)² − (x − δ)²) / 2v        location, shares: μ₀ = .1,   δ = ±.2, ±.4
+    g(x) = ((x − μ₀)² − (x − δ)²) / 2v        location, shares: μ₀ = .1,   δ = ±.2, ±.4
                                               scale (log sd):   μ₀ = .075, δ = ±.15, ±.3
 
-For sub-Gaussian windows e^ℓ has expectation at most 1 whatever the shift below μ₀, and the
-Shiryaev–Roberts sum M ← (M + 1) e^ℓ grows by at most 1 a window on average until something
+For sub-Gaussian windows e^g has expectation at most 1 whatever the shift below μ₀, and the
+Shiryaev–Roberts sum M ← (M + 1) e^g grows by at most 1 a window on average until something
 changes. A feature's e-detector is the average of M over its components and tilts. An alarm at
 M ≥ streams × ARL comes, without change, no more often than once in ARL windows over all streams,
 however they depend on each other. (Shin, Ramdas, Rinaldo: "E-detectors: a nonparametric framework
@@ -18,7 +18,7 @@ explain, and hang together. So the first windows (``warmup``) teach its own mean
 
 - mean: shrunk to the signed baseline, as if devices differ from it by .2 sd;
 - variance between windows: the observed one, with a prior of .1 sd worth four windows; times
-  (1 + ρ) / (1 − ρ) for the lag-1 correlation ρ; times 1 + 2/√warmup, because it is an estimate;
+  (1 + r) / (1 − r) for the lag-1 correlation r; times 1 + 2/√warmup, because it is an estimate;
 - plus the sampling variance of each window's rows;
 - μ₀ and δ move outwards by the standard error of the mean.
 
@@ -285,7 +285,7 @@ class Detector:
         """Add one window to the sums, in place."""
         deviation = x - arrays.mean
         spread = arrays.spread + variance
-        # ℓ = ((y − μ₀)² − (y − δ)²) / 2v = (y − μ₀ − (δ − μ₀) / 2) (δ − μ₀) / v, y = ± deviation
+        # g = ((y − μ₀)² − (y − δ)²) / 2v = (y − μ₀ − (δ − μ₀) / 2) (δ − μ₀) / v, y = ± deviation
         margin = self._margin + arrays.doubt[:, np.newaxis]
         past = deviation[:, np.newaxis] * self._sign - margin
         log_ratio = (past - self._beyond / 2) * self._beyond / spread[:, np.newaxis]
@@ -301,7 +301,8 @@ class Detector:
         """Return (F,): the logarithm of the mean over each feature's components and tilts."""
         per_component = np.logaddexp.reduce(log_m, axis=1)[self._order]
         per_feature: Floats = np.logaddexp.reduceat(per_component, self._first)
-        return per_feature - np.log(self._members * log_m.shape[1])
+        weights: Floats = np.log(self._members * log_m.shape[1])
+        return per_feature - weights
 
     def _arrays(self, state: DetectorState) -> _Arrays:
         sizes = [math.prod(shape) for shape in self._shapes]

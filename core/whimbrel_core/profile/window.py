@@ -295,10 +295,17 @@ def _read_features(source: Reader, cells: bytes, rows: int) -> tuple[FeatureCoun
     totals, squares = (source.reals(count, _MAX_SUM) for _ in range(2))
     lows, highs = (source.reals(count, _MAX_VALUE, width="f", missing=True) for _ in range(2))
     features = tuple(
-        FeatureCounts(row, *numbers, None if low != low else low, None if high != high else high)  # noqa: PLR0124
-        for row, *numbers, low, high in zip(
-            counts, nulls, pos_inf, neg_inf, totals, squares, lows, highs, strict=True
+        FeatureCounts(
+            cells=counts[i],
+            nulls=nulls[i],
+            pos_inf=pos_inf[i],
+            neg_inf=neg_inf[i],
+            total=totals[i],
+            squares=squares[i],
+            min=None if math.isnan(lows[i]) else lows[i],
+            max=None if math.isnan(highs[i]) else highs[i],
         )
+        for i in range(count)
     )
     for feature in features:
         if feature.rows != rows:
