@@ -32,6 +32,7 @@ SOURCE = "/whimbrel/fleet"
 # What is kept of a command's output: its end, where errors are.
 _OUTPUT_CHARS = 16_384
 _PAUSE_MAX_S = 60.0
+_SLICE_S = 0.2
 
 
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, rename=str.lower):
@@ -79,12 +80,17 @@ def alert_event(alert: AlertView) -> CloudEvent:
 
 
 def run_command(
-    argv: Sequence[str], event: CloudEvent, *, timeout_s: float, env: Mapping[str, str]
+    argv: Sequence[str],
+    event: CloudEvent,
+    *,
+    timeout_s: float,
+    env: Mapping[str, str],
+    stopping: Callable[[], bool] = lambda: False,
 ) -> CommandResult:
     """Run ``argv`` with ``event`` on standard input.
 
-    The command has a process group of its own; at the time limit the whole group is ended, so
-    that no grandchild goes on writing.
+    The command has a process group of its own; at the time limit, or when ``stopping`` says so,
+    the whole group is ended, so that no grandchild goes on writing.
 
     Raises:
         UnavailableError: it cannot be started.
@@ -105,15 +111,21 @@ def run_command(
             hint="see [retraining] command in server.toml",
             code="unavailable.command",
         ) from error
-    code: int | None
-    try:
-        output, _ = process.communicate(event.encode(), timeout=timeout_s)
-        code = process.returncode
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        code = None
+    given: bytes | None = event.encode()
+    while True:
+        try:
+            output, _ = process.communicate(given, timeout=_SLICE_S)
+        except subprocess.TimeoutExpired:
+            given = None  # communicate keeps the rest of the input itself
+            if stopping() or time.monotonic() - begun > timeout_s:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                output, _ = process.communicate()
+                code: int | None = None
+                break
+        else:
+            code = process.returncode
+            break
     text = output.decode("utf-8", "replace")[-_OUTPUT_CHARS:]
     return CommandResult(code, text, time.monotonic() - begun)
 

@@ -96,6 +96,7 @@ class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     accuracy_realised: float | None = None
     accuracy_expected: float | None = None
     error_rate: float | None = None
+    latency_p50_us: float | None = None
     latency_p99_us: float | None = None
 
 
@@ -140,6 +141,7 @@ class DriftView(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     features: tuple[FeatureView, ...] = ()
     worst: DriftState = "too_few"
+    against: Literal["baseline", "peers"] = "baseline"
 
 
 class SeriesPoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -226,7 +226,11 @@ class Announcer:
     ) -> triggers.CommandResult:
         try:
             return triggers.run_command(
-                command, event, timeout_s=self._config.retraining.timeout_s, env=self._env
+                command,
+                event,
+                timeout_s=self._config.retraining.timeout_s,
+                env=self._env,
+                stopping=self._stopping.is_set,
             )
         except WhimbrelError as error:
             return triggers.CommandResult(None, error.message, 0.0)

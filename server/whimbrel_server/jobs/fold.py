@@ -53,6 +53,7 @@ class Fold:
     Args:
         database, repository: journal and baselines.
         streams: returns how many devices share the false-alarm budget.
+        confirm, calm: windows until an alarm, and until it ends.
         every_s: how often what changed is written.
         wrote: called after each write.
         now_ms: the wall clock.
@@ -64,12 +65,15 @@ class Fold:
         repository: Repository,
         *,
         streams: Callable[[], int],
+        confirm: int,
+        calm: int,
         every_s: float,
         wrote: Callable[[], None],
         now_ms: Callable[[], int],
     ) -> None:
         self._database, self._repository = database, repository
         self._streams, self._every_s = streams, every_s
+        self._confirm, self._calm = confirm, calm
         self._wrote, self._now_ms = wrote, now_ms
         self._totals: OrderedDict[Key, Totals] = OrderedDict()
         self._dirty: set[Key] = set()
@@ -92,6 +96,11 @@ class Fold:
         with self._database.read() as connection:
             newest = connection.execute(sa.select(sa.func.max(schema.segments.c.id))).scalar()
         return max((newest or 0) - self._cursor, 0)
+
+    @property
+    def folded(self) -> int:
+        """The last segment that is in the aggregates on disk."""
+        return self._cursor
 
     def start(self) -> None:
         """Start the thread."""
@@ -246,7 +255,12 @@ class Fold:
         if judge is None:
             contents = self._contents(digest)
             features = len(contents.baseline.layout.features)
-            policy = drift.policy_for(contents.manifest.drift, streams=self._streams() * features)
+            policy = drift.policy_for(
+                contents.manifest.drift,
+                streams=self._streams() * features,
+                confirm=self._confirm,
+                calm=self._calm,
+            )
             judge = self._judges[digest] = drift.DeviceJudge(contents.baseline, policy)
         return judge
 

@@ -64,7 +64,7 @@ def _newest_days(connection: sa.Connection, digest: str, days: int) -> list[aggr
     return aggregates.periods(connection, digest, FLEET, "day", since_ms=since, until_ms=newest + 1)
 
 
-def _judge_quality(
+def _judge_quality(  # noqa: PLR0917 - all of it is what is judged
     database: Database,
     published: Published,
     baseline: Baseline,

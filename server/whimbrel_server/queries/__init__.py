@@ -1,0 +1,1 @@
+"""From the store to views: what people and programs ask to see."""

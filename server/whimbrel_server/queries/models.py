@@ -1,0 +1,244 @@
+"""Models, their versions in the field, and their newest drift, as views."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import sqlalchemy as sa
+
+from whimbrel_core.errors import UsageError, WhimbrelError
+from whimbrel_server.domain import aggregation, drift
+from whimbrel_server.domain.aggregation import FLEET
+from whimbrel_server.queries.measures import Measures, measure
+from whimbrel_server.store import aggregates, schema
+from whimbrel_server.store.judgements import StoredJudgement
+from whimbrel_server.views import DriftState, DriftView, FeatureView, Level, ModelView, VersionView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_server.repository import Published, Repository
+    from whimbrel_server.store.registry import Record
+
+_ORDER = ("too_few", "ok", "notice", "warn", "severe")
+
+
+def views(
+    connection: sa.Connection,
+    repository: Repository,
+    records: tuple[Record, ...],
+    name: str | None = None,
+) -> tuple[ModelView, ...]:
+    """Return models by name; of ``name`` alone when it is given."""
+    found: dict[str, list[VersionView]] = {}
+    for published in repository.published():
+        if name in {None, published.name}:
+            version = _version(connection, repository, published, records)
+            found.setdefault(published.name, []).append(version)
+    return tuple(
+        ModelView(name=model, versions=tuple(versions), latest=versions[0].version)
+        for model, versions in sorted(found.items())
+    )
+
+
+def require(repository: Repository, name: str, version: str | None = None) -> Published:
+    """Return a published version; without ``version`` the newest release.
+
+    Raises:
+        UsageError: there is none (``not_found``).
+    """
+    if version is not None:
+        return repository.find(name, version)
+    for published in repository.published():
+        if published.name == name:
+            return published
+    raise UsageError(
+        f"there is no model {name}", hint="see 'whimbrel fleet models'", code="not_found"
+    )
+
+
+def newest_drift(  # noqa: PLR0917 - the parts of a question
+    connection: sa.Connection,
+    repository: Repository,
+    name: str,
+    version: str | None,
+    level: Level | None,
+    subject: str | None,
+) -> tuple[DriftView, ...]:
+    """Return the newest judgement of each subject of a model, worst first."""
+    require(repository, name, version)
+    table = schema.judgements
+    found: list[DriftView] = []
+    for published in repository.published():
+        if published.name != name or published.problem or version not in {None, published.version}:
+            continue
+        baseline = repository.contents(published.digest).baseline
+        newest = (
+            sa.select(
+                table.c.level,
+                table.c.subject,
+                sa.func.max(table.c.start_ms).label("start_ms"),
+            )
+            .where(table.c.digest == published.digest)
+            .group_by(table.c.level, table.c.subject)
+        )
+        if level is not None:
+            newest = newest.where(
+                table.c.level.in_([level, "peers"] if level == "device" else [level])
+            )
+        if subject is not None:
+            newest = newest.where(table.c.subject == stored_subject(subject))
+        at = newest.subquery()
+        rows = connection.execute(
+            sa.select(table.c.level, table.c.subject, table.c.payload)
+            .join(
+                at,
+                sa.and_(
+                    table.c.level == at.c.level,
+                    table.c.subject == at.c.subject,
+                    table.c.start_ms == at.c.start_ms,
+                ),
+            )
+            .where(table.c.digest == published.digest)
+            .order_by(table.c.key)
+        )
+        # Two windows of one start (after a restart): the later one of its outbox is shown.
+        latest = {(row.level, row.subject): row.payload for row in rows}
+        for (stored_level, stored), payload in latest.items():
+            judgement = msgspec.msgpack.decode(payload, type=StoredJudgement)
+            found.append(drift_view(judgement, stored_level, stored, published, baseline))
+    return tuple(
+        sorted(
+            found, key=lambda one: (-_ORDER.index(one.worst), one.level, one.subject, one.version)
+        )
+    )
+
+
+def drift_view(
+    judgement: StoredJudgement,
+    level: str,
+    subject: str,
+    published: Published,
+    baseline: Baseline,
+) -> DriftView:
+    """Return a stored judgement as a view; features worst first."""
+    judged = judgement.judged
+    features = feature_views(judgement, baseline)
+    return DriftView(
+        level="device" if level == "peers" else level,  # type: ignore[arg-type]
+        against="peers" if level == "peers" else "baseline",
+        subject=shown_subject(subject),
+        name=published.name,
+        version=published.version,
+        window_start_ms=judged.position.start_ms,
+        window_end_ms=judged.end_ms,
+        rows=judged.rows,
+        features=features,
+        worst=drift.worst_of(one.state for one in features),
+    )
+
+
+def feature_views(judgement: StoredJudgement, baseline: Baseline) -> tuple[FeatureView, ...]:
+    """Return the features of a judgement, worst first."""
+    declared = {
+        feature.name: (feature, stats)
+        for feature, stats in zip(baseline.layout.features, baseline.stats, strict=True)
+    }
+    found = []
+    for shown in judgement.shown:
+        one = shown.drift
+        feature, stats = declared[one.feature]
+        found.append(
+            FeatureView(
+                feature=one.feature,
+                role=one.role,
+                kind=feature.kind,
+                unit=feature.unit,
+                state=shown.level,
+                psi=one.psi,
+                psi_debiased=one.psi,
+                js=one.js,
+                ks=one.ks,
+                w1_sd=one.w1_sd,
+                p_value=one.p_value,
+                log_e=shown.log_e,
+                alarm=shown.alarm,
+                since_ms=shown.since_ms,
+                null_rate=one.null_rate,
+                reference_null_rate=stats.null_rate,
+            )
+        )
+    return tuple(
+        sorted(found, key=lambda one: (-_ORDER.index(one.state), -(one.psi or 0.0), one.feature))
+    )
+
+
+def stored_subject(subject: str) -> str:
+    """Return how a subject is stored: ``fleet``, a cohort ``key=value``, or a device."""
+    if subject == FLEET:
+        return FLEET
+    return f"c:{subject}" if "=" in subject else aggregation.device_subject(subject)
+
+
+def shown_subject(subject: str) -> str:
+    """Return how a stored subject is shown."""
+    return subject if subject == FLEET else subject[2:]
+
+
+def _version(
+    connection: sa.Connection,
+    repository: Repository,
+    published: Published,
+    records: Iterable[Record],
+) -> VersionView:
+    serving = tuple(
+        record.device
+        for record in records
+        if record.state is not None
+        and any(slot.digest == published.digest for slot in record.state.slots)
+    )
+    plain = VersionView(
+        version=published.version,
+        release=published.release,
+        digest=published.digest,
+        path=published.path,
+        length=published.length,
+        profile_id=published.profile_id,
+        published_ms=published.published_ms,
+        device_classes=published.device_classes,
+        devices_serving=serving,
+        trusted=not published.problem,
+        problem=published.problem,
+    )
+    try:
+        contents = repository.contents(published.digest)
+    except WhimbrelError:
+        return plain
+    baseline, manifest = contents.baseline, contents.manifest
+    found = aggregates.periods(connection, published.digest, FLEET, "day")
+    measured = Measures()
+    if found:
+        whole = aggregates.total(baseline.layout, found).window()
+        measured = measure(whole, baseline)
+    return msgspec.structs.replace(
+        plain,
+        task=manifest.task,
+        classes=manifest.classes,
+        description=manifest.description,
+        metrics=manifest.metrics,
+        state=_state(connection, published.digest, serving),
+        **msgspec.structs.asdict(measured),
+    )
+
+
+def _state(connection: sa.Connection, digest: str, serving: tuple[str, ...]) -> DriftState:
+    """Return the worst newest state of the devices that serve a version (of all, if none does)."""
+    table = schema.judgements
+    query = sa.select(table.c.subject, table.c.worst, sa.func.max(table.c.start_ms)).where(
+        table.c.digest == digest, table.c.level == "device"
+    )
+    rows = connection.execute(query.group_by(table.c.subject)).all()
+    subjects = {aggregation.device_subject(device) for device in serving}
+    return drift.worst_of(row.worst for row in rows if not subjects or row.subject in subjects)
