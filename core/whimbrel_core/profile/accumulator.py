@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import zlib
 from mmap import mmap
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from whimbrel_core.profile.cells import (
     fastest_kernel,
 )
 from whimbrel_core.profile.counts import LATENCY_CELLS, FeatureCounts, OpsCounts, QualityCounts
+from whimbrel_core.profile.tensors import Tensors
 from whimbrel_core.profile.window import Window
 
 if TYPE_CHECKING:
@@ -61,8 +62,6 @@ _LIVE_AT = 128
 _REJECTED = LATENCY_CELLS
 _FAILED = LATENCY_CELLS + 1
 _LABELS = LATENCY_CELLS + 2  # from here: quality counts
-_NUMBERS = "fiub"
-_WORDS = "OSUT"
 
 
 class _Plan:
@@ -86,7 +85,7 @@ class _Plan:
         self.ring_at = _aligned(self.banks_at + 2 * self.bank)
         self.size = self.ring_at + rows * width * 4
         self.sizes = np.array([rows, width, self.counts, self.live, self.size, 0], "<u4").tobytes()
-        self.segments = _segments(layout, width)
+        self.tensors = Tensors(self.cells)
 
 
 class Accumulator:
@@ -215,7 +214,7 @@ class Accumulator:
                 tensor does not have, or a type that cannot be counted. Nothing of the batch is
                 counted then.
         """
-        return self._append(*self._blocks(tensors))
+        return self._append(*self._plan.tensors.blocks(tensors))
 
     def update_rows(self, rows: NDArray[np.float32]) -> int:
         """Count a batch already in ring order: (n, `width`), each row as for `update_row`."""
@@ -362,45 +361,6 @@ class Accumulator:
         for view in (*self._seals, *views):
             view.release()
 
-    def _blocks(self, tensors: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], int]:
-        """Return (n, k) arrays that side by side make up rows of the ring, and n."""
-        rows = -1
-        blocks: list[NDArray[Any] | None] = []
-        for segment in self._plan.segments:
-            tensor = tensors.get(segment.tensor)
-            if tensor is None:
-                blocks.append(None)
-                continue
-            if tensor.ndim != 2:  # noqa: PLR2004 — rows by columns
-                tensor = _as_rows(segment.tensor, tensor)
-            if tensor.shape[0] != rows:
-                if rows >= 0:
-                    raise ProfileError(
-                        f"tensor {segment.tensor!r} has {tensor.shape[0]} rows, another {rows}",
-                        code="profile.shape",
-                    )
-                rows = tensor.shape[0]
-            if segment.category is not None:
-                words = _columns(segment, tensor)[:, 0]
-                blocks.append(self._cells.encode(segment.category, words).reshape(rows, 1))
-                continue
-            if tensor.dtype.kind not in _NUMBERS or tensor.itemsize > 4:  # noqa: PLR2004 — float32
-                tensor = _as_float32(segment.tensor, tensor)
-            blocks.append(
-                _score(self.layout, tensor) if segment.is_score else _columns(segment, tensor)
-            )
-        if rows < 0:
-            wanted = sorted({segment.tensor for segment in self._plan.segments})
-            raise ProfileError(
-                f"none of the tensors {sorted(tensors)[:8]} is in the profile",
-                hint=f"the layout was made for: {', '.join(wanted)[:200]}",
-                code="profile.tensor",
-            )
-        return [
-            np.full((rows, segment.width), np.nan, np.float32) if block is None else block
-            for segment, block in zip(self._plan.segments, blocks, strict=True)
-        ], rows
-
     def _features(self, tables: Tables) -> tuple[FeatureCounts, ...]:
         cells, starts = tables.cells.tolist(), self._cells.starts
         features = []
@@ -440,91 +400,6 @@ class Accumulator:
 
     def _seal(self, bank: int) -> None:
         self._seals[bank][0] = self._checksum(bank)
-
-
-class _Segment(NamedTuple):
-    """Columns of one tensor that stand side by side in the ring."""
-
-    tensor: str
-    columns: tuple[int, ...]
-    category: int | None = None  # index of the categorical feature
-    is_score: bool = False
-
-    @property
-    def width(self) -> int:
-        return len(self.columns)
-
-
-def _segments(layout: Layout, width: int) -> tuple[_Segment, ...]:
-    segments: list[_Segment] = []
-    for index, feature in enumerate(layout.features):
-        if feature.kind == "categorical":
-            segments.append(_Segment(feature.tensor, (feature.column,), index))
-        elif segments and segments[-1].tensor == feature.tensor and segments[-1].category is None:
-            last = segments[-1]
-            segments[-1] = last._replace(columns=(*last.columns, feature.column))
-        else:
-            segments.append(_Segment(feature.tensor, (feature.column,)))
-    if width > len(layout.features) and layout.score_tensor is not None:
-        segments.append(_Segment(layout.score_tensor, (0,), is_score=True))
-    return tuple(segments)
-
-
-def _columns(segment: _Segment, tensor: NDArray[Any]) -> NDArray[Any]:
-    """Return (n, k): the segment's columns of ``tensor`` (n, d), a view where they are a range."""
-    columns, width = segment.columns, tensor.shape[1]
-    if len(columns) == width and columns == tuple(range(width)):
-        return tensor
-    if max(columns) >= width:
-        raise ProfileError(
-            f"tensor {segment.tensor!r} has {width} columns; the profile needs column "
-            f"{max(columns)}",
-            code="profile.shape",
-        )
-    first = columns[0]
-    if columns == tuple(range(first, first + len(columns))):
-        return tensor[:, first : first + len(columns)]
-    return tensor[:, columns]
-
-
-def _score(layout: Layout, probabilities: NDArray[Any]) -> NDArray[Any]:
-    """Return (n, 1): `Layout.score_of` of every row."""
-    width = probabilities.shape[1]
-    if width == 1:
-        return probabilities
-    if width != len(layout.classes):
-        raise ProfileError(
-            f"tensor {layout.score_tensor!r} has {width} columns; the model has "
-            f"{len(layout.classes)} classes",
-            code="profile.shape",
-        )
-    if layout.positive is not None:
-        return probabilities[:, layout.positive : layout.positive + 1]
-    best: NDArray[Any] = probabilities.max(axis=1, keepdims=True)
-    return best
-
-
-def _as_rows(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
-    if not tensor.ndim:
-        raise ProfileError(f"tensor {name!r} is a scalar; rows are needed", code="profile.shape")
-    if not tensor.size:
-        return tensor.reshape(tensor.shape[0], int(np.prod(tensor.shape[1:])))
-    return tensor.reshape(tensor.shape[0], -1)
-
-
-def _as_float32(name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
-    """Return ``tensor`` as float32; what is too large becomes infinite and is counted as such."""
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            if tensor.dtype.kind in _NUMBERS:
-                return tensor.astype(np.float32)
-            # Object arrays: None becomes NaN on the way.
-            return tensor.astype(np.float64).astype(np.float32)
-    except (TypeError, ValueError):
-        raise ProfileError(
-            f"tensor {name!r} is profiled as numbers and holds something else ({tensor.dtype})",
-            code="profile.dtype",
-        ) from None
 
 
 def _rounded(number: float, quantum: float) -> float:

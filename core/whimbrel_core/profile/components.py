@@ -64,9 +64,8 @@ class Components:
         self._starts = np.cumsum(sizes) - sizes
         n = np.add.reduceat(cells, self._starts)
         ordered = [i for i, feature in enumerate(layout.features) if feature.ordered and n[i]]
-        axes = {
-            i: z for i in ordered if (z := _standard(baseline, i, cells, self._starts)) is not None
-        }
+        standards = {i: _standard(baseline, i, cells, self._starts) for i in ordered}
+        axes = {i: standard for i, standard in standards.items() if standard is not None}
         self.locations = [Component(i, "location") for i in axes]
         scales = [
             Component(i, "scale", max((fourth - 1) / 4, 0.05)) for i, (_, fourth) in axes.items()
@@ -77,8 +76,8 @@ class Components:
         self.feature = np.array([component.feature for component in self.all])
         self.row_variance = np.array([component.row_variance for component in self.all])
         self.is_scale = np.array([component.name == "scale" for component in self.all])
-        z = [_placed(axis, self._starts[i], len(cells)) for i, (axis, _) in axes.items()]
-        sums = [*z, *(row**2 for row in z), *indicators]
+        z = [_placed(axes[i][0], int(self._starts[i]), len(cells)) for i in axes]
+        sums = [*z, *(axis**2 for axis in z), *indicators]
         self._weights = np.array(sums).reshape(-1, len(cells))
         self._weight_feature = self.feature[: len(sums)]
         self._share_rate = np.array([row @ cells for row in indicators]) / np.maximum(

@@ -10,21 +10,33 @@ never seen; Benjamini–Hochberg over all of them.
 Effect: PSI on deciles less its expectation without drift, (B − 1)(1/n + 1/m); Wasserstein-1 in
 baseline standard deviations; shifts of shares.
 
-The functions take counts of one feature; `Judge` does all features of a window at once.
+The functions take counts of one feature (`divergences`); `Judge` does all features of one or
+many windows at once, with the same formulas.
 """
 
 from __future__ import annotations
 
 import math
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.chisquare import ChiSquare, chi2_tail, erfc
+from whimbrel_core.profile.chisquare import ChiSquare
+from whimbrel_core.profile.discoveries import benjamini_hochberg
+from whimbrel_core.profile.divergences import (
+    js,
+    js_terms,
+    ks,
+    pearson,
+    psi,
+    psi_debiased,
+    two_proportions,
+    w1,
+)
 from whimbrel_core.profile.groups import Grouping
 from whimbrel_core.profile.layout import Feature, Role
 from whimbrel_core.profile.levels import LEVELS, State, Thresholds
@@ -35,6 +47,21 @@ if TYPE_CHECKING:
 
     from whimbrel_core.profile.baseline import Baseline
 
+__all__ = [
+    "Drifts",
+    "FeatureDrift",
+    "Judge",
+    "benjamini_hochberg",
+    "compare",
+    "flat",
+    "js",
+    "ks",
+    "pearson",
+    "psi",
+    "psi_debiased",
+    "w1",
+]
+
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -44,69 +71,6 @@ _WORD_SHARE = 0.05
 _FINE_ROWS = 400  # from here twenty bins hold twenty expected rows each
 _DEFAULT = Thresholds()
 _STATES: tuple[State, ...] = ("too_few", *LEVELS)
-
-
-def psi(reference: ArrayLike, window: ArrayLike) -> float:
-    """Return the population stability index Σ (q − p) ln(q / p) of two rows of counts.
-
-    An empty bin counts as half a row, so that the index is finite.
-    """
-    p, q = _shares(reference), _shares(window)
-    return float(((q - p) * np.log(q / p)).sum())
-
-
-def psi_debiased(reference: ArrayLike, window: ArrayLike) -> float:
-    """Return PSI less what two samples of one distribution have on average; may be negative."""
-    n, m = np.sum(reference), np.sum(window)
-    bins = np.size(reference)
-    return psi(reference, window) - float((bins - 1) * (1 / n + 1 / m))
-
-
-def js(reference: ArrayLike, window: ArrayLike) -> float:
-    """Return the Jensen–Shannon distance (root of the divergence, base 2) of two rows of counts."""
-    p = np.asarray(reference, float) / np.sum(reference)
-    q = np.asarray(window, float) / np.sum(window)
-    return float(math.sqrt(max(_js_terms(p, q).sum(), 0.0)))
-
-
-def ks(reference: ArrayLike, window: ArrayLike) -> float:
-    """Return the largest difference of the two distribution functions at the cells' edges."""
-    return float(np.abs(_cdf_differences(reference, window)).max())
-
-
-def w1(reference: ArrayLike, window: ArrayLike, cell_means: ArrayLike, sd: float) -> float:
-    """Return the Wasserstein-1 distance over ``sd``, with every row at its cell's mean."""
-    gaps = np.diff(np.asarray(cell_means, float))
-    return float((np.abs(_cdf_differences(reference, window))[:-1] * gaps).sum() / sd)
-
-
-def pearson(reference: ArrayLike, window: ArrayLike) -> tuple[float, float]:
-    """Return X² / (1 + m/n) of ``window`` (m rows) against ``reference`` (n rows), and its p value.
-
-    Bins without reference rows must have been joined with others before.
-    """
-    counts, seen = np.asarray(reference, float), np.asarray(window, float)
-    n, m = counts.sum(), seen.sum()
-    hoped = counts * (m / n)
-    statistic = float(((seen - hoped) ** 2 / hoped).sum() / (1 + m / n))
-    return statistic, chi2_tail(statistic, np.size(counts) - 1)
-
-
-def benjamini_hochberg(p_values: ArrayLike, q: float) -> Flags:
-    """Return (…, n) which of n hypotheses to reject so that a share ``q`` at most is false.
-
-    Args:
-        p_values: (…, n); each last axis is a family of its own.
-        q: expected share of false ones among the rejected.
-    """
-    p = np.asarray(p_values, float)
-    n = p.shape[-1]
-    ascending = np.sort(p, axis=-1)
-    limits = q * np.arange(1, n + 1) / n
-    # The largest p value that is at most its limit, or −1: all up to it are rejected.
-    largest = np.max(np.where(ascending <= limits, ascending, -1.0), axis=-1, keepdims=True)
-    rejected: Flags = np.less_equal(p, largest)
-    return rejected
 
 
 class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
@@ -323,7 +287,7 @@ class Judge:
         terms = (q - self._p) * (np.log(q) - self._log_p)
         psi_ = np.add.reduceat(terms, effect.first, axis=-1)
         psi_ -= self._bias_reference + (effect.bins - 1) / divisor
-        divergence = np.add.reduceat(_js_terms(self._p_exact, counts / m), effect.first, axis=-1)
+        divergence = np.add.reduceat(js_terms(self._p_exact, counts / m), effect.first, axis=-1)
         return np.maximum(psi_, 0.0), np.sqrt(np.maximum(divergence, 0.0))
 
     def _axis_distances(self, cells: Counts) -> tuple[Floats, Floats]:
@@ -365,7 +329,7 @@ class Judge:
     def _rare(self, null_rate: Floats, rows: Counts, other_rate: Floats, divisor: Counts) -> Floats:
         """Return p values (N, F + O) of missing and of never-seen values, tested alike."""
         at = self._other_feature
-        return _two_proportions(
+        return two_proportions(
             np.concatenate([null_rate, other_rate], axis=-1),
             np.concatenate(
                 [np.broadcast_to(np.maximum(rows, 1), null_rate.shape), divisor[:, at]], axis=-1
@@ -405,37 +369,6 @@ def flat(window: Window) -> tuple[Counts, Counts]:
     """Return a window's cells (C,) and its nulls and infinities (F,) as arrays."""
     cells = np.fromiter(chain.from_iterable(f.cells for f in window.features), np.int64)
     return cells, np.array([feature.invalid for feature in window.features], np.int64)
-
-
-def _shares(counts: ArrayLike) -> Floats:
-    array = np.asarray(counts, float)
-    shares: Floats = np.maximum(array, 0.5) / array.sum()
-    return shares
-
-
-def _js_terms(p: Floats, q: Floats) -> Floats:
-    """Return the terms of the Jensen–Shannon divergence, base 2; 0 log 0 is 0."""
-    middle = (p + q) / 2
-    tiny = np.finfo(float).tiny  # its logarithm is finite, and meets a factor of zero
-    logs = p * np.log2(np.maximum(p, tiny)) + q * np.log2(np.maximum(q, tiny))
-    terms: Floats = logs / 2 - middle * np.log2(np.maximum(middle, tiny))
-    return terms
-
-
-def _cdf_differences(reference: ArrayLike, window: ArrayLike) -> Floats:
-    p, q = np.asarray(reference, float), np.asarray(window, float)
-    differences: Floats = np.cumsum(q / q.sum() - p / p.sum())
-    return differences
-
-
-def _two_proportions(rate: Floats, m: Counts, reference: Floats, n: Counts) -> Floats:
-    """Return two-sided p values for equal shares: pooled variance, continuity corrected."""
-    pooled = (rate * m + reference * n) / (m + n)
-    step = 1 / m + 1 / n
-    error = np.sqrt(pooled * (1 - pooled) * step)
-    excess = np.maximum(np.abs(rate - reference) - step / 2, 0.0)
-    z = np.divide(excess, error, out=np.zeros_like(rate), where=error > 0)
-    return erfc(z / math.sqrt(2))
 
 
 def _steps(limits: tuple[float, ...], numbers: Floats) -> Counts:

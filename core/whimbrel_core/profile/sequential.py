@@ -320,25 +320,6 @@ class Detector:
         )
 
 
-def e_benjamini_hochberg(log_e: Floats, q: float) -> NDArray[np.bool_]:
-    """Return which of many streams to call changed, of which at most a share ``q`` are false.
-
-    The e-value counterpart of Benjamini–Hochberg (Wang & Ramdas 2022): valid however the streams
-    depend on each other.
-
-    Args:
-        log_e: (n,) logarithms of e-values.
-        q: false discovery rate, 0 to 1.
-    """
-    order = np.argsort(-log_e)
-    n = len(log_e)
-    passed = np.flatnonzero(log_e[order] >= math.log(n / q) - np.log(np.arange(1, n + 1)))
-    rejected = np.zeros(n, bool)
-    if passed.size:
-        rejected[order[: passed[-1] + 1]] = True
-    return rejected
-
-
 def _learn(arrays: _Arrays, x: Floats, variance: Floats, known: NDArray[np.bool_]) -> None:
     """Add one warm-up window, in place (Welford; the lag product about the running mean)."""
     arrays.seen[known] += 1
