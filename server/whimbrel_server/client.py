@@ -1,0 +1,254 @@
+"""A typed client of the fleet server's REST interface; the command line is made of it.
+
+Every failure is an error of Whimbrel's tree: what the server said as a problem comes back with
+the same code, message and hint, and a server that is away is an `UnavailableError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from whimbrel_core.errors import (
+    InputError,
+    RefusedError,
+    StorageError,
+    TrustError,
+    UnavailableError,
+    UsageError,
+    WhimbrelError,
+)
+from whimbrel_server import views
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+
+_UNAUTHORIZED, _NOT_FOUND, _CONFLICT, _REFUSED, _AWAY, _STORAGE = 401, 404, 409, 422, 503, 507
+_KINDS: dict[int, type[WhimbrelError]] = {
+    400: InputError,
+    _UNAUTHORIZED: TrustError,
+    403: TrustError,
+    _NOT_FOUND: UsageError,
+    _CONFLICT: UsageError,
+    _REFUSED: RefusedError,
+    _AWAY: UnavailableError,
+    _STORAGE: StorageError,
+}
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    detail: str = ""
+    code: str = ""
+    hint: str | None = None
+
+
+class FleetClient:
+    """Talks to one fleet server.
+
+    Args:
+        url: of the server, for example ``http://127.0.0.1:8500``.
+        token: operator token; reads of an open server need none.
+        actor: who is behind this client; appears in the audit beside "operator".
+        transport: another transport than the network, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        actor: str = "",
+        timeout_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        headers = {"accept": "application/json"}
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        if actor:
+            headers["whimbrel-actor"] = actor
+        self.url = url.rstrip("/")
+        try:
+            self._http = httpx.Client(
+                base_url=self.url + "/api/v1",
+                headers=headers,
+                timeout=timeout_s,
+                transport=transport,
+            )
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise UsageError(
+                f"{url!r} with this token cannot be asked: {error}",
+                hint="give the server's address as http://HOST:PORT",
+            ) from error
+
+    def close(self) -> None:
+        """Close connections."""
+        self._http.close()
+
+    # reading -----------------------------------------------------------------------------------
+
+    def devices(self) -> tuple[views.DeviceView, ...]:
+        """Return all devices."""
+        return self._get("/devices", tuple[views.DeviceView, ...])
+
+    def device(self, device: str) -> views.DeviceView:
+        """Return one device."""
+        return self._get(f"/devices/{_part(device)}", views.DeviceView)
+
+    def models(self) -> tuple[views.ModelView, ...]:
+        """Return all models."""
+        return self._get("/models", tuple[views.ModelView, ...])
+
+    def model(self, name: str) -> views.ModelView:
+        """Return one model."""
+        return self._get(f"/models/{_part(name)}", views.ModelView)
+
+    def drift(
+        self,
+        name: str,
+        version: str | None = None,
+        level: str | None = None,
+        subject: str | None = None,
+    ) -> tuple[views.DriftView, ...]:
+        """Return the newest judgement of each subject, worst first."""
+        query = {"version": version, "level": level, "subject": subject}
+        return self._get(f"/models/{_part(name)}/drift", tuple[views.DriftView, ...], query)
+
+    def alerts(self, state: str | None = None, limit: int = 100) -> tuple[views.AlertView, ...]:
+        """Return alerts, newest first."""
+        return self._get("/alerts", tuple[views.AlertView, ...], {"state": state, "limit": limit})
+
+    def rollouts(self) -> tuple[views.RolloutView, ...]:
+        """Return rollouts, newest first."""
+        return self._get("/rollouts", tuple[views.RolloutView, ...])
+
+    def rollout(self, number: int) -> views.RolloutView:
+        """Return one rollout."""
+        return self._get(f"/rollouts/{number}", views.RolloutView)
+
+    def events(self, device: str | None = None, limit: int = 200) -> tuple[views.EventView, ...]:
+        """Return what devices told, newest first."""
+        return self._get("/events", tuple[views.EventView, ...], {"device": device, "limit": limit})
+
+    def counts(self) -> tuple[views.CountsView, ...]:
+        """Return telemetry bookkeeping by device."""
+        return self._get("/counts", tuple[views.CountsView, ...])
+
+    def audit(self, limit: int = 200) -> tuple[views.AuditView, ...]:
+        """Return who did what, newest first."""
+        return self._get("/audit", tuple[views.AuditView, ...], {"limit": limit})
+
+    def health(self) -> views.HealthView:
+        """Return whether the server works; an unhealthy one answers too."""
+        answer = self._send("GET", "/health")
+        if answer.status_code == _AWAY and answer.headers.get("content-type") == "application/json":
+            return _decode(answer, views.HealthView)
+        return _decode(_checked(answer), views.HealthView)
+
+    # changing ----------------------------------------------------------------------------------
+
+    def label(self, device: str, labels: Mapping[str, str]) -> views.DeviceView:
+        """Set labels of a device."""
+        body = {"labels": dict(labels)}
+        return self._do("PATCH", f"/devices/{_part(device)}", views.DeviceView, body)
+
+    def assign(self, device: str, slot: str, model: str, version: str) -> views.DeviceView:
+        """Assign a version to a slot directly."""
+        path = f"/devices/{_part(device)}/slots/{_part(slot)}"
+        return self._do("PUT", path, views.DeviceView, {"model": model, "version": version})
+
+    def enrol(self, device: str, csr_pem: str, labels: Mapping[str, str]) -> views.Enrolment:
+        """Have a certificate request signed."""
+        body = {"csr_pem": csr_pem, "labels": dict(labels)}
+        return self._do("POST", f"/devices/{_part(device)}/enrolment", views.Enrolment, body)
+
+    def acknowledge(self, alert: int) -> views.AlertView:
+        """Mark an alert as seen."""
+        return self._do("POST", f"/alerts/{alert}/acknowledge", views.AlertView)
+
+    def start_rollout(self, spec: views.RolloutSpec) -> views.RolloutView:
+        """Start a rollout."""
+        return self._do("POST", "/rollouts", views.RolloutView, spec)
+
+    def move_rollout(self, number: int, verb: str) -> views.RolloutView:
+        """``pause``, ``resume`` or ``abort`` a rollout."""
+        return self._do("POST", f"/rollouts/{number}/{_part(verb)}", views.RolloutView)
+
+    # transport ---------------------------------------------------------------------------------
+
+    def _get(self, path: str, kind: type[T], query: Mapping[str, Any] | None = None) -> T:
+        return _decode(_checked(self._send("GET", path, query=query)), kind)
+
+    def _do(self, method: str, path: str, kind: type[T], body: object = None) -> T:
+        return _decode(_checked(self._send(method, path, body=body)), kind)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: object = None,
+    ) -> httpx.Response:
+        try:
+            return self._http.request(
+                method,
+                path,
+                params={k: v for k, v in (query or {}).items() if v is not None},
+                content=None if body is None else msgspec.json.encode(body),
+                headers={} if body is None else {"content-type": "application/json"},
+            )
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise UsageError(
+                f"{self.url!r} is not the address of a server",
+                hint="give it as http://HOST:PORT with --server",
+            ) from error
+        except httpx.TimeoutException as error:
+            raise UnavailableError(
+                f"{self.url} did not answer in time; a change may have been made or not",
+                hint="look with 'whimbrel fleet audit' before you try again",
+            ) from error
+        except httpx.TransportError as error:
+            raise UnavailableError(
+                f"{self.url} does not answer: {error}",
+                hint="is the server running ('whimbrel server run'), and is --server right?",
+            ) from error
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_success:
+        return answer
+    kind = _KINDS.get(answer.status_code, WhimbrelError)
+    try:
+        problem = msgspec.json.decode(answer.content, type=_Problem)
+    except msgspec.DecodeError:
+        problem = _Problem()
+    if not problem.code:
+        raise kind(
+            f"{answer.url} answered {answer.status_code}, and not as a Whimbrel server does",
+            hint="does --server lead to a fleet server, or to something in front of it?",
+            code="fleet.answer",
+        )
+    hint = problem.hint
+    if answer.status_code == _UNAUTHORIZED:
+        hint = "give a file with the operator token: --token-file, or WHIMBREL_FLEET_TOKEN_FILE"
+    raise kind(problem.detail, hint=hint, code=problem.code)
+
+
+def _decode(answer: httpx.Response, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except msgspec.DecodeError as error:
+        raise WhimbrelError(
+            f"{answer.url} answered something else than expected: {error}",
+            hint="is it a Whimbrel fleet server, of this version?",
+            code="fleet.answer",
+        ) from error

@@ -1,0 +1,34 @@
+"""`whimbrel fleet`: what an operator does, over HTTP, from any machine."""
+
+from __future__ import annotations
+
+import click
+
+from whimbrel_server.commands.fleet.alerts import acknowledge, alerts
+from whimbrel_server.commands.fleet.devices import assign, devices, label
+from whimbrel_server.commands.fleet.enrol import enrol
+from whimbrel_server.commands.fleet.models import drift, models
+from whimbrel_server.commands.fleet.records import audit, events, status
+from whimbrel_server.commands.fleet.rollout import rollout
+
+
+@click.group(epilog="Example: whimbrel fleet status --server http://fleet.example:8500")
+def fleet() -> None:
+    """See and steer the fleet: devices, drift, alerts, rollouts."""
+
+
+for _command in (
+    status,
+    devices,
+    enrol,
+    label,
+    assign,
+    models,
+    drift,
+    alerts,
+    acknowledge,
+    rollout,
+    events,
+    audit,
+):
+    fleet.add_command(_command)
