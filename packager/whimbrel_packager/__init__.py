@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __all__ = ["PackResult", "__version__", "pack"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the attribute is
+def __getattr__(name: str) -> object:
     """Import `pack` when it is first asked for: child processes and commands start without it."""
     if name in {"pack", "PackResult"}:
         from whimbrel_packager import build

@@ -28,7 +28,7 @@ def write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        os.replace(temporary, path)  # noqa: PTH105 - mkstemp gives a string
+        Path(temporary).replace(path)
         temporary = None
         sync_folder(path.parent)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 MAX_PROFILED_CLASSES = 16
+_BINARY = 2
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -41,7 +43,7 @@ def positive_index(given: str | None, result: Result) -> int | None:
     names = list(description.classes)
     if names == ["0", "1"]:  # what a model of False and True answers
         given = "1" if given.lower() in _TRUE else "0" if given.lower() in _FALSE else given
-    if description.task != "classification" or len(names) != 2:  # noqa: PLR2004 - binary
+    if description.task != "classification" or len(names) != _BINARY:
         raise UsageError(
             f"--positive belongs to a model of two classes, this one has {len(names)}",
             hint="leave it out",
@@ -62,7 +64,7 @@ def class_labels(labels: Array, result: Result) -> Array:
     names = []
     for value in labels.tolist():
         text = "" if value is None else str(value)
-        if numeric and isinstance(value, bool | int | float) and value == value:  # noqa: PLR0124
+        if numeric and isinstance(value, bool | int | float) and not math.isnan(value):
             text = str(int(value)) if float(value).is_integer() else text
         elif numeric and text.lower() in {"true", "false"}:
             text = "1" if text.lower() == "true" else "0"
@@ -178,7 +180,7 @@ def _classification(
     for name, role in description.roles.items():
         if role == "label":
             figures["accuracy"] = float((_names(outputs[name][rows]) == truth).mean())
-        if role == "probabilities" and len(description.classes) == 2:  # noqa: PLR2004 - binary
+        if role == "probabilities" and len(description.classes) == _BINARY:
             at = 1 if positive is None else positive
             scores = outputs[name].reshape(len(rows), -1)[rows].astype(np.float64)
             score = scores[:, at] if scores.shape[1] > 1 else scores[:, 0]

@@ -40,7 +40,6 @@ from whimbrel_packager import (
     sources,
 )
 from whimbrel_packager import frame as frames
-from whimbrel_packager.frame import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.signing.keys import Signer
     from whimbrel_packager.conversion import Conversion
+    from whimbrel_packager.frame import Frame
     from whimbrel_packager.parity import Proof, Tolerance
 
     Array = np.ndarray[Any, Any]
@@ -166,11 +166,14 @@ def pack(
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
         folder = Path(scratch)
         path, options = _model_file(model, folder, options)
-        done = _convert(path, data.frame, options, folder, limits, f"{name} {version}", tell)
+        title = f"{name} {version}"
+        done = _convert(
+            path, data.frame, folder, options=options, limits=limits, what=title, tell=tell
+        )
         index = baseline.positive_index(positive, done.result)
         labelled = data.labelled(done)
         frame = data.frame.select(done.result.description.columns, what="the model")
-        answers = _run(done, frame, folder, limits, f"{name} {version}", tell)
+        answers = _run(done, frame, folder, limits=limits, what=title, tell=tell)
         model_digest = _digest_of_file(path)
     what = f"{name} {version} ({done.result.description.estimator})"
     tell("proving parity")
@@ -204,7 +207,9 @@ def pack(
         params=params or {}, description=description, licence=licence,
         device_classes=device_classes, drift=drift or DriftPolicy(), source_digest=model_digest,
     )  # fmt: skip
-    files = _files(manifest, done, profile, chosen, model_digest, data.digest)
+    files = _files(
+        manifest, done, profile, chosen, model_digest=model_digest, reference_digest=data.digest
+    )
     bundle = bundles.build(files, signer)
     target = Path(out) / f"{manifest.title}{bundles.SUFFIX}"
     tell("writing")
@@ -329,9 +334,15 @@ def _model_file(
 
 
 def _convert(
-    path: Path, frame: Frame, options: sources.Options, folder: Path, limits: child.Limits,
-    what: str, tell: Callable[[str], None],
-) -> Conversion:  # fmt: skip
+    path: Path,
+    frame: Frame,
+    folder: Path,
+    *,
+    options: sources.Options,
+    limits: child.Limits,
+    what: str,
+    tell: Callable[[str], None],
+) -> Conversion:
     home = folder / "conversion"
     home.mkdir()
     with _running(conversion.start(path, frame, options, home, limits)) as running:
@@ -339,9 +350,14 @@ def _convert(
 
 
 def _run(
-    done: Conversion, frame: Frame, folder: Path, limits: child.Limits, what: str,
+    done: Conversion,
+    frame: Frame,
+    folder: Path,
+    *,
+    limits: child.Limits,
+    what: str,
     tell: Callable[[str], None],
-) -> runtime.Answers:  # fmt: skip
+) -> runtime.Answers:
     home = folder / "runtime"
     home.mkdir()
     corpus = _feeds(done, done.corpus.frame)
@@ -444,9 +460,14 @@ def _manifest(
 
 
 def _files(
-    manifest: Manifest, done: Conversion, profile: Baseline, chosen: vectors.ParityVectors,
-    model_digest: str, reference_digest: str,
-) -> dict[str, bytes]:  # fmt: skip
+    manifest: Manifest,
+    done: Conversion,
+    profile: Baseline,
+    chosen: vectors.ParityVectors,
+    *,
+    model_digest: str,
+    reference_digest: str,
+) -> dict[str, bytes]:
     own = whimbrel_packager.__version__
     files = {
         bundles.MANIFEST: manifest.encode(),
@@ -539,5 +560,5 @@ def _digest_of_frame(frame: Frame) -> str:
         if column.dtype == object:
             hasher.update(msgspec.json.encode(column.tolist()))
         else:
-            hasher.update(np.ascontiguousarray(column))
+            hasher.update(np.ascontiguousarray(column).tobytes())
     return hasher.hexdigest()

@@ -16,6 +16,8 @@ from whimbrel_core.errors import ConversionError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from whimbrel_packager.untyped import Proto
+
 GRAPH_NAME = "model"
 MAX_MODEL_BYTES = 2_000_000_000  # a protobuf message ends at 2 GiB
 DATATYPES = {
@@ -28,7 +30,7 @@ DATATYPES = {
 }
 
 
-def canonicalise(model: Any) -> bytes:  # noqa: ANN401 - onnx ships no types
+def canonicalise(model: Proto) -> bytes:
     """Return the canonical bytes of a `onnx.ModelProto`, which is changed in place.
 
     Raises:
@@ -61,7 +63,7 @@ def canonicalise(model: Any) -> bytes:  # noqa: ANN401 - onnx ships no types
     return data
 
 
-def operators(model: Any) -> dict[str, int]:  # noqa: ANN401 - onnx ships no types
+def operators(model: Proto) -> dict[str, int]:
     """Return how often each operator is used, by ``domain.name`` (the default domain bare)."""
     counts: dict[str, int] = {}
     for graph in _graphs(model.graph):
@@ -71,7 +73,7 @@ def operators(model: Any) -> dict[str, int]:  # noqa: ANN401 - onnx ships no typ
     return dict(sorted(counts.items()))
 
 
-def signature(values: Any, *, what: str) -> list[tuple[str, str, tuple[int, ...]]]:  # noqa: ANN401
+def signature(values: Proto, *, what: str) -> list[tuple[str, str, tuple[int, ...]]]:
     """Return (name, OIP datatype, shape with -1 for the batch) of a graph's inputs or outputs.
 
     Raises:
@@ -104,7 +106,7 @@ def signature(values: Any, *, what: str) -> list[tuple[str, str, tuple[int, ...]
     return found
 
 
-def _sort_opsets(model: Any) -> None:  # noqa: ANN401 - onnx ships no types
+def _sort_opsets(model: Proto) -> None:
     used = {"" if entry.domain == "ai.onnx" else entry.domain: 0 for entry in model.opset_import}
     for entry in model.opset_import:
         domain = "" if entry.domain == "ai.onnx" else entry.domain
@@ -113,7 +115,7 @@ def _sort_opsets(model: Any) -> None:  # noqa: ANN401 - onnx ships no types
     model.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in sorted(used.items()))
 
 
-def _graphs(graph: Any) -> Iterator[Any]:  # noqa: ANN401 - onnx ships no types
+def _graphs(graph: Proto) -> Iterator[Any]:
     """Yield a graph and those inside its nodes (branches, loop bodies)."""
     yield graph
     for node in graph.node:
@@ -124,7 +126,7 @@ def _graphs(graph: Any) -> Iterator[Any]:  # noqa: ANN401 - onnx ships no types
                 yield from _graphs(inner)
 
 
-def _strip(graph: Any) -> None:  # noqa: ANN401 - onnx ships no types
+def _strip(graph: Proto) -> None:
     graph.doc_string = ""
     del graph.metadata_props[:]
     for node in graph.node:
@@ -134,7 +136,7 @@ def _strip(graph: Any) -> None:  # noqa: ANN401 - onnx ships no types
         del value.metadata_props[:]
 
 
-def _strip_node(node: Any) -> None:  # noqa: ANN401 - onnx ships no types
+def _strip_node(node: Proto) -> None:
     node.doc_string = ""
     # torch writes absolute paths and source lines of the build machine here.
     del node.metadata_props[:]

@@ -54,10 +54,12 @@ def build(manifest: Manifest, baseline: Baseline) -> bytes:
         "",
         "## Proof of conversion",
         "",
-        f"{parity.rows} rows were compared with the source model "
-        f"({', '.join(f'{case} {rows}' for case, rows in parity.cases.items())}); largest "
-        f"difference {parity.max_abs_error:g} (rtol {parity.rtol:g}, atol {parity.atol:g}); "
-        f"{parity.label_ties} rows with tied labels.",
+        (
+            f"{parity.rows} rows were compared with the source model "
+            f"({', '.join(f'{case} {rows}' for case, rows in parity.cases.items())}); largest "
+            f"difference {parity.max_abs_error:g} (rtol {parity.rtol:g}, atol {parity.atol:g}); "
+            f"{parity.label_ties} rows with tied labels."
+        ),
         "",
     ]
     if manifest.training:

@@ -106,15 +106,17 @@ class Child:
 
     def _follow(self, report: Callable[[str], None] | None) -> bool:
         """Read stage names until the child closes its output; False when time is up."""
-        assert self._process.stdout is not None  # noqa: S101 - it was started with a pipe
+        output = self._process.stdout
+        if output is None:
+            raise ValueError("the child was started without a pipe")
         pending = b""
         with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
+            selector.register(output, selectors.EVENT_READ)
             while True:
                 left = self._deadline - time.monotonic()
                 if left <= 0 or not selector.select(left):
                     return False
-                data = os.read(self._process.stdout.fileno(), 4096)
+                data = os.read(output.fileno(), 4096)
                 if not data:
                     break
                 pending += data

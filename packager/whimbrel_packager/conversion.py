@@ -38,6 +38,7 @@ class Result(msgspec.Struct, frozen=True):
     Args:
         refused: corpus rows that the source itself does not accept, by case: left out.
         ensembles: tree ensembles found in the converted model.
+        tree_only: whether numbers meet nothing but thresholds on their way.
         thresholds: split thresholds that the corpus stands on.
     """
 
@@ -49,6 +50,7 @@ class Result(msgspec.Struct, frozen=True):
     outputs: list[tuple[str, str, tuple[int, ...]]]
     refused: dict[str, int] = {}
     ensembles: int = 0
+    tree_only: bool = False
     thresholds: int = 0
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from whimbrel_packager.sources import Source
+    from whimbrel_packager.untyped import Proto
 
     Array = np.ndarray[Any, Any]
 
@@ -61,7 +62,7 @@ def work(request: conversion.Request, folder: Path, stage: Callable[[str], None]
         if name in expected:
             values = expected[name]
             arrays[f"output_{i}"] = values.astype(np.str_) if kind == "BYTES" else values
-    np.savez(folder / conversion.EXPECTED, **arrays)
+    np.savez(folder / conversion.EXPECTED, **arrays)  # type: ignore[arg-type]
     result = conversion.Result(
         description=description,
         opsets={entry.domain: entry.version for entry in proto.opset_import},
@@ -71,6 +72,7 @@ def work(request: conversion.Request, folder: Path, stage: Callable[[str], None]
         outputs=outputs,
         refused=refused,
         ensembles=len(ensembles),
+        tree_only=_tree_only(proto),
         thresholds=len(probes),
     )
     (folder / conversion.RESULT).write_bytes(msgspec.json.encode(result))
@@ -128,7 +130,7 @@ def _one_by_one(
     return found
 
 
-def probe_thresholds(proto: Any, source: Source, sample: Frame) -> list[Probe]:  # noqa: ANN401
+def probe_thresholds(proto: Proto, source: Source, sample: Frame) -> list[Probe]:
     """Return the thresholds of a model's trees that an input column meets unchanged."""
     from whimbrel_packager import trees
 
@@ -169,7 +171,7 @@ def _near(seen: set[tuple[str, Any]], name: str, threshold: float) -> bool:
     return any((name, step) in seen for step in steps)
 
 
-def _tensor_values(proto: Any, sample: Frame, names: list[str]) -> list[Array | None]:  # noqa: ANN401
+def _tensor_values(proto: Proto, sample: Frame, names: list[str]) -> list[Array | None]:
     """Return inner tensors of a model on the sample, by running it with them as outputs."""
     import onnx
     import onnxruntime
@@ -194,12 +196,12 @@ def _tensor_values(proto: Any, sample: Frame, names: list[str]) -> list[Array | 
             opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         made = dict(zip(wanted, session.run(wanted, fed), strict=True))
-    except Exception:  # noqa: BLE001 - paths to nodes make the corpus better; without them it stands
+    except Exception:  # noqa: BLE001 - paths to nodes make a better corpus; it stands without
         return [None] * len(names)
     return [fed[name] if name in fed else made[name] for name in names]
 
 
-def _tree_only(proto: Any) -> bool:  # noqa: ANN401 - ModelProto
+def _tree_only(proto: Proto) -> bool:
     """Return whether numbers meet nothing but thresholds on their way."""
     allowed = {
         "Concat", "Identity", "Cast", "Reshape", "Imputer", "LabelEncoder", "OneHotEncoder",

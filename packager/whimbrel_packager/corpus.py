@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whimbrel_packager.frame import Frame
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from whimbrel_packager.frame import Frame
 
     Array = np.ndarray[Any, Any]
 
@@ -135,27 +135,31 @@ def _numbers(changes: _Changes, name: str, seen: Array, *, tree_only: bool) -> N
             changes.add("grid", name, value)
         return
     whole = seen.dtype.kind in "iu"
+    _ends(changes, name, max(abs(low), abs(high), 1.0), whole=whole, tree_only=tree_only)
+    for digits in (0, 1, 2):
+        for step in np.round(np.linspace(low, high, _GRID_STEPS), digits):
+            changes.add("grid", name, int(step) if whole else np.float32(step))
+
+
+def _ends(changes: _Changes, name: str, largest: float, *, whole: bool, tree_only: bool) -> None:
+    """Add what is missing, infinite, huge and tiny."""
     if not whole:
         for _ in range(4):
             changes.add("nan", name, np.nan)
         for _ in range(2):
             changes.add("infinity", name, np.inf)
             changes.add("infinity", name, -np.inf)
-    largest = max(abs(low), abs(high), 1.0)
     factors = [1e3, 1e6] + ([_FLOAT32_MAX / largest] if tree_only and not whole else [])
     for factor in factors:
         for sign in (-1, 1):
-            value = sign * largest * factor
-            changes.add("magnitude", name, _whole(value) if whole else np.float32(value))
+            huge = sign * largest * factor
+            changes.add("magnitude", name, _whole(huge) if whole else np.float32(huge))
     if whole:
-        for value in (_EXACT_INTEGERS + 1, -_EXACT_INTEGERS - 1):
-            changes.add("magnitude", name, value)
+        for odd in (_EXACT_INTEGERS + 1, -_EXACT_INTEGERS - 1):
+            changes.add("magnitude", name, odd)
     else:
         for small in (0.0, -0.0, 1e-30, -1e-30):
             changes.add("magnitude", name, np.float32(small))
-    for digits in (0, 1, 2):
-        for value in np.round(np.linspace(low, high, _GRID_STEPS), digits):
-            changes.add("grid", name, int(value) if whole else np.float32(value))
 
 
 def _whole(value: float) -> int:
@@ -170,13 +174,13 @@ def _around(changes: _Changes, probe: Probe, *, whole: bool) -> None:
         return
     with np.errstate(over="ignore"):
         near = np.float32(probe.threshold)
-    for value in (
+    for step in (
         np.nextafter(near, np.float32(-np.inf)),
         near,
         np.nextafter(near, np.float32(np.inf)),
     ):
-        if np.isfinite(value):
-            changes.add("threshold", probe.column, value, probe.row)
+        if np.isfinite(step):
+            changes.add("threshold", probe.column, step, probe.row)
 
 
 def _thin(probes: Sequence[Probe]) -> Sequence[Probe]:

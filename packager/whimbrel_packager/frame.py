@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+_TABLE = 2  # dimensions: rows and columns
 SUFFIXES = (".npz", ".csv", ".parquet")
 
 
@@ -46,7 +47,7 @@ class Frame:
         """Column names, in order."""
         return tuple(self.columns)
 
-    def take(self, rows: Any) -> Frame:  # noqa: ANN401 - whatever indexes an array
+    def take(self, rows: Array | slice) -> Frame:
         """Return the rows of an index, mask or slice."""
         return Frame({name: column[rows] for name, column in self.columns.items()})
 
@@ -76,10 +77,12 @@ class Frame:
             if column.dtype == object:
                 missing = np.array([value is None for value in column], dtype=bool)
                 arrays[f"missing_{i}"] = missing
-                column = np.array([value or "" for value in column], dtype=np.str_)  # noqa: PLW2901
-            arrays[f"column_{i}"] = column
+                words = [value or "" for value in column]
+                arrays[f"column_{i}"] = np.array(words, dtype=np.str_)
+            else:
+                arrays[f"column_{i}"] = column
         with path.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Frame:
@@ -120,7 +123,7 @@ def read(path: Path) -> Frame:
     return frame
 
 
-def of(data: object) -> Frame:
+def of(data: Any) -> Frame:  # noqa: ANN401 - pandas ships no types
     """Return a DataFrame, a mapping of columns, or an (n, F) array as a frame.
 
     Raises:
@@ -136,7 +139,7 @@ def of(data: object) -> Frame:
     if isinstance(data, dict):
         return Frame({str(name): column(str(name), np.asarray(v)) for name, v in data.items()})
     array = np.asarray(data)
-    if array.ndim != 2:  # noqa: PLR2004 - rows and columns
+    if array.ndim != _TABLE:
         raise InputError(
             f"reference data must be a table, this has the shape {array.shape}", code="input.data"
         )
@@ -180,7 +183,7 @@ def _objects(name: str, values: Array) -> Array:
     if all(isinstance(value, bool) for value in present) and len(present) == len(listed):
         return np.array(listed, dtype=bool)
     if all(isinstance(value, int | float) for value in present):
-        numbers = np.array([np.nan if v is None else float(v) for v in listed], dtype=np.float64)
+        numbers = np.array([np.nan if v is None else v for v in listed], dtype=np.float64)
         return column(name, numbers)
     odd = next(value for value in present if not isinstance(value, str))
     raise InputError(
@@ -197,7 +200,7 @@ def _plain(value: object) -> object:
     if value is None or isinstance(value, str):
         return value
     try:
-        return None if value != value else value  # noqa: PLR0124 - NaN is what differs from itself
+        return None if value != value else value  # noqa: PLR0124 - only NaN is not itself
     except TypeError:  # pandas.NA is neither true nor false
         return None
 
@@ -208,7 +211,7 @@ def _read_npz(path: Path) -> Frame:
         with np.load(path, allow_pickle=False) as archive:
             for name in archive.files:
                 values = archive[name]
-                if values.ndim == 2:  # noqa: PLR2004 - a matrix: one column per feature
+                if values.ndim == _TABLE:
                     for i in range(values.shape[1]):
                         columns[f"x{i}"] = column(f"x{i}", values[:, i])
                 else:

@@ -28,6 +28,8 @@ _HINTS = {
     "histogram gradient boosting; forests trained with NaN do not convert (sklearn-onnx #1253)",
     "infinity": "clip infinite values before they reach the model, and train on clipped data",
     "threshold": "round the training data to float32 before fitting, as a device sees it",
+    "computed": "leave out scaling before trees, which do not need it: scaled numbers differ in the "
+    "last digit of float32 and then fall on the other side of a threshold",
     "unseen": "give the encoder handle_unknown='ignore' or 'use_encoded_value'",
     "empty": "replace missing words by one of your own before fitting; on a device a missing "
     "word is the empty one",
@@ -121,19 +123,19 @@ def prove(conversion: Conversion, got: Mapping[str, Array], limit: Tolerance, wh
             finite_errors = error[np.isfinite(error)]
             largest = max(largest, float(finite_errors.max(initial=0.0)))
             flat = error.reshape(len(error), -1)
-            bad = over.reshape(len(error), -1).any(axis=1)
+            bad = np.asarray(over.reshape(len(error), -1).any(axis=1))
             size = np.where(bad, flat.max(axis=1, initial=0.0), 0.0)
         for row in np.flatnonzero(bad & (size > worst)):
             shown[int(row)] = f"{name} is {_show(actual[row])}, expected {_show(expected[row])}"
         worst = np.maximum(worst, size)
         wrong |= bad
     if wrong.any():
-        raise _difference(corpus, wrong, worst, shown, what, limit)
+        raise _difference(conversion, wrong, worst, shown=shown, what=what, limit=limit)
     return Proof(
         rows=corpus.frame.rows,
         cases={
             str(k): int(n) for k, n in zip(*np.unique(corpus.case, return_counts=True), strict=True)
-        },  # fmt: skip
+        },
         refused=conversion.result.refused,
         ties=int(tied.sum()),
         max_abs_error=float(f"{largest:.3g}"),
@@ -162,9 +164,12 @@ def same_in_any_batch(
 
 
 def choose(
-    conversion: Conversion, proof: Proof, inputs: Mapping[str, Array], got: Mapping[str, Array],
+    conversion: Conversion,
+    proof: Proof,
+    inputs: Mapping[str, Array],
+    got: Mapping[str, Array],
     limit: Tolerance,
-) -> vectors.ParityVectors:  # fmt: skip
+) -> vectors.ParityVectors:
     """Return the parity vectors: some rows of every case, with what the source answers.
 
     Outputs that the source does not have are expected as this machine's runtime gives them. Rows
@@ -207,7 +212,8 @@ def _ties(conversion: Conversion, limit: Tolerance) -> Array:
         if flat.shape[1] == 1:
             flat = np.concatenate([1 - flat, flat], axis=1)
         best = np.sort(flat, axis=1)
-        near: Array = best[:, -1] - best[:, -2] <= 2 * (limit.atol + limit.rtol * best[:, -1])
+        limits = 2 * (limit.atol + limit.rtol * best[:, -1])
+        near: Array = np.asarray(best[:, -1] - best[:, -2] <= limits)
         return near
     return np.zeros(conversion.corpus.frame.rows, dtype=bool)
 
@@ -217,14 +223,20 @@ def _labels(expected: Array, actual: Array) -> Array:
         differ: Array = expected.astype(np.float64) != actual.astype(np.float64)
     else:
         differ = expected.astype(np.str_) != actual.astype(np.str_)
-    return differ.reshape(len(differ), -1).any(axis=1)
+    return np.asarray(differ.reshape(len(differ), -1).any(axis=1))
 
 
 def _difference(
-    corpus: Corpus, wrong: Array, worst: Array, shown: dict[int, str], what: str, limit: Tolerance
+    conversion: Conversion,
+    wrong: Array,
+    worst: Array,
+    *,
+    shown: dict[int, str],
+    what: str,
+    limit: Tolerance,
 ) -> ParityError:
+    corpus = conversion.corpus
     rows = np.flatnonzero(wrong)
-    # A case that is mostly wrong explains more than the single largest number.
     row = int(rows[np.argmax(worst[rows])])
     by_case = {str(c): int(n) for c, n in zip(*np.unique(corpus.case[rows], return_counts=True),
                                               strict=True)}  # fmt: skip
@@ -237,7 +249,11 @@ def _difference(
         place = "all numbers missing"
     else:
         place = "a reference row" + (f" with {', '.join(nulls[:5])} missing" if nulls else "")
-    cause = "nan" if case == "real" and nulls and _mostly_missing(corpus, rows) else case
+    cause = case
+    if conversion.result.ensembles and not conversion.result.tree_only:
+        cause = "computed"
+    elif case == "real" and nulls and _mostly_missing(corpus, rows):
+        cause = "nan"
     return ParityError(
         f"{what} does not answer as its source in {len(rows)} of {corpus.frame.rows} rows "
         f"({', '.join(f'{c}: {n}' for c, n in by_case.items())}); worst case {case!r}, {place}: "
@@ -250,10 +266,10 @@ def _difference(
 def _mostly_missing(corpus: Corpus, rows: Array) -> bool:
     floats = [c for c in corpus.frame.columns.values() if c.dtype.kind == "f"]
     missing = np.any([np.isnan(c[rows]) for c in floats], axis=0)
-    return bool(missing.mean() > 0.5)  # noqa: PLR2004 - most of them
+    return bool(missing.mean() > 1 / 2)
 
 
-def _show(value: Any) -> str:  # noqa: ANN401 - a number, word or row of numbers
+def _show(value: object) -> str:
     if isinstance(value, np.ndarray) and value.ndim:
         return "[" + ", ".join(f"{float(v):.7g}" for v in value.ravel()[:6]) + "]"
     if isinstance(value, float | np.floating):

@@ -15,7 +15,6 @@ import hashlib
 import io
 import os
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -40,10 +39,12 @@ from whimbrel_packager.tuf_signer import TufSigner, tuf_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from whimbrel_core.bundle.manifest import Manifest
     from whimbrel_core.signing.keys import PrivateKey
 
+Signed = Any  # one of the four roles, told apart by name
 Role = Literal["root", "targets", "snapshot", "timestamp"]
 OFFLINE_KEYS = ("root", "targets", "bundle")
 ONLINE_KEYS = ("snapshot", "timestamp", "fleet")
@@ -248,8 +249,8 @@ class Repository:
         root = self.root()
         signed: dict[str, Any] = {"root": root, "targets": self.targets(root)}
         for role in ("snapshot", "timestamp"):
-            version = self.newest(role)  # type: ignore[arg-type]
-            signed[role] = self._load(role, version, root) if version else None  # type: ignore[arg-type]
+            version = self.newest(role)
+            signed[role] = self._load(role, version, root) if version else None
         snapshot, timestamp = signed["snapshot"], signed["timestamp"]
         waiting = (
             snapshot is None
@@ -308,17 +309,31 @@ class Repository:
             same = next((one for one in mine if one.version == manifest.version), None)
             if same is not None and same.digest == digest:
                 signed = self._finish(online_signers, targets, now, lives, root)
-                return Published(same, targets.version, signed, not online_signers, False, {})
+                return Published(
+                    released=same,
+                    targets_version=targets.version,
+                    signed=signed,
+                    waiting=self.status().waiting,
+                    fresh=False,
+                    delta_bytes={},
+                )
             _require_growth(manifest, mine, same, bundle)
             tell("making deltas")
             sizes = self._add(targets, path, data, manifest, mine)
             tell("signing")
             targets.version += 1
             targets.expires = _expiry(now, lives.targets)
-            written = (self._write("targets", targets, signer),)
+            written: tuple[str, ...] = (self._write("targets", targets, signer),)
             written += self._finish(online_signers, targets, now, lives, root)
         released = next(one for one in self.released(targets) if one.path == path)
-        return Published(released, targets.version, written, not online_signers, True, sizes)
+        return Published(
+            released=released,
+            targets_version=targets.version,
+            signed=written,
+            waiting=not online_signers,
+            fresh=True,
+            delta_bytes=sizes,
+        )
 
     def refresh(
         self, *, now: datetime, online: Path | None, keys: Path | None, lives: Lives | None = None
@@ -433,9 +448,9 @@ class Repository:
     ) -> tuple[str, ...]:  # fmt: skip
         if trusted and root is not None:
             for role in ("snapshot", "timestamp"):
-                version = self.newest(role)  # type: ignore[arg-type]
+                version = self.newest(role)
                 if version:
-                    self._load(role, version, root)  # type: ignore[arg-type]
+                    self._load(role, version, root)
         fresh = Snapshot(
             version=self.newest("snapshot") + 1,
             expires=_expiry(now, lives.snapshot),
@@ -451,7 +466,7 @@ class Repository:
             self._write("timestamp", stamp, timestamp),
         )
 
-    def _load(self, role: Role, version: int, root: Root | None) -> Any:  # noqa: ANN401 - by role
+    def _load(self, role: Role, version: int, root: Root | None) -> Signed:
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
         try:
             metadata: Metadata[Any] = Metadata.from_bytes(_read(self.metadata / name))
@@ -470,7 +485,7 @@ class Repository:
             ) from error
         return signed
 
-    def _write(self, role: Role, signed: Any, signer: PrivateKey) -> str:  # noqa: ANN401 - by role
+    def _write(self, role: Role, signed: Signed, signer: PrivateKey) -> str:
         name = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
         metadata: Metadata[Any] = Metadata(signed)
         metadata.sign(TufSigner(signer))

@@ -16,6 +16,8 @@ from onnx import numpy_helper
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from whimbrel_packager.untyped import Proto
+
     Array = np.ndarray[Any, Any]
 
 OPERATORS = ("TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble")
@@ -61,16 +63,16 @@ class Ensemble:
         return found
 
 
-def ensembles(model: Any) -> list[Ensemble]:  # noqa: ANN401 - onnx ships no types
+def ensembles(model: Proto) -> list[Ensemble]:
     """Return the tree ensembles of a model's main graph."""
     return [
-        _ensemble(node) if node.op_type != "TreeEnsemble" else _splits(node)
+        read_ensemble(node) if node.op_type != "TreeEnsemble" else _splits(node)
         for node in model.graph.node
         if node.op_type in OPERATORS
     ]
 
 
-def origins(model: Any) -> dict[str, list[Origin | None] | None]:  # noqa: ANN401 - ModelProto
+def origins(model: Proto) -> dict[str, list[Origin | None] | None]:
     """Return for each tensor, by column, the input column that it is a copy of.
 
     None in a list: a column that was computed. None for a list: of unknown width.
@@ -89,7 +91,7 @@ def origins(model: Any) -> dict[str, list[Origin | None] | None]:  # noqa: ANN40
 
 
 def _through(
-    node: Any,  # noqa: ANN401 - NodeProto
+    node: Proto,
     known: Mapping[str, list[Origin | None] | None],
     constants: Mapping[str, Array],
 ) -> list[Origin | None] | None:
@@ -118,7 +120,8 @@ def _through(
     return None
 
 
-def _ensemble(node: Any) -> Ensemble:  # noqa: ANN401 - NodeProto
+def read_ensemble(node: Proto) -> Ensemble:
+    """Return the nodes of a TreeEnsembleClassifier or TreeEnsembleRegressor."""
     held = {a.name: a for a in node.attribute}
 
     def integers(name: str) -> Array:
@@ -144,7 +147,7 @@ def _ensemble(node: Any) -> Ensemble:  # noqa: ANN401 - NodeProto
     )
 
 
-def _splits(node: Any) -> Ensemble:  # noqa: ANN401 - NodeProto
+def _splits(node: Proto) -> Ensemble:
     held = {a.name: a for a in node.attribute}
     splits = numpy_helper.to_array(held["nodes_splits"].t)
     none = np.array([], dtype=np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -27,7 +27,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
                   as_json=as_json)  # fmt: skip
 
 
-def opened(path: Path):  # type: ignore[no-untyped-def]  # noqa: ANN201 - an open file
+def opened(path: Path) -> BinaryIO:
     """Open a bundle, or raise `UsageError`."""
     from whimbrel_core.errors import UsageError
 
@@ -43,8 +43,10 @@ def lines(manifest: Manifest, sizes: dict[str, int]) -> list[str]:
     shown = [
         f"{manifest.name} {manifest.version}, release {manifest.release}, {manifest.task}",
         *([f"  {manifest.description}"] if manifest.description else []),
-        f"  made from  {source.estimator} ({source.framework} {source.framework_version}), "
-        f"{manifest.created}",
+        (
+            f"  made from  {source.estimator} ({source.framework} {source.framework_version}), "
+            f"{manifest.created}"
+        ),
         f"  inputs     {', '.join(f'{t.name} {t.datatype}' for t in manifest.inputs)}",
         f"  outputs    {', '.join(f'{o.name} {o.datatype} ({o.role})' for o in manifest.outputs)}",
     ]
@@ -55,8 +57,10 @@ def lines(manifest: Manifest, sizes: dict[str, int]) -> list[str]:
         ]
         shown.append(f"  classes    {', '.join(marked)}")
     shown += [
-        f"  parity     {parity.rows} rows, largest difference {parity.max_abs_error:.2g}, "
-        f"rtol {parity.rtol:g}, atol {parity.atol:g}",
+        (
+            f"  parity     {parity.rows} rows, largest difference {parity.max_abs_error:.2g}, "
+            f"rtol {parity.rtol:g}, atol {parity.atol:g}"
+        ),
         f"  needs      onnxruntime ≥ {needs.onnxruntime}, "
         + (output.size(needs.memory_bytes) if needs.memory_bytes else "memory not measured")
         + (f", device class {', '.join(needs.device_classes)}" if needs.device_classes else ""),

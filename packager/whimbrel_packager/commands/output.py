@@ -15,6 +15,7 @@ from whimbrel_core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+_KILO = 1000  # decimal units, as disks are sold and networks counted
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -73,7 +74,7 @@ def size(count: float) -> str:
     '172.7 kB'
     """
     for unit in ("B", "kB", "MB"):
-        if abs(count) < 1000:  # noqa: PLR2004 - decimal units
+        if abs(count) < _KILO:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
+        count /= _KILO
     return f"{count:.1f} GB"

@@ -10,6 +10,8 @@ import click
 from whimbrel_packager.commands import output
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from whimbrel_packager.build import PackResult
 
 _FILE = click.Path(path_type=Path)
@@ -88,7 +90,7 @@ def pack(model: Path, **given: Any) -> None:  # noqa: ANN401 - click's options, 
     output.result(value, _lines(done), as_json=given["as_json"])
 
 
-def _pack(model: Path, given: dict[str, Any], stage: Any) -> PackResult:  # noqa: ANN401 - a callable
+def _pack(model: Path, given: dict[str, Any], stage: Callable[[str], None]) -> PackResult:
     from whimbrel_core.bundle.manifest import DriftPolicy
     from whimbrel_packager.build import pack as run
     from whimbrel_packager.child import Limits
@@ -147,10 +149,14 @@ def _lines(done: PackResult) -> list[str]:
     lines = [
         f"{done.path}  {output.size(report.bundle_bytes)}, release {manifest.release}",
         f"  model     {manifest.source.estimator} → ONNX, {output.size(report.model_bytes)}",
-        f"  parity    {report.rows} rows ({report.thresholds} split thresholds), largest "
-        f"difference {report.max_abs_error:.2g} (allowed {report.atol:g} + {report.rtol:g}·|x|)",
-        f"  runs in   {report.latency_us:.0f} µs a row, {report.latency_16_us:.0f} µs per 16 rows, "
-        f"{output.size(report.memory_bytes)} of memory (this machine, one thread)",
+        (
+            f"  parity    {report.rows} rows ({report.thresholds} split thresholds), largest "
+            f"difference {report.max_abs_error:.2g} (allowed {report.atol:g} + {report.rtol:g}·|x|)"
+        ),
+        (
+            f"  runs in   {report.latency_us:.0f} µs a row, {report.latency_16_us:.0f} µs per 16 rows, "
+            f"{output.size(report.memory_bytes)} of memory (this machine, one thread)"
+        ),
     ]
     if report.metrics:
         shown = ", ".join(f"{name} {value:g}" for name, value in report.metrics.items())

@@ -24,7 +24,7 @@ _FILE = click.Path(path_type=Path)
               help="Days for which the list of bundles is valid.")  # fmt: skip
 @output.json_option
 def publish(
-    bundle: Path, repo: Path, keys: Path, online: Path | None, targets_days: int, as_json: bool
+    bundle: Path, *, repo: Path, keys: Path, online: Path | None, targets_days: int, as_json: bool
 ) -> None:
     """Verify BUNDLE and add it to a repository, with deltas from the last two releases.
 

@@ -31,7 +31,7 @@ def repo() -> None:
               help="Days for which the list of bundles is valid.")  # fmt: skip
 @output.json_option
 def init(
-    directory: Path, keys: Path, online: Path, root_days: int, targets_days: int, as_json: bool
+    directory: Path, *, keys: Path, online: Path, root_days: int, targets_days: int, as_json: bool
 ) -> None:
     """Make a repository, its keys, and the list of keys that devices will trust."""
     from datetime import UTC, datetime
@@ -52,8 +52,10 @@ def init(
         f"  root of trust  {root}  (devices are enrolled with it)",
         f"  offline keys   {keys}: {', '.join(OFFLINE_KEYS)}  (keep them off every server)",
         f"  online keys    {online}: {', '.join(ONLINE_KEYS)}  (for the fleet server)",
-        f"next: whimbrel pack … --key {keys / 'bundle.pem'} --repo {directory}, then "
-        f"whimbrel publish … --repo {directory} --keys {keys}",
+        (
+            f"next: whimbrel pack … --key {keys / 'bundle.pem'} --repo {directory}, then "
+            f"whimbrel publish … --repo {directory} --keys {keys}"
+        ),
     ]
     output.result(value, shown, as_json=as_json)
 
@@ -89,11 +91,13 @@ def show(directory: Path, as_json: bool) -> None:
     if status.waiting:
         shown.append("  waiting for the fleet server to sign snapshot and timestamp")
     shown.append("bundles:" if released else "no bundles yet")
-    for one in released:
-        shown.append(
+    shown += [
+        (
             f"  {one.name} {one.version}  release {one.release}  {output.size(one.length)}  "
             f"sha256 {one.digest[:16]}…  {len(one.deltas)} deltas"
         )
+        for one in released
+    ]
     output.result(value, shown, as_json=as_json)
 
 
@@ -104,7 +108,7 @@ def show(directory: Path, as_json: bool) -> None:
               help="Folder with the snapshot and timestamp keys: sign these anew.")  # fmt: skip
 @output.json_option
 def refresh(directory: Path, keys: Path | None, online: Path | None, as_json: bool) -> None:
-    """Sign metadata again before it expires. (A running fleet server does the online roles.)"""
+    """Sign metadata again before it expires; a running fleet server does the online roles."""
     from datetime import UTC, datetime
 
     from whimbrel_core.errors import UsageError

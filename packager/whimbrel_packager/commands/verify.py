@@ -20,8 +20,7 @@ def verify(bundle: Path, keys: tuple[Path, ...], as_json: bool) -> None:
     Identity comes from the signed manifest: a renamed file is still the same bundle. Exits with 4
     when no given key vouches for it.
     """
-    import hashlib
-
+    from whimbrel_core import identity
     from whimbrel_core.bundle import bundle as bundles
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_packager import keyfiles
@@ -29,7 +28,7 @@ def verify(bundle: Path, keys: tuple[Path, ...], as_json: bool) -> None:
 
     trusted = {path: keyfiles.public(path) for path in keys}
     with opened(bundle) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = identity.sha256(file.read())
         whole = bundles.open_bundle(file, trusted.values(), what=str(bundle))
         # What a device would read is read here, too.
         baseline = Baseline.decode(whole.read(bundles.BASELINE))

@@ -21,6 +21,7 @@ from whimbrel_packager.sources import Description, Options
 if TYPE_CHECKING:
     from whimbrel_core.bundle.manifest import Task
     from whimbrel_packager.frame import Frame
+    from whimbrel_packager.untyped import Proto
 
     Array = np.ndarray[Any, Any]
 
@@ -32,7 +33,7 @@ _PROBABILITY_SLACK = 1e-3
 class OnnxSource:
     """A loaded model file."""
 
-    def __init__(self, proto: Any, options: Options, what: str) -> None:  # noqa: ANN401
+    def __init__(self, proto: Proto, options: Options, what: str) -> None:
         self.proto = proto
         self.options = options
         self.estimator = what
@@ -214,7 +215,7 @@ def _is_distribution(array: Array) -> bool:
     return inside and bool(np.allclose(array.sum(axis=-1), 1, atol=_PROBABILITY_SLACK))
 
 
-def _inline(proto: Any, path: Path) -> None:  # noqa: ANN401 - ModelProto
+def _inline(proto: Proto, path: Path) -> None:
     """Take external data into the model. Only files beside the model are opened."""
     total = 0
     for tensor in _tensors(proto.graph):
@@ -251,7 +252,7 @@ def _inline(proto: Any, path: Path) -> None:  # noqa: ANN401 - ModelProto
         del tensor.external_data[:]
 
 
-def _tensors(graph: Any) -> Any:  # noqa: ANN401 - onnx ships no types
+def _tensors(graph: Proto) -> Proto:
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:

@@ -7,6 +7,7 @@ that can be proven, and everything else is left for the parity corpus to find.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -15,28 +16,29 @@ import numpy as np
 
 from whimbrel_core.errors import ConversionError, InputError, UsageError
 from whimbrel_packager.frame import datatype
-from whimbrel_packager.sources import PICKLES, Description, Options
+from whimbrel_packager.sources import PICKLES, Description, Options, sklearn_trees
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from whimbrel_packager.frame import Frame
+    from whimbrel_packager.untyped import Estimator, Proto
 
     Array = np.ndarray[Any, Any]
 
 # The newest pair that onnxruntime 1.17, the oldest one an agent may have, knows in full.
 TARGET_OPSET = {"": 18, "ai.onnx.ml": 3}
-_MATRIX_DIMENSIONS = 2
+_STRING = 8  # onnx.TensorProto.STRING
 
 
 class SklearnSource:
     """A fitted classifier or regressor."""
 
-    def __init__(self, model: Any, options: Options) -> None:  # noqa: ANN401 - any estimator
+    def __init__(self, model: Estimator, options: Options) -> None:
         self.model = model
         self.options = options
         self.classifier = _is(model, "classifier")
+        self._outputs = ["label", "probabilities"] if self.classifier else ["variable"]
         if not self.classifier and not _is(model, "regressor"):
             raise ConversionError(
                 f"{self.estimator} is neither a classifier nor a regressor",
@@ -91,7 +93,9 @@ class SklearnSource:
         import sklearn
         from skl2onnx.common import data_types
 
-        model = round_thresholds_down(copy.deepcopy(self.model))
+        model = copy.deepcopy(self.model)
+        sklearn_trees.round_thresholds_down(model)
+        _count_classes(model)
         types = {
             "FP32": data_types.FloatTensorType,
             "INT64": data_types.Int64TensorType,
@@ -112,26 +116,12 @@ class SklearnSource:
             if per_column
             else [(matrix, data_types.FloatTensorType([None, len(kinds)]))]
         )
-        options = {id(model): {"zipmap": False}} if self.classifier else None
-        try:
-            proto = skl2onnx.convert_sklearn(
-                model, initial_types=initial, options=options, target_opset=TARGET_OPSET
-            )
-        except (
-            NameError,
-            RuntimeError,
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            NotImplementedError,
-            IndexError,
-        ) as error:
-            raise _refusal(self.estimator, error) from error
+        proto = self._to_onnx(model, initial)
+        sklearn_trees.keep_missing_branches(proto, self.model)
         if self.named and not per_column:
             split_matrix(proto, matrix, kinds)
-        names = [output.name for output in proto.graph.output]
-        integers = proto.graph.output[0].type.tensor_type.elem_type != 8  # noqa: PLR2004 - STRING
+        names = self._outputs = [output.name for output in proto.graph.output]
+        integers = proto.graph.output[0].type.tensor_type.elem_type != _STRING
         description = Description(
             framework="scikit-learn",
             framework_version=sklearn.__version__,
@@ -148,39 +138,43 @@ class SklearnSource:
         return proto, description
 
     def predict(self, frame: Frame) -> dict[str, Array]:
-        """Return label and probabilities, or the value, by the names skl2onnx gives them."""
+        """Return label and probabilities, or the value, by the names of the converted outputs."""
         rows = self._table(frame)
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             # Overflow and odd values are what the corpus is made of.
             warnings.simplefilter("ignore")
             if not self.classifier:
                 value = np.asarray(self.model.predict(rows), dtype=np.float64)
-                return {"variable": value.reshape(len(value), -1)}
-            result = {"label": np.asarray(self.model.predict(rows))}
+                return {self._outputs[0]: value.reshape(len(value), -1)}
+            label = np.asarray(self.model.predict(rows))
+            result = {
+                self._outputs[0]: label.astype(np.int64) if label.dtype.kind == "b" else label
+            }
             if hasattr(self.model, "predict_proba"):
-                result["probabilities"] = np.asarray(self.model.predict_proba(rows), np.float64)
-        if result["label"].dtype.kind == "b":
-            result["label"] = result["label"].astype(np.int64)
+                result[self._outputs[1]] = np.asarray(self.model.predict_proba(rows), np.float64)
         return result
 
     def thresholds(self) -> list[tuple[int, float]]:
         """Return (feature index, threshold) of the last step's trees."""
-        found: list[tuple[int, float]] = []
-        model = self.model.steps[-1][1] if hasattr(self.model, "steps") else self.model
-        for nodes in _histogram_nodes(model):
-            inner = nodes[nodes["is_leaf"] == 0]
-            found.extend(
-                zip(inner["feature_idx"].tolist(), inner["num_threshold"].tolist(), strict=True)
-            )
-        members = np.asarray(getattr(model, "estimators_", []), dtype=object).ravel()
-        for member in [model, *members]:
-            tree = getattr(member, "tree_", None)
-            if tree is not None:
-                inner = tree.children_left >= 0
-                found.extend(
-                    zip(tree.feature[inner].tolist(), tree.threshold[inner].tolist(), strict=True)
+        return sklearn_trees.thresholds(self.model)
+
+    def _to_onnx(self, model: Estimator, initial: list[Any]) -> Proto:
+        import skl2onnx
+
+        # ZipMap makes a dict per row, at 70 times the cost; not every converter knows the option.
+        attempts = [{id(model): {"zipmap": False}}, None] if self.classifier else [None]
+        for options in attempts:
+            try:
+                return skl2onnx.convert_sklearn(
+                    model, initial_types=initial, options=options, target_opset=TARGET_OPSET
                 )
-        return found
+            except MemoryError:
+                raise
+            except Exception as error:
+                if options is not None and "zipmap" in str(error):
+                    continue
+                raise _refusal(self.estimator, error) from error
+        raise AssertionError
 
     def _roles(self, names: list[str]) -> dict[str, str]:
         if not self.classifier:
@@ -199,7 +193,7 @@ class SklearnSource:
             )
         return tuple(str(int(value)) if integers else str(value) for value in classes)
 
-    def _table(self, frame: Frame) -> Any:  # noqa: ANN401 - DataFrame or array
+    def _table(self, frame: Frame) -> Proto:
         if not self.named:
             return np.stack(list(frame.columns.values()), axis=1)
         import pandas as pd
@@ -215,59 +209,53 @@ class SklearnSource:
         return pd.DataFrame(columns)
 
 
-def round_thresholds_down(model: Any) -> Any:  # noqa: ANN401 - any estimator
-    """Round the thresholds of histogram boosting down to float32, in place; return the model.
-
-    These trees compare ``x <= t`` with a float64 t. For a float32 x that is the same as
-    ``x <= floor32(t)``, while rounding to nearest, as skl2onnx does here, sends a value that
-    equals the rounded threshold the other way whenever the rounding was upwards.
-    """
-    for nodes in _histogram_nodes(model):
-        exact = nodes["num_threshold"]
-        with np.errstate(over="ignore"):
-            near = exact.astype(np.float32)
-        down = np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
-        nodes["num_threshold"] = down
-    return model
-
-
-def split_matrix(proto: Any, matrix: str, kinds: dict[str, str]) -> None:  # noqa: ANN401 - ModelProto
+def split_matrix(proto: Proto, matrix: str, kinds: dict[str, str]) -> None:
     """Replace the matrix input of a model by one input per column, joined in front of it."""
     from onnx import TensorProto, helper
 
     graph = proto.graph
-    nodes, parts = [], []
+    _rename(graph, {name: f"{name}_of_{matrix}" for name in kinds})
+    joined, nodes, parts = f"{matrix}_joined", [], []
+    _rename(graph, {matrix: joined})
     del graph.input[:]
     for i, (name, kind) in enumerate(kinds.items()):
         kind_id = TensorProto.FLOAT if kind == "FP32" else TensorProto.INT64
         graph.input.append(helper.make_tensor_value_info(name, kind_id, [None, 1]))
         parts.append(name)
         if kind != "FP32":
-            parts[-1] = f"{matrix}_{i}"
+            parts[-1] = f"{joined}_{i}"
             nodes.append(helper.make_node("Cast", [name], [parts[-1]], to=TensorProto.FLOAT))
-    nodes.append(helper.make_node("Concat", parts, [matrix], axis=1))
+    nodes.append(helper.make_node("Concat", parts, [joined], axis=1))
     rest = list(graph.node)
     del graph.node[:]
     graph.node.extend([*nodes, *rest])
 
 
-def _histogram_nodes(model: Any) -> Iterator[Array]:  # noqa: ANN401 - any estimator
-    if hasattr(model, "steps"):
-        for _, step in model.steps:
-            yield from _histogram_nodes(step)
-    for stage in getattr(model, "_predictors", ()):
-        for predictor in stage:
-            if "num_threshold" in (predictor.nodes.dtype.names or ()):
-                yield predictor.nodes
+def _rename(graph: Proto, names: dict[str, str]) -> None:
+    """Rename tensors: a column may be called like something inside the model."""
+    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
 
 
-def _first_step_is_columns(model: Any) -> bool:  # noqa: ANN401 - any estimator
+def _count_classes(model: Estimator) -> None:
+    """Make False and True 0 and 1, in place: some converters know no third kind of class."""
+    for estimator in sklearn_trees.walk(model):
+        classes = getattr(estimator, "classes_", None)
+        if isinstance(classes, np.ndarray) and classes.dtype.kind == "b":
+            with contextlib.suppress(AttributeError):  # a pipeline's are its last step's
+                estimator.classes_ = classes.astype(np.int64)
+
+
+def _first_step_is_columns(model: Estimator) -> bool:
     steps = getattr(model, "steps", None)
     first = steps[0][1] if steps else model
     return type(first).__name__ == "ColumnTransformer"
 
 
-def _is(model: Any, kind: str) -> bool:  # noqa: ANN401 - any object
+def _is(model: Estimator, kind: str) -> bool:
     from sklearn.base import is_classifier, is_regressor
 
     try:
@@ -276,7 +264,7 @@ def _is(model: Any, kind: str) -> bool:  # noqa: ANN401 - any object
         return False
 
 
-def _load_pickle(path: Path, options: Options) -> Any:  # noqa: ANN401 - any estimator
+def _load_pickle(path: Path, options: Options) -> Proto:
     if not options.allow_pickle:
         raise UsageError(
             f"{path} is a pickle, and loading one runs whatever code is in it",
@@ -302,32 +290,30 @@ def _load_pickle(path: Path, options: Options) -> Any:  # noqa: ANN401 - any est
         ) from error
 
 
-def _load_skops(path: Path, options: Options) -> Any:  # noqa: ANN401 - any estimator
+def _load_skops(path: Path, options: Options) -> Proto:
     try:
-        import skops.io as skops
+        import skops.io as skops  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise UsageError(
             f"{path}: reading .skops files needs skops, which is not installed here",
             hint="pip install skops, or save the model with joblib and give --allow-pickle",
         ) from error
     try:
-        unknown = set(skops.get_untrusted_types(file=path)) - set(options.trusted)
-        if unknown:
-            raise UsageError(
-                f"{path} holds types that are not trusted: {', '.join(sorted(unknown))}",
-                hint="if you know them, give "
-                + " ".join(f"--trusted {t}" for t in sorted(unknown)),
-                code="usage.untrusted",
-            )
-        return skops.load(path, trusted=list(options.trusted))
-    except UsageError:
-        raise
+        unknown = sorted(set(skops.get_untrusted_types(file=path)) - set(options.trusted))
+        model = None if unknown else skops.load(path, trusted=list(options.trusted))
     except Exception as error:
         raise InputError(
             f"{path} cannot be loaded: {type(error).__name__}: {error}",
             hint="save it again with skops.io.dump",
             code="input.model",
         ) from error
+    if unknown:
+        raise UsageError(
+            f"{path} holds types that are not trusted: {', '.join(unknown)}",
+            hint="if you know them, give " + " ".join(f"--trusted {name}" for name in unknown),
+            code="usage.untrusted",
+        )
+    return model
 
 
 def _refusal(estimator: str, error: Exception) -> ConversionError:

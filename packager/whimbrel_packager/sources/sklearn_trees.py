@@ -1,0 +1,127 @@
+"""Trees of scikit-learn: their thresholds, where missing values go, and two repairs of skl2onnx.
+
+Both repairs restore what the source model does exactly, and the parity corpus proves it for every
+model: thresholds of histogram boosting are rounded down and not to nearest, and the trees of
+forests keep the branch that a missing value takes (sklearn-onnx #1253).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whimbrel_packager import trees
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from whimbrel_packager.untyped import Estimator, Proto
+
+    Array = np.ndarray[Any, Any]
+
+
+def thresholds(model: Estimator) -> list[tuple[int, float]]:
+    """Return (feature index, threshold) of all trees of an estimator, of a pipeline's last one."""
+    last = model.steps[-1][1] if hasattr(model, "steps") else model
+    found: list[tuple[int, float]] = []
+    for nodes in _histogram_nodes(last):
+        inner = nodes[nodes["is_leaf"] == 0]
+        features, values = inner["feature_idx"].tolist(), inner["num_threshold"].tolist()
+        found.extend(zip(features, values, strict=True))
+    for tree in _trees(last):
+        inner = tree.children_left >= 0
+        features, values = tree.feature[inner].tolist(), tree.threshold[inner].tolist()
+        found.extend(zip(features, values, strict=True))
+    return found
+
+
+def round_thresholds_down(model: Estimator) -> None:
+    """Round the thresholds of histogram boosting down to float32, in place, before converting.
+
+    These trees compare ``x <= t`` with a float64 t. For a float32 x that is the same as
+    ``x <= floor32(t)``, while rounding to nearest, as skl2onnx does here, sends a value that
+    equals the rounded threshold the other way whenever the rounding was upwards.
+    """
+    for nodes in _histogram_nodes(model):
+        nodes["num_threshold"] = floor32(nodes["num_threshold"])
+
+
+def keep_missing_branches(proto: Proto, model: Estimator) -> None:
+    """Tell the converted trees which branch a missing value takes, in place, after converting.
+
+    skl2onnx leaves it out for forests and single trees, so that a missing value always went to
+    the right. A converted tree is recognised by its features and thresholds.
+    """
+    known: dict[bytes, list[Array]] = {}
+    for tree in _trees(model):
+        flags = getattr(tree, "missing_go_to_left", None)
+        if flags is not None:
+            inner = tree.children_left >= 0
+            key = _key(tree.feature[inner], floor32(tree.threshold[inner]))
+            known.setdefault(key, []).append(np.where(inner, flags, 0).astype(np.int64))
+    if not known:
+        return
+    for node in proto.graph.node:
+        if node.op_type in {"TreeEnsembleClassifier", "TreeEnsembleRegressor"}:
+            _set_missing(node, known)
+
+
+def floor32(values: Array) -> Array:
+    """Return the largest float32 numbers that are not above ``values``, (n,) float32."""
+    with np.errstate(over="ignore"):
+        near = values.astype(np.float32)
+    return np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
+
+
+def _set_missing(node: Proto, known: dict[bytes, list[Array]]) -> None:
+    from onnx import helper
+
+    ensemble = trees.read_ensemble(node)
+    tracks = ensemble.nan_true.copy()
+    for tree in np.unique(ensemble.tree):
+        members = np.flatnonzero(ensemble.tree == tree)
+        members = members[np.argsort(ensemble.node[members], kind="stable")]
+        inner = members[ensemble.branch[members]]
+        waiting = known.get(_key(ensemble.feature[inner], ensemble.threshold[inner]))
+        if waiting and len(waiting[0]) == len(members):
+            # Equal trees are met in the order in which they were converted.
+            tracks[members] = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+    name = "nodes_missing_value_tracks_true"
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend([*kept, helper.make_attribute(name, tracks.tolist())])
+
+
+def _key(features: Array, values: Array) -> bytes:
+    return features.astype(np.int64).tobytes() + values.astype(np.float32).tobytes()
+
+
+def _histogram_nodes(model: Estimator) -> Iterator[Array]:
+    for estimator in walk(model):
+        for stage in getattr(estimator, "_predictors", ()):
+            for predictor in stage:
+                if "num_threshold" in (predictor.nodes.dtype.names or ()):
+                    yield predictor.nodes
+
+
+def _trees(model: Estimator) -> Iterator[Any]:
+    for estimator in walk(model):
+        tree = getattr(estimator, "tree_", None)
+        if tree is not None and hasattr(tree, "children_left"):
+            yield tree
+
+
+def walk(model: Estimator) -> Iterator[Any]:
+    """Yield a fitted estimator and those inside it, in the order of fitting."""
+    yield model
+    for _, step in getattr(model, "steps", ()):
+        yield from walk(step)
+    for name in ("estimators_", "calibrated_classifiers_"):
+        for member in np.asarray(getattr(model, name, ()), dtype=object).ravel():
+            if hasattr(member, "__dict__"):
+                yield from walk(member)
+    for name in ("estimator_", "estimator"):
+        member = getattr(model, name, None)
+        if member is not None and hasattr(member, "__dict__") and member is not model:
+            yield from walk(member)

@@ -1,0 +1,91 @@
+"""The conversion's two child processes, run in this process: importing scikit-learn takes seconds."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import joblib
+import msgspec
+
+from whimbrel_packager import (
+    build,
+    child,
+    conversion,
+    convert_child,
+    frame,
+    parity,
+    runtime,
+    runtime_child,
+)
+from whimbrel_packager.sources import Options
+
+if TYPE_CHECKING:
+    import pytest
+
+
+class Run(NamedTuple):
+    done: conversion.Conversion
+    answers: runtime.Answers
+    proof: parity.Proof
+    limit: parity.Tolerance
+    frame: frame.Frame
+
+
+def convert(model: object, data: object, folder: Path, **options: Any) -> conversion.Conversion:
+    table = frame.of(data)
+    chosen = Options(**{"allow_pickle": True, **options})
+    if isinstance(model, Path):
+        path = model
+    elif hasattr(model, "SerializeToString"):
+        path = folder / "given.onnx"
+        path.write_bytes(model.SerializeToString())
+    else:
+        path = folder / "model.joblib"
+        joblib.dump(model, path)
+    with InProcess():
+        home = folder / "conversion"
+        home.mkdir()
+        running = conversion.start(path, table, chosen, home, child.Limits())
+        return conversion.collect(running, home, "test", None)
+
+
+def prove(model: object, data: object, rtol: float = 1e-4, **options: Any) -> Run:
+    """Convert and prove a model as `whimbrel_packager.build` does."""
+    with tempfile.TemporaryDirectory() as scratch, InProcess():
+        folder = Path(scratch)
+        done = convert(model, data, folder, **options)
+        chosen = frame.of(data).select(done.result.description.columns, what="test")
+        answers = build._run(
+                done, chosen, folder, limits=child.Limits(), what="test", tell=lambda _stage: None
+            )
+        limit = parity.tolerance(rtol, None, done)
+        proof = parity.prove(done, answers.outputs["corpus"], limit, "test")
+        return Run(done, answers, proof, limit, chosen)
+
+
+class InProcess:
+    """While it is entered, `child.start` does the work at once, here."""
+
+    def __enter__(self) -> None:
+        self._start = child.start
+
+        def start(module: str, folder: Path, request: msgspec.Struct, limits: child.Limits) -> Any:
+            body: Any = {conversion.MODULE: convert_child, runtime.MODULE: runtime_child}[module]
+            (folder / child.REQUEST).write_bytes(
+                msgspec.json.encode({"limits": limits, "request": request})
+            )
+            body.work(request, folder, lambda _stage: None)
+            return _Done()
+
+        child.start = start
+
+    def __exit__(self, *_: object) -> None:
+        child.start = self._start
+
+
+class _Done:
+    def wait(self, *_: object) -> None: ...
+
+    def kill(self) -> None: ...
