@@ -8,10 +8,12 @@ root chain, targets signatures, bundle signatures by keys named in ``trust/publi
 
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
 import os
 import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,7 @@ from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.signing.keys import PublicKey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -353,6 +356,29 @@ class OnlineRoles:
             TrustError: the newest targets do not verify; nothing was signed.
             StorageError: a file cannot be written.
         """
+        with self._lock() as held:
+            # A publisher is at work: it signs what it changes, or we do at the next look.
+            return self._refresh(now) if held else ()
+
+    @contextmanager
+    def _lock(self) -> Iterator[bool]:
+        """Yield whether the repository's lock was to be had; publishers take the same one."""
+        try:
+            descriptor = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageError(
+                f"the repository {self._directory} cannot be written: {error}",
+                hint="correct its permissions; the server signs snapshot and timestamp there",
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True
+        except BlockingIOError:
+            yield False
+        finally:
+            os.close(descriptor)
+
+    def _refresh(self, now: datetime) -> tuple[str, ...]:
         root = verified_root(self._directory)
         metadata = self._directory / "metadata"
         targets_version = newest(self._directory, "targets")
