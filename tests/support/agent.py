@@ -97,7 +97,7 @@ class RunningAgent:
         found: dict[str, Any] = ask(self.home.admin_socket, Request("status"))
         return found
 
-    def ask(self, do: str, digest: str = "") -> Any:
+    def ask(self, do: str, digest: str = "") -> Any:  # noqa: ANN401 - JSON
         """Send a request to the admin socket."""
         return ask(self.home.admin_socket, Request(do, digest))
 
@@ -106,7 +106,7 @@ class RunningAgent:
         found = [slot for slot in self.status()["slots"] if slot["slot"] == name]
         return found[0] if found else {}
 
-    def wait_for(self, condition: Callable[[], object], timeout_s: float = WAIT_S) -> Any:
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = WAIT_S) -> object:
         """Wait until ``condition`` returns something true, and return that."""
         deadline = time.monotonic() + timeout_s
         found: object = None
@@ -131,9 +131,11 @@ class RunningAgent:
     def wait_serving(self, digest: str, slot: str = "churn", phase: str = "serving") -> None:
         """Wait until ``digest`` serves, in ``phase``."""
         self.wait_for(
-            lambda: self.slot(slot).get("digest") == digest
-            and self.slot(slot)["phase"] == phase
-            and self.answering(slot)
+            lambda: (
+                self.slot(slot).get("digest") == digest
+                and self.slot(slot)["phase"] == phase
+                and self.answering(slot)
+            )
         )
 
     def answering(self, slot: str = "churn") -> str:

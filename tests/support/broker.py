@@ -47,7 +47,7 @@ class Broker:
             try:
                 with socket.create_connection((self.host, self.port), timeout=1.0):
                     return self
-            except OSError:
+            except OSError:  # noqa: PERF203 - it is what is waited for
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     msg = f"mosquitto does not run: {self._log.read_text()}"
                     raise RuntimeError(msg) from None

@@ -104,9 +104,11 @@ class FleetEnd:
         )
         off = ServerLife(alive=False, incarnation=self._incarnation)
         client.will_set(topics.SERVER_LIFE, codec.encode(off), qos=1, retain=True)
-        client.reconnect_delay_set(0.05, 0.2)
+        client.reconnect_delay_set(0.05, 0.2)  # type: ignore[arg-type]  # fractions work
         client.on_connect = lambda *_: self._arrive(client)
-        client.on_message = lambda _c, _u, message: self._take(message.topic, message.payload)
+        client.on_message = lambda _c, _u, message: self._take(
+            message.topic, bytes(message.payload)
+        )
         client.connect(self._broker.host, self._broker.port, 20)
         client.loop_start()
         return client

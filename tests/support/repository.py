@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import zstandard
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 from tuf.api.metadata import (  # type: ignore[attr-defined]
     Metadata,
     MetaFile,
@@ -175,7 +175,7 @@ class RepositorySimulator:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
 
-    def _write(self, role: str, signed: Any, name: str) -> None:
+    def _write(self, role: str, signed: Any, name: str) -> None:  # noqa: ANN401 - any role
         metadata = Metadata(signed)
         metadata.sign(self._signers[role])
         metadata.to_file(str(self.folder / "metadata" / name))

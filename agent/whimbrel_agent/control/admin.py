@@ -6,7 +6,6 @@ The socket's mode is the authorisation: the owner of the data directory.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from whimbrel_agent.control.inbox import listen
 from whimbrel_core.errors import InputError, UnavailableError, UsageError, WhimbrelError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 

@@ -11,9 +11,9 @@ import contextlib
 import fcntl
 import gc
 import os
-import shutil
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from whimbrel_agent import __version__
@@ -24,7 +24,7 @@ from whimbrel_agent.control.slots import SlotStore
 from whimbrel_agent.control.sockets import Listeners
 from whimbrel_agent.control.state import StateFile
 from whimbrel_agent.control.supervisor import WORKER_MODULE, Supervisor
-from whimbrel_agent.paths import DataDirectory
+from whimbrel_agent.paths import DataDirectory, replace_file
 from whimbrel_agent.system import notify, resources
 from whimbrel_agent.telemetry.outbox import Outbox
 from whimbrel_agent.update import child, trust
@@ -54,6 +54,7 @@ class Application:
         config: checked configuration.
         observe: called before and after each effect of an update (metrics, logs).
         worker_module: the module that serves.
+        on_ready: called once, when what was installed serves.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Application:
         *,
         observe: Callable[[Effect, Literal["before", "after"]], None] | None = None,
         worker_module: str = WORKER_MODULE,
+        on_ready: Callable[[Application], None] | None = None,
     ) -> None:
         self.config = config
+        self._on_ready = on_ready or (lambda _application: None)
         self.home = DataDirectory(config.data_dir)
         self._observe = observe
         self._worker_module = worker_module
@@ -114,8 +117,9 @@ class Application:
             config.serving(),
             load_timeout_s=config.limits.load_timeout_s,
             drain_s=config.limits.drain_s,
-            on_judgement=lambda judgement: self.driver.judge(judgement),
-            on_down=lambda ending: self.driver.worker_down(ending),
+            # The driver is made below; it needs the supervisor itself.
+            on_judgement=lambda judgement: self.driver.judge(judgement),  # noqa: PLW0108
+            on_down=lambda ending: self.driver.worker_down(ending),  # noqa: PLW0108
             module=self._worker_module,
         )
         self.supervisor.incarnation = self._incarnation
@@ -165,6 +169,7 @@ class Application:
         await self.driver.start()
         gc.collect()
         gc.freeze()
+        self._on_ready(self)
         notify.notify("READY=1", f"STATUS=serving on {self.listeners.host}:{self.listeners.port}")
         parts = [
             asyncio.create_task(part)
@@ -392,9 +397,7 @@ class Application:
         if not self.config.root or self.home.root_json.exists():
             return
         try:
-            temporary = self.home.root_json.with_suffix(".tmp")
-            shutil.copyfile(self.config.root, temporary)
-            temporary.replace(self.home.root_json)
+            replace_file(self.home.root_json, Path(self.config.root).read_bytes())
         except OSError as error:
             msg = f"root of trust {self.config.root} cannot be taken: {error}"
             raise StorageError(msg, code="trust.root", hint="see `root` in agent.toml") from error
@@ -421,11 +424,11 @@ def _own(home: DataDirectory) -> int:
     return descriptor
 
 
-def run(config: Config) -> None:
+def run(config: Config, *, on_ready: Callable[[Application], None] | None = None) -> None:
     """Run an agent until it is told to stop. Raises `WhimbrelError`."""
 
     async def main() -> None:
-        await Application(config).run()
+        await Application(config, on_ready=on_ready).run()
 
     try:
         asyncio.run(main())

@@ -93,11 +93,12 @@ async def listen(
     Raises:
         StorageError: the socket cannot be made.
     """
+    # A socket's file is made and removed in memory: it blocks nobody.
     with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+        path.unlink()  # noqa: ASYNC240
     try:
         server = await asyncio.start_unix_server(converse, path=str(path))  # type: ignore[arg-type]
-        path.chmod(_MODE)
+        path.chmod(_MODE)  # noqa: ASYNC240
     except OSError as error:
         msg = f"socket {path} cannot be made: {error}"
         raise StorageError(

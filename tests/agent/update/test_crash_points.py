@@ -1,0 +1,173 @@
+"""Kill -9 at every effect boundary: old or new serves at once, and the update converges."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.agent import RunningAgent
+from tests.support.models import build_bundle, logistic
+from tests.support.repository import RepositorySimulator
+from whimbrel_agent.control.slots import SlotStore
+from whimbrel_agent.control.state import StateFile
+from whimbrel_agent.paths import DataDirectory
+from whimbrel_agent.update.machine import Installed, SlotState
+from whimbrel_core.wire.assignment import Probation, SlotAssignment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.models import MadeBundle
+
+GOOD = Probation(rows=1, labels=0, max_error_rate=None)
+# No run is this fast: the worker's own judgement takes it back.
+BAD = Probation(rows=1, labels=0, max_error_rate=None, max_latency_us=1e-6)
+UPDATE = ["commit", "collect", "fetch", "probe", "stage", "switch", "watch", "commit", "collect"]
+BACK = [*UPDATE[:7], "quarantine", "roll_back", "collect"]
+
+
+class Prepared:
+    """A repository, and a data directory on which 1.0.0 serves."""
+
+    def __init__(self, folder: Path) -> None:
+        self.old = build_bundle(folder / "bundles", version="1.0.0", release=1)
+        self.new = build_bundle(
+            folder / "bundles", logistic(seed=1), version="2.0.0", release=2, key=self.old.key
+        )
+        self.repository = RepositorySimulator(folder / "repository", self.old.key)
+        self.repository.publish(self.old)
+        self.repository.publish(self.new)
+
+    def agent(self, folder: Path, crash_at: int, probation: Probation) -> RunningAgent:
+        """Return an agent that serves 1.0.0, wants 2.0.0 and dies at a boundary."""
+        folder.mkdir()
+        home = DataDirectory(folder / "data")
+        home.create()
+        shutil.copy(self.old.path, home.bundle(self.old.digest))
+        state = StateFile(home.database)
+        SlotStore(state).save(
+            SlotState(
+                "churn",
+                "serving",
+                wanted=_assigned(self.new, probation),
+                revision=2,
+                current=Installed(
+                    _assigned(self.old, Probation(rows=0)),
+                    name="churn",
+                    version="1.0.0",
+                    release=1,
+                    parity_passed=True,
+                    keys=(self.old.pem,),
+                ),
+                committed=True,
+            )
+        )
+        state.close()
+        log = folder / "boundaries"
+        log.touch()
+        config = str(folder / "agent.toml")
+        return RunningAgent(
+            folder,
+            None,
+            self.repository,
+            arguments=("-m", "tests.support.crashing_agent", config, str(crash_at), str(log)),
+        )
+
+
+def _assigned(made: MadeBundle, probation: Probation) -> SlotAssignment:
+    return SlotAssignment(
+        f"bundles/churn/{made.manifest.title}.whim",
+        made.digest,
+        made.path.stat().st_size,
+        probation=probation,
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return Prepared(tmp_path_factory.mktemp("crash"))
+
+
+def _ask_until(agent: RunningAgent, done: object) -> None:
+    """Send requests (a probation needs rows) until ``done()``."""
+
+    def attempt() -> object:
+        try:
+            agent.infer()
+        except OSError:
+            pass  # between two lives
+        return done()  # type: ignore[operator]
+
+    assert agent.process is not None
+    deadline = time.monotonic() + 30
+    while not attempt():
+        assert time.monotonic() < deadline, agent.log.read_text()[-2000:]
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("crash_at", "probation"),
+    [
+        *((n, GOOD) for n in range(2 * len(UPDATE))),
+        *((n, BAD) for n in range(14, 2 * len(BACK))),
+    ],
+    ids=[
+        *(f"{n // 2}-{UPDATE[n // 2]}-{'ab'[n % 2]}" for n in range(2 * len(UPDATE))),
+        *(f"back-{n // 2}-{BACK[n // 2]}-{'ab'[n % 2]}" for n in range(14, 2 * len(BACK))),
+    ],
+)
+def test_killed_at_any_effect_the_agent_serves_old_or_new_and_converges(
+    prepared: Prepared, tmp_path: Path, crash_at: int, probation: Probation
+) -> None:
+    agent = prepared.agent(tmp_path / "a", crash_at, probation)
+    path = UPDATE if probation is GOOD else BACK
+    try:
+        agent.launch()
+        assert agent.process is not None
+        _ask_until(agent, lambda: agent.process is not None and agent.process.poll() is not None)
+        assert agent.process.returncode == -9
+        lines = (tmp_path / "a" / "boundaries").read_text().splitlines()
+        assert lines[-1] == f"{path[crash_at // 2]} {('before', 'after')[crash_at % 2]}"
+
+        agent._arguments = (*agent._arguments[:3], "-1", agent._arguments[4])
+        began = time.monotonic()
+        agent.launch()
+        agent.wait_for(agent.answering)
+        answered_s = time.monotonic() - began
+        assert agent.answering() in {"1.0.0", "2.0.0"}
+        assert answered_s < 10
+        end = prepared.new if probation is GOOD else prepared.old
+        phase = "serving" if probation is GOOD else "failed"
+        _ask_until(
+            agent,
+            lambda: (
+                agent.home.admin_socket.exists()
+                and agent.slot().get("phase") == phase
+                and agent.slot()["digest"] == end.digest
+            ),
+        )
+        assert agent.answering() == end.manifest.version
+        quarantined = [entry["digest"] for entry in agent.status()["quarantined"]]
+        assert quarantined == ([] if probation is GOOD else [prepared.new.digest])
+        assert agent.stop() == 0
+    finally:
+        agent.stop()
+
+
+def test_an_update_has_the_boundaries_that_are_tried(prepared: Prepared, tmp_path: Path) -> None:
+    for name, probation, path in (("good", GOOD, UPDATE), ("bad", BAD, BACK)):
+        agent = prepared.agent(tmp_path / name, -1, probation)
+        try:
+            agent.start()
+            phase = "serving" if probation is GOOD else "failed"
+            _ask_until(agent, lambda: agent.slot()["phase"] == phase and agent.slot()["digest"])
+            # The wish is stored beforehand, so "serving" is seen before the update begins, too.
+            log = tmp_path / name / "boundaries"
+            _ask_until(agent, lambda: len(log.read_text().splitlines()) >= 2 * len(path))
+        finally:
+            agent.stop()
+        expected = [f"{effect} {when}" for effect in path for when in ("before", "after")]
+        assert log.read_text().splitlines() == expected
