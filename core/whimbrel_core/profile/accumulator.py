@@ -373,8 +373,8 @@ class Accumulator:
                     nulls=int(tables.nulls[index]),
                     pos_inf=int(tables.pos_inf[index]),
                     neg_inf=int(tables.neg_inf[index]),
-                    total=_rounded(float(tables.total[index]), feature.total_quantum),
-                    squares=_rounded(float(tables.squares[index]), feature.squares_quantum),
+                    total=rounded(float(tables.total[index]), feature.total_quantum),
+                    squares=rounded(float(tables.squares[index]), feature.squares_quantum),
                     min=low if seen else None,
                     max=high if seen else None,
                 )
@@ -402,7 +402,7 @@ class Accumulator:
         self._seals[bank][0] = self._checksum(bank)
 
 
-def _rounded(number: float, quantum: float) -> float:
+def rounded(number: float, quantum: float) -> float:
     """Return the multiple of ``quantum`` nearest to ``number``."""
     steps = number / quantum
     return round(steps) * quantum if abs(steps) < 1 << 53 else number

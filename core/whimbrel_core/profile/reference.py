@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.accumulator import Accumulator, rounded
 from whimbrel_core.profile.baseline import Baseline, FeatureStats
 from whimbrel_core.profile.calibration import calibrate
 from whimbrel_core.profile.cells import cells_of
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from whimbrel_core.profile.counts import FeatureCounts
+    from whimbrel_core.profile.window import Window
 
 QUANTILE_CELLS = 80
 _TAILS = (0.0005, 0.002, 0.01, 0.99, 0.998, 0.9995)
@@ -130,7 +132,7 @@ def build(
         encoded.append(_reference_scores(columns, encoded, layout))
     accumulator = Accumulator(layout)
     accumulator.update_rows(np.column_stack(encoded))
-    window = accumulator.window(0, 0)
+    window = _with_exact_sums(accumulator.window(0, 0), layout, encoded)
     baseline = Baseline(
         layout=layout,
         window=window,
@@ -320,6 +322,28 @@ def _cell_means(feature: Feature, ascending: NDArray[np.float32]) -> tuple[float
         math.fsum(ascending[a:b].tolist()) / (b - a) if b > a else middle
         for a, b, middle in zip(cuts[:-1], cuts[1:], empty, strict=True)
     )
+
+
+def _with_exact_sums(
+    window: Window, layout: Layout, encoded: Sequence[NDArray[np.float32]]
+) -> Window:
+    """Return ``window`` with correctly rounded sums: a kernel's depend on the CPU in the last bits."""
+    features = []
+    for feature, counts, values in zip(layout.features, window.features, encoded, strict=False):
+        if not feature.ordered:
+            features.append(counts)
+            continue
+        finite = values[np.isfinite(values)].tolist()
+        total = math.fsum(value - feature.centre for value in finite)
+        squares = math.fsum((value - feature.centre) ** 2 for value in finite)
+        features.append(
+            msgspec.structs.replace(
+                counts,
+                total=rounded(total, feature.total_quantum),
+                squares=rounded(squares, feature.squares_quantum),
+            )
+        )
+    return msgspec.structs.replace(window, features=tuple(features))
 
 
 def _moments(finite: NDArray[np.float32]) -> tuple[float, float]:

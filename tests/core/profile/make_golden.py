@@ -1,0 +1,27 @@
+"""Write the golden files of the current format. Run once per format, never again.
+
+python -m tests.core.profile.make_golden
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.core.profile.samples import flight_baseline, flight_rows
+from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.window import encode
+
+GOLDEN = Path(__file__).parent / "golden"
+
+if __name__ == "__main__":
+    baseline = flight_baseline()
+    accumulator = Accumulator(baseline)
+    accumulator.update(flight_rows(7, 500))
+    for latency_us in (80.0, 1500.0):
+        accumulator.count_request(latency_us)
+    accumulator.count_rejected()
+    for label in ((3, 0, 0), (8, 0, 1), (15, 1, 1)):
+        accumulator.record_label(*label)
+    window = accumulator.window(1_357_000_000_000, 1_357_003_600_000)
+    (GOLDEN / "baseline-1.bin").write_bytes(baseline.encode())
+    (GOLDEN / "window-1.bin").write_bytes(encode(window))

@@ -1,0 +1,97 @@
+"""Files of every released format stay readable for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.baseline import Baseline
+from whimbrel_core.profile.window import decode, encode, require_fit
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_a_window_of_format_1_is_read_as_it_was_written() -> None:
+    window = decode((GOLDEN / "window-1.bin").read_bytes())
+    assert window.profile_id == "512fd7573f6aff0cfe5a6bf7b1ae30a7036381a8664cf6cf6a1d8fcb6e5acf43"
+    assert (window.start_ms, window.end_ms, window.rows) == (
+        1_357_000_000_000,
+        1_357_003_600_000,
+        500,
+    )
+    temp, _, _, hour, carrier, _ = window.features
+    assert sum(temp.cells) + temp.nulls == 500
+    assert (temp.nulls, temp.total, temp.min, temp.max) == (
+        5,
+        -189.08203125,
+        -4.097846984863281,
+        24.144493103027344,
+    )
+    assert hour.cells == (35, 22, 27, 26, 35, 29, 31, 28, 34, 21, 24, 28, 26, 25, 27, 29, 30, 23, 0)
+    assert carrier.cells == (203, 140, 94, 63, 0)
+    assert window.score_cells == (
+        20,
+        43,
+        59,
+        68,
+        54,
+        48,
+        50,
+        43,
+        36,
+        25,
+        26,
+        13,
+        3,
+        6,
+        3,
+        1,
+        2,
+        0,
+        0,
+        0,
+    )
+    assert window.ops.requests == 2
+    assert window.ops.rejected == 1
+    assert window.quality is not None
+    assert window.quality.confusion == (1, 1, 0, 1)
+    assert decode(encode(window)) == window
+
+
+def test_a_baseline_of_format_1_is_read_and_written_byte_for_byte() -> None:
+    data = (GOLDEN / "baseline-1.bin").read_bytes()
+    baseline = Baseline.decode(data)
+    assert baseline.profile_id == "512fd7573f6aff0cfe5a6bf7b1ae30a7036381a8664cf6cf6a1d8fcb6e5acf43"
+    assert baseline.encode() == data
+    require_fit(decode((GOLDEN / "window-1.bin").read_bytes()), baseline.layout)
+
+
+def test_a_truncated_or_damaged_baseline_is_refused() -> None:
+    data = (GOLDEN / "baseline-1.bin").read_bytes()
+    for length in range(0, len(data), 997):
+        with pytest.raises(ProfileError):
+            Baseline.decode(data[:length])
+    with pytest.raises(ProfileError):
+        Baseline.decode(data + b"\0")
+    damaged = bytearray(data)
+    damaged[7] = 2
+    with pytest.raises(ProfileError, match="format 1"):
+        Baseline.decode(bytes(damaged))
+    for at in range(8, len(data), 401):
+        damaged = bytearray(data)
+        damaged[at] ^= 0x55
+        try:
+            Baseline.decode(bytes(damaged))
+        except ProfileError:
+            continue  # refused, or another well-formed baseline: the bundle's signature tells
+
+
+def test_the_golden_buffer_of_an_open_window_can_be_attached() -> None:
+    baseline = Baseline.decode((GOLDEN / "baseline-1.bin").read_bytes())
+    buffer = bytearray(Accumulator.size(baseline))
+    first = Accumulator(baseline, buffer)
+    first.count_rejected()
+    assert Accumulator.attach(baseline, bytearray(buffer)).window(0, 1).ops.rejected == 1
