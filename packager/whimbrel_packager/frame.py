@@ -7,6 +7,8 @@ source model is asked about the same values.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -216,7 +218,16 @@ def _read_npz(path: Path) -> Frame:
                         columns[f"x{i}"] = column(f"x{i}", values[:, i])
                 else:
                     columns[name] = column(name, values)
-    except (ValueError, OSError, KeyError, AttributeError, EOFError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        OSError,
+        KeyError,
+        EOFError,
+        AttributeError,
+        NotImplementedError,
+    ) as error:
         raise InputError(
             f"{path} is not an npz of plain arrays: {error}",
             hint="save it with numpy.savez; strings as numpy.str_, never as objects",

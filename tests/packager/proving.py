@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import joblib
 import msgspec
@@ -21,9 +22,6 @@ from whimbrel_packager import (
 )
 from whimbrel_packager.sources import Options
 
-if TYPE_CHECKING:
-    import pytest
-
 
 class Run(NamedTuple):
     done: conversion.Conversion
@@ -33,9 +31,9 @@ class Run(NamedTuple):
     frame: frame.Frame
 
 
-def convert(model: object, data: object, folder: Path, **options: Any) -> conversion.Conversion:
+def convert(model: object, data: object, folder: Path, **options: object) -> conversion.Conversion:
     table = frame.of(data)
-    chosen = Options(**{"allow_pickle": True, **options})
+    chosen = Options(**{"allow_pickle": True, **options})  # type: ignore[arg-type]
     if isinstance(model, Path):
         path = model
     elif hasattr(model, "SerializeToString"):
@@ -51,15 +49,15 @@ def convert(model: object, data: object, folder: Path, **options: Any) -> conver
         return conversion.collect(running, home, "test", None)
 
 
-def prove(model: object, data: object, rtol: float = 1e-4, **options: Any) -> Run:
+def prove(model: object, data: object, rtol: float = 1e-4, **options: object) -> Run:
     """Convert and prove a model as `whimbrel_packager.build` does."""
     with tempfile.TemporaryDirectory() as scratch, InProcess():
         folder = Path(scratch)
         done = convert(model, data, folder, **options)
         chosen = frame.of(data).select(done.result.description.columns, what="test")
         answers = build._run(
-                done, chosen, folder, limits=child.Limits(), what="test", tell=lambda _stage: None
-            )
+            done, chosen, folder, limits=child.Limits(), what="test", tell=lambda _stage: None
+        )
         limit = parity.tolerance(rtol, None, done)
         proof = parity.prove(done, answers.outputs["corpus"], limit, "test")
         return Run(done, answers, proof, limit, chosen)
@@ -71,12 +69,17 @@ class InProcess:
     def __enter__(self) -> None:
         self._start = child.start
 
-        def start(module: str, folder: Path, request: msgspec.Struct, limits: child.Limits) -> Any:
+        def start(
+            module: str, folder: Path, request: msgspec.Struct, limits: child.Limits
+        ) -> object:
             body: Any = {conversion.MODULE: convert_child, runtime.MODULE: runtime_child}[module]
             (folder / child.REQUEST).write_bytes(
                 msgspec.json.encode({"limits": limits, "request": request})
             )
-            body.work(request, folder, lambda _stage: None)
+            with warnings.catch_warnings():
+                # A child process does not make errors of other packages' warnings.
+                warnings.simplefilter("ignore")
+                body.work(request, folder, lambda _stage: None)
             return _Done()
 
         child.start = start
