@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,10 @@ def run(settings: Settings, *, env: Mapping[str, str], verbose: bool = False) ->
     )
     for chatty in ("httpx", "httpcore", "transitions", "amqtt", "alembic", "tuf"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # uvicorn raises the signal that ended it once more after its own shutdown; the default action
+    # would then end the process before the fleet is stopped in order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     web = web_settings(settings)
     listening = bind(settings.config.http.host, settings.config.http.port)
     with listening:

@@ -41,7 +41,7 @@ def server() -> None:
 @click.option("--embedded-broker", is_flag=True, help="A broker inside the server: for trying out.")
 @click.option("--token-file", type=_FILE, help="Also write the operator token there (mode 0600).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def init(
+def init(  # noqa: PLR0917 - click hands every option over by keyword
     directory: Path,
     repository: Path,
     online_keys: Path | None,

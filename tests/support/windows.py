@@ -1,0 +1,66 @@
+"""Real profile windows of a made bundle: rows drawn, predicted, counted, labelled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnxruntime as ort
+
+from whimbrel_core.profile import window as profile_windows
+from whimbrel_core.profile.accumulator import Accumulator
+
+if TYPE_CHECKING:
+    from tests.support.models import MadeBundle
+    from whimbrel_core.profile.window import Window
+
+SECOND_MS = 1000
+
+
+class Counter:
+    """Counts windows of one bundle whose model takes one matrix ``x``."""
+
+    def __init__(self, made: MadeBundle, *, seed: int = 0) -> None:
+        self.made = made
+        self._rng = np.random.default_rng(seed)
+        self._session = ort.InferenceSession(
+            made.recipe.model, providers=["CPUExecutionProvider"]
+        )
+        weights = np.random.default_rng(0).normal(size=made.recipe.rows["x"].shape[1])
+        # The truth that `tests.support.models.logistic` drew its labels from (seed 0).
+        self._weights = weights.astype(np.float32)
+
+    def window(
+        self,
+        start_ms: int,
+        *,
+        rows: int = 200,
+        seconds: int = 300,
+        shift: float = 0.0,
+        labels: bool = False,
+        failed: int = 0,
+    ) -> Window:
+        """Return the counts of ``rows`` fresh rows; ``shift`` moves the first column."""
+        accumulator, layout = Accumulator(self.made.baseline), self.made.baseline.layout
+        x = self._rng.normal(size=(rows, len(self._weights))).astype(np.float32)
+        x[:, 0] += np.float32(shift)
+        names = [output.name for output in self.made.recipe.outputs]
+        answers = dict(zip(names, self._session.run(names, {"x": x}), strict=True))
+        accumulator.update({"x": x, **answers})
+        for _ in range(rows):
+            accumulator.count_request(40.0)
+        for _ in range(failed):
+            accumulator.count_failed()
+        if labels:
+            odds = x @ self._weights + self._rng.logistic(size=rows)
+            for row in range(rows):
+                score = float(answers["probabilities"][row, 1])
+                accumulator.record_label(
+                    layout.score_bin(score), int(answers["label"][row]), int(odds[row] > 0)
+                )
+        return accumulator.window(start_ms, start_ms + seconds * SECOND_MS)
+
+
+def payload(window: Window) -> bytes:
+    """Return the wire form of a window."""
+    return profile_windows.encode(window)
