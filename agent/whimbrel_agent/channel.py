@@ -44,6 +44,8 @@ class ServingSettings(msgspec.Struct, frozen=True):
     label_capacity: int = 65_536
     """Predictions per slot and bundle that are remembered for labels that come later."""
     telemetry_retry_s: float = 5.0
+    profiles: bool = True
+    """Off: requests are answered and not counted; no windows, labels or judgements."""
 
 
 class SlotSpec(msgspec.Struct, frozen=True):

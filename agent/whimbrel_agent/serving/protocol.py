@@ -250,11 +250,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         parser = self._parser
         shared = self.shared
-        keep_alive = (
-            parser.should_keep_alive()
-            and not shared.draining
-            and parser.get_http_version() == "1.1"
-        )
+        keep_alive = parser.should_keep_alive() and not shared.draining
         body = self._body if isinstance(self._body, bytes) else b"".join(self._body)
         self._body = b""
         method = parser.get_method()

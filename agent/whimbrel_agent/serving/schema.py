@@ -12,8 +12,9 @@ each row's prediction an id under which its label may come later.
 
 from __future__ import annotations
 
+import struct
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -40,6 +41,8 @@ _ELEMENTS: dict[str, Any] = {
     "FP64": list[float | None],
     "BYTES": list[str | None],
 }
+_PACKED = {"FP32": "f", "FP64": "d", "INT64": "q", "INT32": "i"}
+_MAX_PACKED = 1024
 _WORDS = {
     "BOOL": "true or false",
     "INT32": "integers",
@@ -73,7 +76,7 @@ class _Body(msgspec.Struct, gc=False):
     outputs: list[_Output] | None = None
 
 
-class InferRequest(NamedTuple):
+class InferRequest(msgspec.Struct, gc=False):
     """A request that fits its model. Every array has ``rows`` rows."""
 
     feeds: dict[str, NDArray[Any]]
@@ -181,6 +184,10 @@ class _InputSpec:
         )
         self._is_words = tensor.datatype == "BYTES"
         self._flat = self._tail == ()
+        self._single = (1, *self._tail)
+        code = _PACKED.get(tensor.datatype)
+        fits = code is not None and self._width <= _MAX_PACKED
+        self._pack = struct.Struct(f"={self._width}{code}").pack if fits else None
 
     def rows(self, item: _Input) -> int:
         """Return the number of rows that ``item`` states, if its shape and type fit."""
@@ -211,6 +218,12 @@ class _InputSpec:
             values = self._decoder.decode(raw)
         except _DECODE_ERRORS:
             values = self._nested(raw, item.name, rows)
+        if rows == 1 and len(values) == self._width and self._pack is not None:
+            try:
+                # Straight from numbers to bytes: half of what np.array costs for one row.
+                return np.ndarray(self._single, self._dtype, self._pack(*values))
+            except (struct.error, OverflowError):
+                pass  # a null, or a number beyond float32
         if len(values) != rows * self._width:
             msg = f"input {item.name!r} has {len(values)} elements, its shape {list(item.shape)} states {rows * self._width}"
             raise RequestError(msg, code="request.shape", hint="make data and shape agree")

@@ -106,7 +106,7 @@ class SlotService:
         if self.shadows and self.defer is not None:
             feeds = dict(request.feeds)
             for shadow in self.shadows:
-                self.defer(partial(shadow.observe, request._replace(feeds=dict(feeds))))
+                self.defer(partial(shadow.observe, msgspec.structs.replace(request, feeds=dict(feeds))))
         telemetry = self.telemetry
         if telemetry is not None:
             tensors = request.feeds
@@ -114,9 +114,9 @@ class SlotService:
             telemetry.record(
                 tensors,
                 request.rows,
-                at_ms=request.at_ms,
-                latency_us=(perf_counter() - started) * 1e6,
-                ids=None if request.id is None and request.ids is None else row_ids(request),
+                request.at_ms,
+                (perf_counter() - started) * 1e6,
+                None if request.id is None and request.ids is None else row_ids(request),
             )
         return answer
 

@@ -267,6 +267,8 @@ class Worker:
         self, spec: SlotSpec, engine: engines.Engine, calibration: engines.Calibration
     ) -> SlotService:
         manifest = engine.manifest
+        if not self._settings.profiles:
+            return SlotService(spec.slot, engine, calibration, None, self._settings)
         telemetry = SlotTelemetry(
             ServedModel(spec.slot, manifest.name, manifest.version, engine.digest),
             manifest,

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from whimbrel_agent.telemetry import windowfile
+from whimbrel_agent.telemetry.rows import RowWriter
 from whimbrel_core.profile import counts
 
 if TYPE_CHECKING:
@@ -101,19 +102,21 @@ class Recorder:
         self._labels: OrderedDict[int, OpenWindow] = OrderedDict()
         self._newest_ms = 0
         self._disk_trouble = False
+        self._writer: RowWriter | None = None
         self.ended = counts.OpsCounts()
 
     def record(
         self,
         tensors: Mapping[str, NDArray[Any]],
-        *,
+        rows: int,
         at_ms: int | None = None,
         latency_us: float | None = None,
     ) -> OpenWindow:
         """Count the rows of one answered request and return the window that they are in.
 
         Args:
-            tensors: inputs and outputs by name, (n, …).
+            tensors: inputs and outputs by name, (rows, …).
+            rows: number of rows.
             at_ms: event time; None for now.
             latency_us: None when this is not a request of its own.
         """
@@ -126,7 +129,11 @@ class Recorder:
             if window is None or not window.start_ms <= at_ms < window.end_ms:
                 window = self._event_window(at_ms)
         accumulator = window.accumulator
-        accumulator.update(tensors)
+        writer = self._writer
+        if writer is None:
+            writer = self._writer = RowWriter(self.layout, accumulator.width)
+        if rows != 1 or not writer.able or not writer.write(accumulator, tensors):
+            accumulator.update(tensors)
         if latency_us is not None:
             accumulator.count_request(latency_us)
         return window

@@ -96,14 +96,13 @@ class SlotTelemetry:
         self,
         tensors: Mapping[str, NDArray[Any]],
         rows: int,
-        *,
         at_ms: int | None = None,
         latency_us: float | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
         """Count one answered request."""
         try:
-            window = self.recorder.record(tensors, at_ms=at_ms, latency_us=latency_us)
+            window = self.recorder.record(tensors, rows, at_ms, latency_us)
             self.rows += rows
             if ids is not None:
                 self._joiner.remember(ids, tensors, window.start_ms if at_ms is None else at_ms)
