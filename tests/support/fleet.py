@@ -109,7 +109,8 @@ class FleetEnd:
         client.on_message = lambda _c, _u, message: self._take(
             message.topic, bytes(message.payload)
         )
-        client.connect(self._broker.host, self._broker.port, 20)
+        # Bound to loopback: paho would bind to every address otherwise.
+        client.connect(self._broker.host, self._broker.port, 20, bind_address="127.0.0.1")
         client.loop_start()
         return client
 
