@@ -11,8 +11,8 @@ r_b = P(predicted class right | b):
 
 This is confidence-based performance estimation. It holds while the relation of score and truth is
 that of the reference (covariate shift), and says nothing about a change of that relation.
-c_b and r_b are shrunk with one pseudo-row, at the centre of the bin for c_b and at the overall
-share for r_b, so that an empty bin has a value.
+c_b and r_b are shrunk with one pseudo-row, so that an empty bin has a value: to the bin's centre
+x_b for c_b, and for r_b to what a calibrated model has, max(x_b, 1 − x_b) or x_b (a confidence).
 
 Realised (labels joined). The same AUC with counted P_b and N_b; its standard error is DeLong's:
 for placements V_b = (Σ_{a<b} N_a + N_b / 2) / ΣN of positives and W_b likewise of negatives,
@@ -92,14 +92,14 @@ def expected(score_cells: tuple[int, ...], calibration: Calibration) -> Expected
     if not rows:
         return ExpectedQuality(rows=0, accuracy=None, auc=None)
     seen = [false + true for false, true in zip(calibration.false, calibration.true, strict=True)]
-    share = sum(calibration.right) / max(sum(seen), 1)
-    right = [(r + share) / (n + 1) for r, n in zip(calibration.right, seen, strict=True)]
+    centres = [(b + 0.5) / bins for b in range(bins)]
+    hoped = [max(x, 1 - x) for x in centres] if calibration.binary else centres
+    right = [(r + h) / (n + 1) for r, h, n in zip(calibration.right, hoped, seen, strict=True)]
     accuracy = sum(n * r for n, r in zip(score_cells, right, strict=True)) / rows
     if not calibration.binary:
         return ExpectedQuality(rows=rows, accuracy=accuracy, auc=None)
     claim = [
-        (true + (b + 0.5) / bins) / (n + 1)
-        for b, (true, n) in enumerate(zip(calibration.true, seen, strict=True))
+        (true + x) / (n + 1) for true, x, n in zip(calibration.true, centres, seen, strict=True)
     ]
     positives = [n * c for n, c in zip(score_cells, claim, strict=True)]
     negatives = [n * (1 - c) for n, c in zip(score_cells, claim, strict=True)]

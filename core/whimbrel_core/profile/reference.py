@@ -262,14 +262,19 @@ def _edges(ascending: NDArray[np.float32], sd: float) -> tuple[float, ...]:
 def _vocabulary(name: str, values: NDArray[Any]) -> tuple[str, ...]:
     """Return the most frequent words, ties in alphabetical order."""
     counted: Counter[str] = Counter()
+    mixed = [
+        type(v).__name__
+        for v in values.tolist()
+        if not isinstance(v, (str, bytes)) and not _null(v)
+    ]
+    if mixed:
+        raise ProfileError(
+            f"column {name!r} mixes strings with {mixed[0]} values",
+            hint="a column of words holds strings, None or NaN",
+        )
     for value, count in Counter(values.tolist()).items():
-        if value is None or value != value:  # noqa: PLR0124 — NaN
+        if _null(value):
             continue
-        if not isinstance(value, (str, bytes)):
-            raise ProfileError(
-                f"column {name!r} mixes strings with {type(value).__name__} values",
-                hint="a column of words holds strings, None or NaN",
-            )
         try:
             word = value if isinstance(value, str) else value.decode()
         except UnicodeDecodeError:
@@ -278,6 +283,10 @@ def _vocabulary(name: str, values: NDArray[Any]) -> tuple[str, ...]:
             counted[word] += count
     ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
     return tuple(word for word, _ in ranked[:MAX_VOCABULARY])
+
+
+def _null(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _stats(feature: Feature, counts: FeatureCounts, values: NDArray[np.float32]) -> FeatureStats:

@@ -26,7 +26,7 @@ One window can add at most half of what an alarm takes: two may suffice, no sing
 
 Measured with windows of 3,600 rows, devices that differ by .2 sd, 2,000 streams and an ARL of 720
 windows: where a device's windows wander by .05 sd (correlation .5), none of 1,000 streams alarms
-falsely in a week, +.3 sd is found in 9 windows (median) and +.5 sd in 2; where they wander by
+falsely in a week, +.3 sd is found in 9 windows (median) and +.5 sd in 2 or 3; where they wander by
 .1 sd, none, and +.5 sd in 8. A warm-up of 14 windows of 300 rows: .3 % in 286 windows, +.5 sd in 5.
 """
 

@@ -152,14 +152,16 @@ def _as_rows(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
 
 def _as_float32(name: str, tensor: NDArray[Any]) -> NDArray[np.float32]:
     """Return ``tensor`` as float32; what is too large becomes infinite and is counted as such."""
+    kind = tensor.dtype.kind
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            if tensor.dtype.kind in _NUMBERS:
+            if kind in _NUMBERS:
                 return tensor.astype(np.float32)
-            # Object arrays: None becomes NaN on the way.
-            return tensor.astype(np.float64).astype(np.float32)
+            if kind == "O":  # None becomes NaN on the way
+                return tensor.astype(np.float64).astype(np.float32)
     except (TypeError, ValueError):
-        raise ProfileError(
-            f"tensor {name!r} is profiled as numbers and holds something else ({tensor.dtype})",
-            code="profile.dtype",
-        ) from None
+        pass  # an object that is no number: refused like any other type
+    raise ProfileError(
+        f"tensor {name!r} is profiled as numbers and holds something else ({tensor.dtype})",
+        code="profile.dtype",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 import zlib
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 
 from tests.core.profile.samples import SMALL, flight_baseline, flight_window, windows
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.layout import Layout
 from whimbrel_core.profile.window import (
     MAGIC,
     MAX_ENCODED_BYTES,
@@ -26,6 +26,9 @@ from whimbrel_core.profile.window import (
     merge,
     require_fit,
 )
+
+if TYPE_CHECKING:
+    from whimbrel_core.profile.layout import Layout
 
 
 @given(windows(), windows(), windows())

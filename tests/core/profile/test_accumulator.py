@@ -1,0 +1,426 @@
+"""Rows are counted into the right cells, and survive the death of whoever counts them."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.profile.samples import SMALL, flight_baseline, flight_rows
+from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile import accumulator as accumulator_module
+from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.cells import Kernel, cells_of, fastest_kernel
+from whimbrel_core.profile.layout import Feature, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from numpy.typing import NDArray
+
+    from whimbrel_core.profile.window import Window
+
+KERNELS: list[Kernel] = ["sorted", "plain"]
+_PROFILE = str(Path(accumulator_module.__file__).parent)
+
+
+def small_rows(n: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+    rng = np.random.default_rng(seed)
+    late = rng.random(n).astype(np.float32)
+    return {
+        "temp": rng.normal(9.5, 8, n).astype(np.float32),
+        "hour": rng.integers(4, 9, n),
+        "carrier": np.array(["UA", "AA", "ZZ", None], object)[rng.integers(0, 4, n)],
+        "probabilities": np.column_stack([1 - late, late]),
+    }
+
+
+def one_by_one(feature: Feature, values: list[float]) -> list[int]:
+    """Count as the layout's docstring says it, with no trick."""
+    cells = [0] * feature.cells
+    for value in values:
+        if not math.isfinite(value):
+            continue
+        if feature.kind == "discrete":
+            known = feature.values.index(value) if value in feature.values else len(feature.values)
+            cells[known] += 1
+        else:
+            cells[sum(edge < value for edge in feature.edges)] += 1
+    return cells
+
+
+_numbers = st.one_of(
+    st.sampled_from([-0.0, 0.0, 5.0, 6.0, 7.0, 10.0, 20.0, math.inf, -math.inf, math.nan]),
+    st.floats(width=32),
+    st.sampled_from([10.0, 20.0, 5.0]).map(
+        lambda x: float(np.nextafter(np.float32(x), np.float32(99)))
+    ),
+    st.sampled_from([10.0, 20.0, 5.0]).map(
+        lambda x: float(np.nextafter(np.float32(x), np.float32(-99)))
+    ),
+)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@given(st.lists(_numbers, min_size=1, max_size=80))
+def test_every_value_is_counted_in_its_cell(kernel: Kernel, values: list[float]) -> None:
+    accumulator = Accumulator(SMALL, kernel=kernel)
+    column = np.array(values, np.float32)
+    accumulator.update({"temp": column, "hour": column})
+    temp, hour, carrier, _ = accumulator.window(0, 1).features
+    exact = column.tolist()
+    finite = [value for value in exact if math.isfinite(value)]
+    for counts, feature in ((temp, SMALL.features[0]), (hour, SMALL.features[1])):
+        assert list(counts.cells) == one_by_one(feature, exact)
+        assert counts.nulls == sum(map(math.isnan, exact))
+        assert counts.pos_inf == exact.count(math.inf)
+        assert counts.neg_inf == exact.count(-math.inf)
+        assert counts.min == (min(finite) if finite else None)
+        assert counts.max == (max(finite) if finite else None)
+        total = math.fsum(value - feature.centre for value in finite)
+        size = math.fsum(abs(value - feature.centre) for value in finite)
+        assert counts.total == pytest.approx(total, abs=1e-5 * size + feature.total_quantum)
+        squares = math.fsum((value - feature.centre) ** 2 for value in finite)
+        assert counts.squares == pytest.approx(squares, rel=1e-5, abs=feature.squares_quantum)
+    assert carrier.nulls == len(values)  # its tensor was not there
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_words_are_counted_as_known_unseen_or_missing(kernel: Kernel) -> None:
+    accumulator = Accumulator(SMALL, kernel=kernel)
+    words = np.array(["UA", b"UA", "AA", "ZZ", "", None, math.nan, b"\xff"], object)
+    accumulator.update({"carrier": words})
+    accumulator.update({"carrier": np.array([["AA"], ["UA"]])})  # fixed width, as numpy has it
+    accumulator.update({"carrier": np.array([b"AA"])})
+    carrier = accumulator.window(0, 1).features[2]
+    assert carrier.cells == (3, 3, 3)
+    assert carrier.nulls == 2
+    assert (carrier.total, carrier.squares, carrier.min, carrier.max) == (0, 0, None, None)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_scores_are_counted_in_the_bins_of_the_layout(kernel: Kernel) -> None:
+    edges = [np.float32(k / 20) for k in range(21)]
+    late = np.array(
+        [*edges, *(np.nextafter(edge, np.float32(-1)) for edge in edges), -0.5, 1.5, np.nan],
+        np.float32,
+    )
+    accumulator = Accumulator(SMALL, kernel=kernel)
+    accumulator.update({"probabilities": np.column_stack([1 - late, late])})
+    bins = [SMALL.score_bin(float(score)) for score in late]
+    counted = [bins.count(bin_) for bin_ in range(20)]
+    assert accumulator.window(0, 1).score_cells == tuple(counted)
+
+
+def test_the_score_of_many_classes_is_the_largest_probability() -> None:
+    layout = msgspec.structs.replace(
+        SMALL, features=SMALL.features[:1], classes=("a", "b", "c"), positive=None
+    )
+    accumulator = Accumulator(layout)
+    accumulator.update({"probabilities": np.array([[0.2, 0.71, 0.09], [0.34, 0.33, 0.33]])})
+    scores = accumulator.window(0, 1).score_cells
+    assert scores is not None
+    assert [bin_ for bin_, count in enumerate(scores) if count] == [6, 14]
+
+
+def test_both_kernels_count_the_same() -> None:
+    windows = []
+    for kernel in KERNELS:
+        accumulator = Accumulator(flight_baseline(), kernel=kernel)
+        for seed in range(3):
+            accumulator.update(flight_rows(seed, 3000, missing=0.1, unseen=0.2))
+        windows.append(accumulator.window(0, 1))
+    a, b = windows
+    assert a.score_cells == b.score_cells
+    for one, other in zip(a.features, b.features, strict=True):
+        assert (one.cells, one.nulls, one.min, one.max) == (
+            other.cells, other.nulls, other.min, other.max,
+        )  # fmt: skip
+        assert one.total == pytest.approx(other.total, rel=1e-5, abs=1e-2)
+
+
+def test_the_kernel_is_chosen_by_a_trial_of_a_few_milliseconds() -> None:
+    ticks = iter(range(1000))
+    assert fastest_kernel.__wrapped__(lambda: float(next(ticks))) == "sorted"  # a tie
+    assert fastest_kernel() in KERNELS
+
+
+def test_batches_of_any_size_count_like_single_rows() -> None:
+    rows = small_rows(9000)
+    whole = Accumulator(SMALL)
+    whole.update(rows)
+    pieces = Accumulator(SMALL)
+    cuts = [0, 1, 2, 300, 4095, 4096, 4097, 9000]
+    for a, b in zip(cuts, cuts[1:], strict=False):
+        pieces.update({name: tensor[a:b] for name, tensor in rows.items()})
+        assert pieces.rows == b
+    single = Accumulator(SMALL)
+    codes = cells_of(SMALL).encode(2, rows["carrier"])
+    matrix = np.column_stack([rows["temp"], rows["hour"], codes, rows["probabilities"][:, 1]])
+    for row in matrix.astype(np.float32):
+        single.update_row(row)
+    assert single.rows == 9000
+    expected = _without_sums(whole.window(0, 1))
+    assert _without_sums(pieces.window(0, 1)) == expected
+    assert _without_sums(single.window(0, 1)) == expected
+
+
+def _without_sums(window: Window) -> Window:
+    features = tuple(
+        msgspec.structs.replace(
+            counts, total=round(counts.total), squares=round(counts.squares, -3)
+        )
+        for counts in window.features
+    )
+    return msgspec.structs.replace(window, features=features)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "complaint"),
+    [
+        ({}, "none of the tensors"),
+        ({"other": np.zeros(3)}, "none of the tensors"),
+        ({"temp": np.zeros(3), "hour": np.zeros(2)}, "rows"),
+        ({"temp": np.array(["cold"], object)}, "numbers"),
+        ({"temp": np.float32(3)}, "scalar"),
+        ({"temp": np.zeros(2, "datetime64[s]")}, "numbers"),
+        ({"carrier": np.zeros(2)}, "categorical"),
+        ({"carrier": np.array([["UA"]], object), "temp": np.zeros(2)}, "rows"),
+        ({"carrier": np.array([[], [1]], object)}, "no string"),
+        ({"probabilities": np.zeros((2, 1))}, "column 1"),
+        ({"probabilities": np.zeros((2, 3)), "temp": np.zeros(1)}, "rows"),
+    ],
+    ids=str,
+)
+def test_a_batch_that_does_not_fit_is_refused_and_none_of_it_counted(
+    tensors: dict[str, NDArray[Any]], complaint: str
+) -> None:
+    accumulator = Accumulator(SMALL)
+    accumulator.update(small_rows(5))
+    before = accumulator.window(0, 1)
+    with pytest.raises(ProfileError, match=complaint):
+        accumulator.update(tensors)
+    assert accumulator.window(0, 1) == before
+
+
+def test_wide_numbers_and_objects_are_counted_as_float32() -> None:
+    accumulator = Accumulator(SMALL)
+    accumulator.update({"temp": np.array([1e300, -1e300, 5.0])})
+    accumulator.update({"temp": np.array([None, 3, 4.5], object)})
+    accumulator.update({"temp": np.array([True, False])})
+    accumulator.update({"temp": np.array([2**62], np.int64)})
+    temp = accumulator.window(0, 1).features[0]
+    assert (temp.pos_inf, temp.neg_inf, temp.nulls) == (1, 1, 1)
+    assert sum(temp.cells) == 6
+    assert temp.max == float(np.float32(2**62))
+
+
+def test_no_rows_are_no_rows() -> None:
+    accumulator = Accumulator(SMALL)
+    assert accumulator.update({"temp": np.zeros((0, 1), np.float32)}) == 0
+    assert accumulator.window(0, 1).rows == 0
+
+
+def test_requests_and_labels_are_counted() -> None:
+    accumulator = Accumulator(SMALL)
+    for latency_us in (0.4, 1, 90, 100, 3e9):
+        accumulator.count_request(latency_us)
+    accumulator.count_rejected()
+    accumulator.count_failed()
+    accumulator.record_label(3, 0, 0)
+    accumulator.record_label(12, 1, 0)
+    accumulator.record_label(None, 1, 1)
+    window = accumulator.window(0, 1)
+    assert (window.ops.requests, window.ops.rejected, window.ops.failed) == (5, 1, 1)
+    assert window.ops.latency[0] == window.ops.latency[1] == window.ops.latency[31] == 1
+    assert window.ops.latency[7] == 2
+    assert window.ops.latency_us(0.5) == 128
+    assert window.quality is not None
+    assert window.quality.confusion == (1, 0, 1, 1)
+    assert (window.quality.rows, window.quality.right) == (3, 2)
+    assert window.quality.scores[2 * 3] == window.quality.scores[2 * 12] == 1
+    assert sum(window.quality.scores) == 2
+    for label in ((20, 0, 0), (None, 2, 0), (None, 0, -1)):
+        with pytest.raises(ProfileError):
+            accumulator.record_label(*label)
+
+
+def test_many_classes_count_right_and_wrong_without_a_confusion_matrix() -> None:
+    layout = msgspec.structs.replace(
+        SMALL, features=SMALL.features[:1], positive=None, classes=tuple(map(str, range(40)))
+    )
+    accumulator = Accumulator(layout)
+    accumulator.record_label(19, 39, 39)
+    accumulator.record_label(2, 0, 39)
+    quality = accumulator.window(0, 1).quality
+    assert quality is not None
+    assert (quality.rows, quality.right, quality.confusion) == (2, 1, ())
+    assert (quality.scores[2 * 19 + 1], quality.scores[2 * 2]) == (1, 1)
+
+
+def test_errors_of_a_regression_are_summed() -> None:
+    layout = Layout(task="regression", features=SMALL.features[:1])
+    accumulator = Accumulator(layout)
+    accumulator.record_error(3.0, 1.0)
+    accumulator.record_error(1.0, 2.0)
+    with pytest.raises(ProfileError):
+        accumulator.record_error(math.nan, 1.0)
+    quality = accumulator.window(0, 1).quality
+    assert quality is not None
+    assert (quality.rows, quality.error, quality.absolute, quality.squared) == (2, 1.0, 3.0, 5.0)
+    with pytest.raises(ProfileError):
+        accumulator.record_label(None, 0, 0)
+    with pytest.raises(ProfileError):
+        Accumulator(SMALL).record_error(1.0, 1.0)
+
+
+def test_killed_at_any_line_of_an_update_no_row_is_lost_or_doubled() -> None:
+    rows = small_rows(4096 + 40)
+    buffer = bytearray(Accumulator.size(SMALL))
+    accumulator = Accumulator(SMALL, buffer)
+    accumulator.update({name: tensor[:4090] for name, tensor in rows.items()})
+    batch = {name: tensor[4090:4110] for name, tensor in rows.items()}
+    states = list(dict.fromkeys(_at_every_line(lambda: accumulator.update(batch), buffer)))
+    assert len(states) > 5
+    seen = set()
+    for state in states:
+        found = Accumulator.attach(SMALL, bytearray(state))
+        seen.add(found.rows)
+        window = found.window(0, 1)
+        expected = Accumulator(SMALL)
+        expected.update({name: tensor[: window.rows] for name, tensor in rows.items()})
+        assert _without_sums(window) == _without_sums(expected.window(0, 1))
+    # Before; after the six that fill the ring were flushed; after all.
+    assert seen == {4090, 4096, 4110}
+
+
+def test_killed_at_any_line_of_a_flush_every_row_stands() -> None:
+    buffer = bytearray(Accumulator.size(SMALL))
+    accumulator = Accumulator(SMALL, buffer)
+    accumulator.update(small_rows(50, seed=1))
+    accumulator.flush()
+    accumulator.update(small_rows(70, seed=2))
+    for _ in range(2):  # both banks take their turn
+        states = list(dict.fromkeys(_at_every_line(accumulator.flush, buffer)))
+        expected = _without_sums(accumulator.window(0, 1))
+        for state in states:
+            assert (
+                _without_sums(Accumulator.attach(SMALL, bytearray(state)).window(0, 1)) == expected
+            )
+        accumulator.update(small_rows(30, seed=3))
+
+
+def _at_every_line(act: Callable[[], object], buffer: bytearray) -> list[bytes]:
+    """Run ``act`` and return what ``buffer`` held before every line of the profile package."""
+    states: list[bytes] = []
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        if not frame.f_code.co_filename.startswith(_PROFILE):
+            return None
+        if event == "line":
+            states.append(bytes(buffer))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return [*states, bytes(buffer)]
+
+
+_COUNTER = """
+import mmap, sys
+import numpy as np
+from tests.core.profile.samples import SMALL
+from whimbrel_core.profile.accumulator import Accumulator
+with open(sys.argv[1], "r+b") as file:
+    accumulator = Accumulator(SMALL, mmap.mmap(file.fileno(), 0))
+row = np.array([3.0, 6.0, 1.0, 0.3], np.float32)
+while True:
+    for _ in range(97):
+        accumulator.update_row(row)
+    print(accumulator.rows, flush=True)
+"""
+
+
+def test_a_mapped_file_survives_kill_9(tmp_path: Path) -> None:
+    path = tmp_path / "window.open"
+    path.write_bytes(bytes(Accumulator.size(SMALL)))
+    root = Path(__file__).parents[3]
+    with subprocess.Popen(
+        [sys.executable, "-c", _COUNTER, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
+    ) as counter:
+        assert counter.stdout is not None
+        told = 0
+        while told < 10_000:  # two flushes and a half
+            told = int(counter.stdout.readline())
+        counter.send_signal(signal.SIGKILL)
+        told = max([told, *(int(line) for line in counter.stdout if line.endswith("\n"))])
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        accumulator = Accumulator.attach(SMALL, memory)
+        # What it told of is there; what it counted after its last word may be, too.
+        assert told <= accumulator.rows <= told + 2 * 97
+        window = accumulator.window(0, 1)
+        assert window.features[1].cells == (0, window.rows, 0, 0)
+        accumulator.close()  # or the map could not be closed
+
+
+def test_a_buffer_that_is_not_this_window_is_refused() -> None:
+    size = Accumulator.size(SMALL)
+    with pytest.raises(ProfileError, match="holds no profile") as refusal:
+        Accumulator.attach(SMALL, bytearray(size))
+    assert refusal.value.code == "profile.buffer"
+    for wrong in (bytearray(size - 1), memoryview(bytes(size))):
+        with pytest.raises(ProfileError, match="writable"):
+            Accumulator(SMALL, wrong)
+    buffer = bytearray(size)
+    Accumulator(SMALL, buffer).update(small_rows(10))
+    renamed = msgspec.structs.replace(SMALL, classes=("early", "late"))
+    with pytest.raises(ProfileError) as refusal:
+        Accumulator.attach(renamed, buffer)
+    assert refusal.value.code == "profile.mismatch"
+
+
+def test_a_buffer_torn_by_a_power_cut_is_refused() -> None:
+    buffer = bytearray(Accumulator.size(SMALL))
+    accumulator = Accumulator(SMALL, buffer)
+    accumulator.update(small_rows(10))
+    accumulator.flush()
+    whole = bytes(buffer)
+    for at in range(accumulator._plan.banks_at + accumulator._plan.bank, len(buffer), 64):
+        torn = bytearray(whole)
+        torn[at] ^= 1
+        if at >= accumulator._plan.banks_at + 2 * accumulator._plan.bank:
+            break
+        with pytest.raises(ProfileError) as refusal:
+            Accumulator.attach(SMALL, torn)
+        assert refusal.value.code == "profile.torn"
+
+
+def test_state_of_twenty_features_is_below_four_hundred_kilobytes() -> None:
+    features = tuple(
+        Feature(
+            name=str(i), kind="numeric", role="input", tensor="x", column=i,
+            edges=tuple(float(edge) for edge in range(102)),
+        )
+        for i in range(20)
+    )  # fmt: skip
+    assert Accumulator.size(Layout(task="regression", features=features)) <= 400_000

@@ -1,0 +1,206 @@
+"""Lasting changes are found soon, and streams that only wander raise no alarm."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.profile.samples import flight_baseline, flight_window
+from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.discoveries import e_benjamini_hochberg
+from whimbrel_core.profile.reference import ColumnSpec, build
+from whimbrel_core.profile.sequential import (
+    Detector,
+    DetectorSettings,
+    DetectorState,
+    Evidence,
+    Observation,
+)
+from whimbrel_core.profile.window import empty, merge
+
+HOUR = 3_600_000
+FEATURES = 100
+
+
+def fleet(**settings: int) -> Detector:
+    """Return a detector of many numeric features: as many streams."""
+    rng = np.random.default_rng(0)
+    baseline = build(
+        [ColumnSpec(str(i), "input", "x", i, rng.normal(size=2000)) for i in range(FEATURES)],
+        task="regression",
+    )
+    return Detector(baseline, DetectorSettings(**settings))
+
+
+def simulated(
+    detector: Detector, windows: int, *, shift: float = 0.0, at: int = 0, wander: float = 0.05
+) -> np.ndarray:
+    """Return the window (F,) of the first alarm, or −1.
+
+    Devices differ from the baseline by .2 sd and wander (autocorrelation .5); 3,600 rows a window.
+    """
+    rng = np.random.default_rng(5)
+    components = detector.components
+    k = len(components.all)
+    spread = np.where(components.is_scale, 0.02, wander)
+    offset = np.where(components.is_scale, 0.05, 0.2) * rng.normal(size=k)
+    moved = np.array([component.name == "location" for component in components.all]) * shift
+    variance = components.row_variance / 3600
+    walk, state = rng.normal(size=k), detector.start()
+    first = np.full(FEATURES, -1)
+    for t in range(windows):
+        walk = 0.5 * walk + np.sqrt(0.75) * rng.normal(size=k)
+        x = offset + spread * walk + np.sqrt(variance) * rng.normal(size=k) + moved * (t >= at > 0)
+        seen = Observation(
+            profile_id=state.profile_id, at_ms=t * HOUR,
+            values=x.tobytes(), variances=variance.tobytes(),
+        )  # fmt: skip
+        state = detector.advance(state, seen)
+        alarms = np.array([found.alarm for found in detector.evidence(state)])
+        first[(first < 0) & alarms] = t
+    return first
+
+
+def test_a_fleet_that_only_wanders_raises_no_alarm_in_a_week() -> None:
+    first = simulated(fleet(streams=2000), 168)
+    assert (first == -1).all()
+
+
+def test_half_a_deviation_is_found_in_three_windows_and_a_third_in_a_dozen() -> None:
+    detector = fleet(streams=2000)
+    for shift, median, worst in ((0.5, 3, 6), (0.3, 12, 45)):
+        first = simulated(detector, 110, shift=shift, at=60)
+        delay = first[first >= 60] - 60 + 1
+        assert (first >= 60).mean() >= 0.98
+        assert np.median(delay) <= median
+        assert np.quantile(delay, 0.95) <= worst
+
+
+def watched(windows: list[object], warmup: int = 8) -> tuple[Detector, DetectorState]:
+    detector = Detector(flight_baseline(), DetectorSettings(streams=20, warmup=warmup))
+    state = detector.start()
+    for window in windows:
+        state = detector.advance(state, detector.observe(window))  # type: ignore[arg-type]
+    return detector, state
+
+
+def told(detector: Detector, state: DetectorState) -> dict[str, Evidence]:
+    return {found.feature: found for found in detector.evidence(state)}
+
+
+def test_a_shift_of_one_feature_is_found_dated_and_named() -> None:
+    windows = [flight_window(seed, 600) for seed in range(12)]
+    windows += [flight_window(seed, 600, shift=0.8) for seed in range(12, 18)]
+    evidence = told(*watched(windows))
+    assert [name for name, found in evidence.items() if found.alarm] == ["temp"]
+    temp = evidence["temp"]
+    assert temp.component == "location"
+    assert temp.shift == pytest.approx(0.8, abs=0.2)
+    assert temp.since_ms is not None
+    assert abs(temp.since_ms - 12 * HOUR) <= HOUR
+    assert temp.log_e >= temp.threshold
+    assert evidence["wind"].since_ms is None or not evidence["wind"].alarm
+
+
+@pytest.mark.parametrize(
+    ("change", "feature", "component"),
+    [
+        ({"missing": 0.3}, "wind", "missing"),
+        ({"unseen": 0.3}, "carrier", "share of other"),
+    ],
+    ids=str,
+)
+def test_missing_values_and_unseen_words_are_found(
+    change: dict[str, float], feature: str, component: str
+) -> None:
+    windows = [flight_window(seed, 600) for seed in range(10)]
+    windows += [flight_window(seed, 600, **change) for seed in range(10, 14)]
+    found = told(*watched(windows))[feature]
+    assert found.alarm
+    assert found.component == component
+
+
+def test_nothing_is_an_alarm_while_the_stream_is_being_learnt() -> None:
+    windows = [flight_window(seed, 600, shift=3.0) for seed in range(8)]
+    detector, state = watched(windows)
+    assert state.windows == 8
+    assert not any(found.alarm for found in detector.evidence(state))
+    early = watched(windows[:5])
+    assert all(found.warming and found.since_ms is None for found in early[0].evidence(early[1]))
+
+
+def test_one_odd_window_is_no_alarm() -> None:
+    windows = [flight_window(seed, 600) for seed in range(12)]
+    windows[10] = flight_window(10, 600, shift=8.0)
+    detector, state = watched(windows[:11])
+    assert not any(found.alarm for found in detector.evidence(state))
+
+
+def test_one_broken_reading_moves_nothing() -> None:
+    detector = Detector(flight_baseline())
+    window = flight_window(1, 600)
+    cells = list(window.features[0].cells)
+    cells[cells.index(max(cells))] -= 1
+    cells[-1] += 1
+    broken = msgspec.structs.replace(window.features[0], cells=tuple(cells), max=1e30, total=1e30)
+    other = msgspec.structs.replace(window, features=(broken, *window.features[1:]))
+    before = np.frombuffer(detector.observe(window).values)
+    after = np.frombuffer(detector.observe(other).values)
+    assert np.nanmax(np.abs(before - after)) < 0.03
+
+
+def test_components_of_a_merge_are_those_of_all_its_rows() -> None:
+    detector = Detector(flight_baseline())
+    parts = [flight_window(seed, 500) for seed in range(4)]
+    whole = merge(merge(parts[0], parts[1]), merge(parts[2], parts[3]))
+    values = np.frombuffer(detector.observe(whole).values)
+    average = np.mean([np.frombuffer(detector.observe(part).values) for part in parts], axis=0)
+    linear = ~detector.components.is_scale
+    # Equal numbers of rows, up to the nulls: a mean of means.
+    assert values[linear] == pytest.approx(average[linear], abs=2e-3)
+
+
+def test_windows_with_too_few_rows_and_late_ones_change_no_sum() -> None:
+    windows = [flight_window(seed, 600) for seed in range(10)]
+    detector, state = watched(windows)
+    late = detector.advance(state, detector.observe(flight_window(3, 600, shift=3)))
+    assert late == state
+    nothing = detector.observe(empty(flight_baseline().layout, 20 * HOUR, 21 * HOUR))
+    after = detector.advance(state, nothing)
+    assert after.windows == state.windows + 1
+    assert after.arrays == state.arrays
+
+
+def test_a_state_comes_back_from_its_bytes_and_advancing_it_is_pure() -> None:
+    detector, state = watched([flight_window(seed, 600) for seed in range(10)])
+    kept = msgspec.msgpack.encode(state)
+    seen = detector.observe(flight_window(30, 600, shift=1))
+    again = msgspec.msgpack.decode(kept, type=DetectorState)
+    assert detector.advance(again, seen) == detector.advance(state, seen)
+    assert msgspec.msgpack.encode(state) == kept
+
+
+def test_states_and_windows_of_another_profile_are_refused() -> None:
+    detector, state = watched([flight_window(1, 600)])
+    seen = detector.observe(flight_window(2, 600))
+    for wrong in (
+        msgspec.structs.replace(state, profile_id="0" * 64),
+        msgspec.structs.replace(state, arrays=state.arrays[4:]),
+    ):
+        with pytest.raises(ProfileError):
+            detector.advance(wrong, seen)
+    with pytest.raises(ProfileError):
+        detector.advance(state, msgspec.structs.replace(seen, profile_id="0" * 64))
+    with pytest.raises(ProfileError):
+        DetectorSettings(warmup=1)
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=30), st.sampled_from([0.01, 0.1]))
+def test_e_discoveries_follow_their_definition(log_e: list[float], q: float) -> None:
+    n = len(log_e)
+    ranked = sorted(log_e, reverse=True)
+    k = max((k for k in range(1, n + 1) if ranked[k - 1] >= np.log(n / q) - np.log(k)), default=0)
+    assert e_benjamini_hochberg(np.array(log_e), q).sum() == k
