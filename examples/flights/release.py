@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MODEL: Final = "flights"
 WINDOW_S: Final = 86_400
-WARMUP_WINDOWS: Final = 14
+WARMUP_WINDOWS: Final = 21
 
 
 class BuildMachine(msgspec.Struct, frozen=True):

@@ -94,7 +94,7 @@ class Replay:
         )
         if answer is None:
             return
-        scores = next(o["data"] for o in answer["outputs"] if o["shape"][-1:] == [2])
+        scores = next(o["data"] for o in answer["outputs"] if o["datatype"] == "FP32")
         self.answers.time_ms += flights.time_ms[low:high].tolist()
         self.answers.late += flights.late[low:high].tolist()
         self.answers.score += np.reshape(scores, (rows, 2))[:, 1].tolist()

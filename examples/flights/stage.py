@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -79,6 +81,11 @@ class Stage:
         return self.work / "server"
 
     @property
+    def token(self) -> Path:
+        """The operator's token."""
+        return self.work / "operator.token"
+
+    @property
     def url(self) -> str:
         """The address of dashboard and REST interface."""
         return f"http://127.0.0.1:{self.http_port}"
@@ -97,8 +104,8 @@ class Stage:
 
     def fleet(self, *arguments: str, show: bool = True) -> Any:  # noqa: ANN401 - decoded JSON
         """Run ``whimbrel fleet ARGUMENTS`` against the server, as its operator."""
-        token = str(self.server_dir / "operator.token")
-        return self.run("fleet", *arguments, "--server", self.url, "--token-file", token, show=show)
+        where = ("--server", self.url, "--token-file", str(self.token))
+        return self.run("fleet", *arguments, *where, show=show)
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - decoded JSON
         """Return ``GET /api/v1/<path>``, or None while the server is away."""
@@ -114,18 +121,41 @@ class Stage:
         """Make keys and an empty repository."""
         self.run(
             "repo", "init", "--dir", str(self.machine.repository), "--keys", str(self.machine.keys),
-            "--online-keys", str(self.server_dir / "online-keys"),
+            "--online-keys", str(self.work / "online-keys"),
         )  # fmt: skip
 
     def open_server(self) -> None:
         """Set the server up and start it, and the broker before it."""
         self.run(
             "server", "init", "--dir", str(self.server_dir), "--repo", str(self.machine.repository),
+            "--online-keys", str(self.work / "online-keys"), "--token-file", str(self.token),
             "--http-port", str(self.http_port), "--mqtt-port", str(self.mqtt_port),
             *([] if self.broker else ["--embedded-broker"]),
         )  # fmt: skip
+        self._configure_server()
         self.start_broker()
         self.start_server()
+
+    def _configure_server(self) -> None:
+        """Edit ``server.toml`` as an operator would: which command an alarm starts, and when."""
+        command = [
+            *(sys.executable, "-m", "examples.flights.retrain"),
+            *("--work", str(self.work), "--version", "1.1.0"),
+        ]
+        path = self.server_dir / "server.toml"
+        text = path.read_text(encoding="utf-8")
+        for key, value in {
+            "command": json.dumps(command),
+            "devices": str(len(DEVICES)),
+            "cooldown_hours": str(365 * 24.0),
+            # Several days of the story pass in a second.
+            "checkpoint_s": "0.2",
+        }.items():
+            text, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
+            if count != 1:
+                msg = f"{path} has {count} lines for {key!r}, one is expected"
+                raise UnavailableError(msg)
+        path.write_text(text, encoding="utf-8")
 
     def start_broker(self) -> None:
         """Start mosquitto, where it is the broker, and wait until it listens."""

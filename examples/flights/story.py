@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from examples.flights.data import DEVICES, Flights, load
@@ -16,7 +16,7 @@ from examples.flights.stage import CUT_DEVICE, Stage
 from examples.flights.train import train_into
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from examples.flights.narrator import Narrator
 
@@ -81,7 +81,7 @@ class Story:
         parity = packed["manifest"]["parity"]
         say(
             f"proven on {parity['rows']:,} rows, adversarial ones included: largest difference "
-            f"{parity['max_abs_error']:.1e}; bundle of {packed['size_bytes'] / 1000:.0f} kB, signed"
+            f"{parity['max_abs_error']:.1e}; bundle of {Path(packed['path']).stat().st_size / 1000:.0f} kB, signed"
         )
 
     def open(self) -> None:
@@ -96,7 +96,7 @@ class Story:
         )
         for device in DEVICES:
             stage.enrol(device)
-        stage.fleet("rollout", "start", "--slot", SLOT, "--model", MODEL, "--version", "1.0.0",
+        stage.fleet("rollout", "start", SLOT, MODEL, "1.0.0",
                     "--min-rows", "0", "--min-windows", "0", "--probation-rows", "0")  # fmt: skip
         stage.wait_for(
             "all devices serve 1.0.0",
@@ -190,13 +190,27 @@ class Story:
 
     def _roll_out(self, version: str) -> None:
         self.stage.fleet(
-            "rollout", "start", "--slot", SLOT, "--model", MODEL, "--version", version,
-            "--wave", f"devices={CANARY}", "--wave", "rest",
+            "rollout", "start", SLOT, MODEL, version,
+            "--wave", CANARY, "--wave", "rest",
             "--min-rows", str(WEEK_ROWS), "--labels", str(WEEK_ROWS), "--min-auc", str(MIN_AUC),
             "--max-error-rate", "0.01", "--probation-rows", "500", "--probation-labels", "500",
             "--probation-min-auc", str(MIN_AUC),
         )  # fmt: skip
         self.facts.canary_days[version] = (self.today, self.today)
+        self._wait_for_devices((CANARY,), version)
+
+    def _wait_for_devices(self, devices: Iterable[str], version: str) -> None:
+        """Hold the calendar while devices update: the seconds that it takes would be weeks."""
+
+        def served() -> bool:
+            slots = {d: self._slot(d) for d in devices}
+            return all(slot.get("version") == version for slot in slots.values())
+
+        self.stage.wait_for(f"{version} serves on {', '.join(devices)}", served)
+
+    def _slot(self, device: str) -> dict[str, Any]:
+        found = self.stage.get(f"devices/{device}") or {}
+        return next((s for s in found.get("slots", []) if s["slot"] == SLOT), {})
 
     def _release_bad(self) -> None:
         machine = self.stage.machine
@@ -278,6 +292,9 @@ class Story:
                 f"{version}, wave {wave['index'] + 1} ({where}): {wave['state']}",
                 on=self.today, style=style,
             )  # fmt: skip
+            following = wave["index"] + 1
+            if wave["state"] == "passed" and following < len(rollout["waves"]):
+                self._wait_for_devices(rollout["waves"][following]["devices"], version)
             for gate in wave["gates"]:
                 if gate["state"] == "failed" or wave["index"] == 0:
                     self.narrator.say(f"    {gate['sentence']}")
@@ -286,11 +303,3 @@ class Story:
             self.facts.canary_days[version] = (begun, self.today)
         if version == "1.1.0" and rollout["state"] == "completed":
             self.facts.served_110_from = self.facts.served_110_from or self.today
-
-
-def retraining_command(stage: Stage) -> list[str]:
-    """Return the command that the server runs when drift asks for a new model."""
-    return [
-        sys.executable, "-m", "examples.flights.retrain",
-        "--work", str(stage.work), "--version", "1.1.0",
-    ]  # fmt: skip
