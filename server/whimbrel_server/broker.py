@@ -30,11 +30,20 @@ _MAX_PACKET_BYTES = 65_536
 _START_S = 10.0
 
 
-def mosquitto_conf(directory: Path, port: int, address: str = "0.0.0.0") -> str:  # noqa: S104 - devices connect from outside
-    """Return the text of mosquitto.conf; certificates and ``acl`` are in ``directory``."""
+def mosquitto_conf(directory: Path, port: int, *, address: str, user: str) -> str:
+    """Return the text of mosquitto.conf; certificates and ``acl`` are in ``directory``.
+
+    Args:
+        directory: absolute; it is written into the file.
+        port: to listen on.
+        address: of the interface to listen on.
+        user: owner of the folder. Started as root, mosquitto would otherwise become a user who
+            may not read the private key there.
+    """
     return f"""# Written by 'whimbrel server init'. Start it with: mosquitto -c {directory / "mosquitto.conf"}
 # Devices and the server show certificates of the fleet's own authority; their names are their
 # users and client ids, and the ACL keeps each device in its own branch.
+user {user}
 per_listener_settings false
 listener {port} {address}
 cafile {directory / "ca.crt"}
@@ -52,6 +61,7 @@ persistence false
 # Acknowledgements and desired states must not wait behind each other.
 max_inflight_messages 1000
 max_queued_messages 20000
+set_tcp_nodelay true
 """
 
 

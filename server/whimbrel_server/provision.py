@@ -6,6 +6,7 @@ server folder or none.
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import shutil
@@ -21,6 +22,8 @@ from whimbrel_server.broker import mosquitto_acl, mosquitto_conf
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,14 +80,20 @@ def _fill(folder: Path, directory: Path, plan: Plan, token_hash: str, now: datet
     certificate, key = authority.issue(enrolment.SERVER_NAME, now)
     (folder / "server.crt").write_text(certificate, "ascii")
     enrolment.write_secret(folder / "server.key", key)
-    (folder / "mosquitto.conf").write_text(mosquitto_conf(directory, plan.mqtt_port), "utf-8")
+    (folder / "mosquitto.conf").write_text(
+        mosquitto_conf(
+            directory,
+            plan.mqtt_port,
+            address="127.0.0.1" if plan.mqtt_host in _LOOPBACK else "0.0.0.0",  # noqa: S104 - devices connect from outside
+            user=getpass.getuser(),
+        ),
+        "utf-8",
+    )
     (folder / "acl").write_text(mosquitto_acl(), "ascii")
     # mosquitto refuses, from its next version on, an ACL that others may read.
     (folder / "acl").chmod(0o600)
     enrolment.write_secret(folder / "token.hash", token_hash.encode("ascii") + b"\n")
     (folder / config.FILE).write_text(_config_text(plan, directory), "utf-8")
-    # So that a mosquitto that drops its privileges can still read what it is pointed at.
-    folder.chmod(0o755)
 
 
 def _config_text(plan: Plan, directory: Path) -> str:

@@ -102,6 +102,7 @@ def parse_wave(text: str) -> Wave:
 @click.option("--labels", type=int, help="Joined labels that quality gates wait for.")
 @click.option("--soak-windows", type=int, help="Windows per device after all other gates passed.")
 @click.option("--probation-rows", type=int, help="Rows before a device itself commits.")
+@click.option("--probation-labels", type=int, help="Labels before a device itself commits.")
 @click.option("--probation-min-auc", type=float, help="AUC below which a device itself goes back.")
 @click.option("--deadline-hours", type=float, help="Silence for so long is failure.")
 @click.option("--wait", is_flag=True, help="Wait for the end; exit 5 when it did not complete.")
