@@ -356,9 +356,25 @@ class OnlineRoles:
             TrustError: the newest targets do not verify; nothing was signed.
             StorageError: a file cannot be written.
         """
+        # Looking needs no lock, and must not take it: publishers do not wait for it.
+        if not self._due(now):
+            return ()
         with self._lock() as held:
             # A publisher is at work: it signs what it changes, or we do at the next look.
             return self._refresh(now) if held else ()
+
+    def _due(self, now: datetime) -> bool:
+        root = verified_root(self._directory)
+        snapshot = self._current(root, "snapshot", Snapshot)
+        timestamp = self._current(root, "timestamp", Timestamp)
+        return (
+            snapshot is None
+            or timestamp is None
+            or snapshot.meta["targets.json"].version != newest(self._directory, "targets")
+            or snapshot.expires - now < self._snapshot_life / 2
+            or timestamp.snapshot_meta.version != snapshot.version
+            or timestamp.expires - now < self._timestamp_life / 2
+        )
 
     @contextmanager
     def _lock(self) -> Iterator[bool]:

@@ -90,7 +90,7 @@ class SimulatedDevice:
 
     def start(self) -> SimulatedDevice:
         """Connect and begin to send."""
-        self._client.connect_async("127.0.0.1", self._port, 5)
+        self._client.connect_async("127.0.0.1", self._port, 5, bind_address="127.0.0.1")
         self._client.loop_start()
         self._thread.start()
         return self
@@ -190,7 +190,7 @@ class SimulatedDevice:
         elif message.topic.endswith("/ack"):
             self._acknowledge(codec.decode(Ack, message.payload))
         elif message.topic.endswith("/desired") and self._fleet_key is not None:
-            self._take(message.payload)
+            self._take(bytes(message.payload))
 
     def _acknowledge(self, ack: Ack) -> None:
         if ack.epoch != self.epoch:

@@ -11,6 +11,8 @@ from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.profile.accumulator import Accumulator
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tests.support.models import MadeBundle
     from whimbrel_core.profile.window import Window
 
@@ -23,12 +25,13 @@ class Counter:
     def __init__(self, made: MadeBundle, *, seed: int = 0) -> None:
         self.made = made
         self._rng = np.random.default_rng(seed)
-        self._session = ort.InferenceSession(
-            made.recipe.model, providers=["CPUExecutionProvider"]
-        )
-        weights = np.random.default_rng(0).normal(size=made.recipe.rows["x"].shape[1])
+        self._session = ort.InferenceSession(made.recipe.model, providers=["CPUExecutionProvider"])
         # The truth that `tests.support.models.logistic` drew its labels from (seed 0).
-        self._weights = weights.astype(np.float32)
+        self._weights: NDArray[np.float32] = (
+            np.random.default_rng(0)
+            .normal(size=(made.recipe.rows["x"].shape[1],))
+            .astype(np.float32)
+        )
 
     def window(
         self,

@@ -104,7 +104,11 @@ class Link:
 
     def start(self) -> None:
         """Begin to connect, and go on trying."""
-        self._client.connect_async(self._settings.host, self._settings.port, _KEEPALIVE_S)
+        host = self._settings.host
+        # A broker on this machine is reached from this machine's own address; paho would bind to
+        # any address, which firewalls of hardened services rightly refuse.
+        source = host if host.startswith("127.") else ""
+        self._client.connect_async(host, self._settings.port, _KEEPALIVE_S, bind_address=source)
         self._client.loop_start()
 
     def stop(self) -> None:
@@ -116,6 +120,7 @@ class Link:
                 info.wait_for_publish(2.0)
             except (RuntimeError, ValueError):
                 log.debug("the broker left before the farewell")
+        self._up.clear()
         self._client.disconnect()
         self._client.loop_stop()
 
