@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from whimbrel_server.port import FleetPort
 
 # A protocol cannot be checked at run time, and nobody but `create_app` provides it.
-Fleet = Annotated[FleetPort, Dependency(skip_validation=True)]
+Fleet = NamedDependency[SkipValidation[FleetPort]]

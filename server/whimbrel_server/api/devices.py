@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import Controller, Request, get, patch, post, put
 from litestar.openapi.spec import Example
-from litestar.params import Body, Parameter
+from litestar.params import Body, PathParameter, QueryParameter
 
 from whimbrel_core import identity
 from whimbrel_server.api.access import actor, may_change, may_read
@@ -16,7 +16,7 @@ from whimbrel_server.api.responses import CHANGES, READS
 from whimbrel_server.views import CountsView, DeviceView, Enrolment, EventView
 
 DevicePath = Annotated[
-    str, Parameter(description="the device's id", examples=[Example(value="lga")])
+    str, PathParameter(description="the device's id", examples=[Example(value="lga")])
 ]
 
 
@@ -75,7 +75,7 @@ class DevicesController(Controller):
         request: Request[Any, Any, Any],
         device: DevicePath,
         slot: Annotated[
-            str, Parameter(description="the slot's name", examples=[Example(value="flights")])
+            str, PathParameter(description="the slot's name", examples=[Example(value="flights")])
         ],
         data: Annotated[
             AssignmentBody, Body(examples=[Example(value={"model": "flights", "version": "1.1.0"})])
@@ -132,8 +132,8 @@ class TelemetryController(Controller):
     def events(
         self,
         fleet: Fleet,
-        device: Annotated[str | None, Parameter(description="only of this device")] = None,
-        limit: Annotated[int, Parameter(ge=1, le=1000, description="at most so many")] = 200,
+        device: Annotated[str | None, QueryParameter(description="only of this device")] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=1000, description="at most so many")] = 200,
     ) -> tuple[EventView, ...]:
         """Return update steps and local alarms, newest first."""
         return fleet.events(device, limit)

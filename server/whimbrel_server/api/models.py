@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from litestar import Controller, get
 from litestar.openapi.spec import Example
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from whimbrel_server.api.access import may_read
 from whimbrel_server.api.dependency import Fleet
@@ -14,13 +14,15 @@ from whimbrel_server.api.responses import READS
 from whimbrel_server.views import DriftView, HistogramView, Level, ModelView, SeriesPoint
 
 ModelPath = Annotated[
-    str, Parameter(description="the model's name", examples=[Example(value="flights")])
+    str, PathParameter(description="the model's name", examples=[Example(value="flights")])
 ]
 Since = Annotated[
-    int | None, Parameter(query="since_ms", description="event time, ms since 1970 UTC, inclusive")
+    int | None,
+    QueryParameter(name="since_ms", description="event time, ms since 1970 UTC, inclusive"),
 ]
 Until = Annotated[
-    int | None, Parameter(query="until_ms", description="event time, ms since 1970 UTC, exclusive")
+    int | None,
+    QueryParameter(name="until_ms", description="event time, ms since 1970 UTC, exclusive"),
 ]
 
 
@@ -57,12 +59,12 @@ class ModelsController(Controller):
         self,
         fleet: Fleet,
         name: ModelPath,
-        version: Annotated[str | None, Parameter(description="only this version")] = None,
+        version: Annotated[str | None, QueryParameter(description="only this version")] = None,
         level: Annotated[
-            Level | None, Parameter(description="only device, cohort or fleet")
+            Level | None, QueryParameter(description="only device, cohort or fleet")
         ] = None,
         subject: Annotated[
-            str | None, Parameter(description="a device, `key=value`, or `fleet`")
+            str | None, QueryParameter(description="a device, `key=value`, or `fleet`")
         ] = None,
     ) -> tuple[DriftView, ...]:
         """Return the newest judgement of each subject, worst first: evidence and effect."""
@@ -83,13 +85,13 @@ class ModelsController(Controller):
         since_ms: Since = None,
         until_ms: Until = None,
         version: Annotated[
-            str | None, Parameter(description="default: the newest that serves")
+            str | None, QueryParameter(description="default: the newest that serves")
         ] = None,
-        device: Annotated[str | None, Parameter(description="one device")] = None,
+        device: Annotated[str | None, QueryParameter(description="one device")] = None,
         cohort: Annotated[
-            str | None, Parameter(description="devices with a label, `key=value`")
+            str | None, QueryParameter(description="devices with a label, `key=value`")
         ] = None,
-        feature: Annotated[str | None, Parameter(description="one feature")] = None,
+        feature: Annotated[str | None, QueryParameter(description="one feature")] = None,
     ) -> dict[str, tuple[SeriesPoint, ...]]:
         """Return drift over event time by feature; neither device nor cohort: the fleet."""
         return fleet.drift_series(
@@ -114,10 +116,10 @@ class ModelsController(Controller):
         fleet: Fleet,
         name: ModelPath,
         *,
-        version: Annotated[str, Parameter(examples=[Example(value="1.0.0")])],
-        feature: Annotated[str, Parameter(examples=[Example(value="temp")])],
+        version: Annotated[str, QueryParameter(examples=[Example(value="1.0.0")])],
+        feature: Annotated[str, QueryParameter(examples=[Example(value="temp")])],
         subject: Annotated[
-            str, Parameter(description="a device, `key=value`, or `fleet`")
+            str, QueryParameter(description="a device, `key=value`, or `fleet`")
         ] = "fleet",
         since_ms: Since = None,
         until_ms: Until = None,
@@ -136,10 +138,10 @@ class ModelsController(Controller):
         self,
         fleet: Fleet,
         name: ModelPath,
-        version: Annotated[str | None, Parameter(description="only this version")] = None,
-        device: Annotated[str | None, Parameter(description="one device")] = None,
+        version: Annotated[str | None, QueryParameter(description="only this version")] = None,
+        device: Annotated[str | None, QueryParameter(description="one device")] = None,
         step: Annotated[
-            Literal["month", "day"], Parameter(description="length of a bucket")
+            Literal["month", "day"], QueryParameter(description="length of a bucket")
         ] = "month",
     ) -> dict[str, tuple[SeriesPoint, ...]]:
         """Return realised (joined labels) and expected (calibration) quality by version."""

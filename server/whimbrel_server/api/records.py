@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, get, post
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from whimbrel_server.api.access import actor, may_change, may_read
 from whimbrel_server.api.dependency import Fleet
@@ -25,9 +25,9 @@ class AlertsController(Controller):
         fleet: Fleet,
         # Litestar keeps the name "state" for itself.
         alert_state: Annotated[
-            AlertState | None, Parameter(query="state", description="only in this state")
+            AlertState | None, QueryParameter(name="state", description="only in this state")
         ] = None,
-        limit: Annotated[int, Parameter(ge=1, le=1000, description="at most so many")] = 100,
+        limit: Annotated[int, QueryParameter(ge=1, le=1000, description="at most so many")] = 100,
     ) -> tuple[AlertView, ...]:
         """Return alerts, newest first, each with its evidence."""
         return fleet.alerts(alert_state, limit)
@@ -44,7 +44,7 @@ class AlertsController(Controller):
         self,
         fleet: Fleet,
         request: Request[Any, Any, Any],
-        number: Annotated[int, Parameter(description="the alert's number", ge=1)],
+        number: Annotated[int, PathParameter(description="the alert's number", ge=1)],
     ) -> AlertView:
         """Mark an alert as seen; it closes by itself when its cause is gone."""
         return fleet.acknowledge_alert(number, actor(request))
@@ -62,7 +62,7 @@ class ServerController(Controller):
     def audit(
         self,
         fleet: Fleet,
-        limit: Annotated[int, Parameter(ge=1, le=1000, description="at most so many")] = 200,
+        limit: Annotated[int, QueryParameter(ge=1, le=1000, description="at most so many")] = 200,
     ) -> tuple[AuditView, ...]:
         """Return who did what, newest first."""
         return fleet.audit(limit)

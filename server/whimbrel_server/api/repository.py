@@ -19,7 +19,7 @@ import msgspec
 from litestar import Request, Response, get, head
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import Parameter
+from litestar.params import PathParameter
 from litestar.response import Stream
 
 from whimbrel_core.errors import UsageError
@@ -169,7 +169,7 @@ _RESPONSES: dict[int, ResponseSpec] = {
 }
 FilePath = Annotated[
     str,
-    Parameter(
+    PathParameter(
         description="below the repository", examples=[Example(value="metadata/timestamp.json")]
     ),
 ]
@@ -189,7 +189,7 @@ async def repository_file(request: Request[Any, Any, Any], file_path: FilePath) 
     kind = media_type(name)
     if served.etag in request.headers.get("if-none-match", ""):
         file.close()
-        return Response(None, status_code=304, headers=headers)
+        return Response(b"", status_code=304, media_type=kind, headers=headers)
     span: Span | bool | None = wanted(request.headers.get("range"), served.size)
     condition = request.headers.get("if-range")
     if condition is not None and condition not in {served.etag, served.modified}:
@@ -220,4 +220,5 @@ async def repository_head(request: Request[Any, Any, Any], file_path: FilePath) 
     file, served, name = await asyncio.to_thread(_open, request.app.state.repository, file_path)
     file.close()
     headers = {**headers_of(served), "content-length": str(served.size)}
-    return Response(None, media_type=media_type(name), headers=headers)
+    nothing: Any = b""  # what Litestar can encode in any media type
+    return Response(nothing, media_type=media_type(name), headers=headers)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import Controller, Request, get, post
 from litestar.openapi.spec import Example
-from litestar.params import Body, Parameter
+from litestar.params import Body, PathParameter
 
 from whimbrel_server.api.access import actor, may_change, may_read
 from whimbrel_server.api.dependency import Fleet
@@ -22,7 +22,7 @@ EXAMPLE = {
     "probation": {"rows": 100},
     "deadline_s": 604800,
 }
-Number = Annotated[int, Parameter(description="the rollout's number", ge=1)]
+Number = Annotated[int, PathParameter(description="the rollout's number", ge=1)]
 
 
 class RolloutsController(Controller):

@@ -253,8 +253,8 @@ def bars(
     items: Sequence[tuple[float, float, float, str, str]],
     *,
     title: str,
-    width: int = 1120,
-    height: int = 120,
+    width: int = 760,
+    height: int = 130,
 ) -> Markup:
     """Return bars over time: (start ms, end ms, height, state, tooltip); gaps stay gaps."""
     if not items:
@@ -305,17 +305,17 @@ def strip(parts: Sequence[tuple[str, str, float]], *, title: str) -> Markup:
             f'aria-label="{escape(title)}"><title>{escape(title)}</title>'
         )
     ]
+    # Something that happened once in a million still has to be seen: the widest part gives way.
+    wide = [max(400 * amount / total, 4.0) if amount > 0 else 0.0 for _, _, amount in parts]
+    wide[wide.index(max(wide))] -= sum(wide) - 400
     x = 0.0
-    for style, name, amount in parts:
-        # Something that happened once in a million still has to be seen.
-        wide = max(400 * amount / total, 4.0) if amount > 0 else 0.0
-        if wide:
+    for (style, name, amount), width in zip(parts, wide, strict=True):
+        if width > 0:
             out.append(
-                f'<rect class="{escape(style)}" x="{min(x, 400 - wide):.2f}" y="0" '
-                f'width="{wide:.2f}" height="10"><title>{escape(name)}: '
-                f"{written.count(amount)}</title></rect>"
+                f'<rect class="{escape(style)}" x="{x:.2f}" y="0" width="{width:.2f}" height="10">'
+                f"<title>{escape(name)}: {written.count(amount)}</title></rect>"
             )
-        x += 400 * amount / total
+        x += width
     out.append("</svg>")
     return Markup("".join(out))  # noqa: S704 - names are escaped above
 

@@ -66,9 +66,9 @@ def _operation(path: str, method: str, found: dict[str, Any]) -> dict[str, Any]:
             for p in found.get("parameters", ())
         ],
         "examples": [
-            example["value"]
+            example
             for content in media.values()
-            for example in (content.get("examples") or {}).values()
+            for example in content.get("schema", {}).get("examples", ())
         ],
     }
 

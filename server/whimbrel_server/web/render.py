@@ -71,6 +71,7 @@ def environment() -> Environment:
         bytes=written.size,
         stat=written.stat,
         percent=written.percent,
+        measured=written.measured,
         pvalue=written.pvalue,
         short=written.short,
         duration=written.duration,

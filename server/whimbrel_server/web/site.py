@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.enums import RequestEncodingType
-from litestar.params import Body
+from litestar.params import Body, FromPath, FromQuery
 from litestar.response import Redirect
 
 from whimbrel_core.errors import InputError, UsageError, WhimbrelError
@@ -107,7 +107,9 @@ async def models_route(request: Request[Any, Any, Any], fleet: Fleet) -> Respons
 
 
 @get("/models/{name:str}", guards=[may_read])
-async def model_route(request: Request[Any, Any, Any], fleet: Fleet, name: str) -> Response[Any]:
+async def model_route(
+    request: Request[Any, Any, Any], fleet: Fleet, name: FromPath[str]
+) -> Response[Any]:
     """Show one model."""
     name, twin = _name(name)
     make = functools.partial(model_page, fleet, name, _state(request, ModelQuery))
@@ -115,7 +117,9 @@ async def model_route(request: Request[Any, Any, Any], fleet: Fleet, name: str) 
 
 
 @get("/devices/{name:str}", guards=[may_read])
-async def device_route(request: Request[Any, Any, Any], fleet: Fleet, name: str) -> Response[Any]:
+async def device_route(
+    request: Request[Any, Any, Any], fleet: Fleet, name: FromPath[str]
+) -> Response[Any]:
     """Show one device."""
     name, twin = _name(name)
     make = functools.partial(device_page, fleet, name, _state(request, DeviceQuery))
@@ -132,7 +136,7 @@ async def rollouts_route(request: Request[Any, Any, Any], fleet: Fleet) -> Respo
 
 @get("/rollouts/{number:str}", guards=[may_read])
 async def rollout_route(
-    request: Request[Any, Any, Any], fleet: Fleet, number: str
+    request: Request[Any, Any, Any], fleet: Fleet, number: FromPath[str]
 ) -> Response[Any]:
     """Show one rollout."""
     number, twin = _name(number)
@@ -147,7 +151,7 @@ async def patterns_route(request: Request[Any, Any, Any]) -> Response[Any]:
 
 
 @get("/static/{name:str}")
-async def static_route(name: str) -> Response[bytes]:
+async def static_route(name: FromPath[str]) -> Response[bytes]:
     """Return a stylesheet, script or icon."""
     asset = ASSETS.get(name)
     if asset is None:
@@ -177,7 +181,7 @@ def _inside(address: str) -> str:
 
 
 @get("/login")
-async def login_route(request: Request[Any, Any, Any], next: str = "/") -> Response[Any]:  # noqa: A002 - the address says it
+async def login_route(request: Request[Any, Any, Any], next: FromQuery[str] = "/") -> Response[Any]:  # noqa: A002 - the address says it
     """Show the login form."""
     return page("login.html", {"next": _inside(next), "wrong": False, **_bare(request)})
 
@@ -210,14 +214,16 @@ async def logout() -> Redirect:
 
 
 @post("/alerts/{number:int}/acknowledge", guards=[may_press], status_code=303)
-async def acknowledge(request: Request[Any, Any, Any], fleet: Fleet, number: int) -> Redirect:
+async def acknowledge(
+    request: Request[Any, Any, Any], fleet: Fleet, number: FromPath[int]
+) -> Redirect:
     """Mark an alert as seen."""
     await asyncio.to_thread(fleet.acknowledge_alert, number, "operator (dashboard)")
     return Redirect(_back(request), status_code=303)
 
 
 @post("/rollouts/{number:int}/{verb:str}", guards=[may_press], status_code=303)
-async def move(fleet: Fleet, number: int, verb: str) -> Redirect:
+async def move(fleet: Fleet, number: FromPath[int], verb: FromPath[str]) -> Redirect:
     """Pause, resume or abort a rollout."""
     verbs = {
         "pause": fleet.pause_rollout,

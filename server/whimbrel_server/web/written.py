@@ -104,6 +104,13 @@ def stat(value: float | None) -> str:
     return f"{value:,.1f}"
 
 
+def measured(value: float | None) -> str:
+    """Return a measured value of a gate: whole numbers as counts, others as statistics."""
+    if value is not None and math.isfinite(value) and abs(value) >= 1 and value == round(value):
+        return count(value)
+    return stat(value)
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a fraction in per cent."""
     if value is None or math.isnan(value):
