@@ -210,7 +210,8 @@ def _plain(value: object) -> object:
 def _read_npz(path: Path) -> Frame:
     columns: dict[str, Array] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file open that it could not read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for name in archive.files:
                 values = archive[name]
                 if values.ndim == _TABLE:

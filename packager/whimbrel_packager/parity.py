@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 VECTOR_ROWS = 200
-_MATRIX_DIMENSIONS = 2
+_MOSTLY = 0.9
 _HINTS = {
     "nan": "impute missing values in the pipeline before this estimator (SimpleImputer), or use "
     "histogram gradient boosting; forests trained with NaN do not convert (sklearn-onnx #1253)",
@@ -237,26 +237,31 @@ def _difference(
 ) -> ParityError:
     corpus = conversion.corpus
     rows = np.flatnonzero(wrong)
-    row = int(rows[np.argmax(worst[rows])])
-    by_case = {str(c): int(n) for c, n in zip(*np.unique(corpus.case[rows], return_counts=True),
-                                              strict=True)}  # fmt: skip
-    case, column = str(corpus.case[row]), str(corpus.column[row])
+    names, counts = np.unique(corpus.case[rows], return_counts=True)
+    by_case = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
+    # The case that fails most often explains most; of it, the row that is furthest off.
+    case = max(by_case, key=lambda name: by_case[name])
+    alike = rows[corpus.case[rows] == case]
+    row = int(alike[np.argmax(worst[alike])])
+    column = str(corpus.column[row])
     values = {name: c[row] for name, c in corpus.frame.columns.items()}
     nulls = [n for n, v in values.items() if isinstance(v, float | np.floating) and np.isnan(v)]
+    with_missing = f" with {', '.join(nulls[:5])} missing" if nulls else ""
     if column:
         place = f"column {column!r} = {_show(values[column])}"
+        place += with_missing if nulls != [column] else ""
     elif case == "nan":
         place = "all numbers missing"
     else:
-        place = "a reference row" + (f" with {', '.join(nulls[:5])} missing" if nulls else "")
+        place = f"a reference row{with_missing}"
     cause = case
     if conversion.result.ensembles and not conversion.result.tree_only:
         cause = "computed"
-    elif case == "real" and nulls and _mostly_missing(corpus, rows):
+    elif _mostly_missing(corpus, rows):
         cause = "nan"
     return ParityError(
         f"{what} does not answer as its source in {len(rows)} of {corpus.frame.rows} rows "
-        f"({', '.join(f'{c}: {n}' for c, n in by_case.items())}); worst case {case!r}, {place}: "
+        f"({', '.join(f'{c} {n}' for c, n in by_case.items())}); worst case {case!r}, {place}: "
         f"{shown.get(row, 'it differs')} (rtol {limit.rtol:g}, atol {limit.atol:g}). "
         "Nothing was packed",
         hint=_HINTS.get(cause, _DEFAULT_HINT),
@@ -265,8 +270,10 @@ def _difference(
 
 def _mostly_missing(corpus: Corpus, rows: Array) -> bool:
     floats = [c for c in corpus.frame.columns.values() if c.dtype.kind == "f"]
+    if not floats:
+        return False
     missing = np.any([np.isnan(c[rows]) for c in floats], axis=0)
-    return bool(missing.mean() > 1 / 2)
+    return bool(missing.mean() > _MOSTLY)
 
 
 def _show(value: object) -> str:

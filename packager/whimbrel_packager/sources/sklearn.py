@@ -214,9 +214,8 @@ def split_matrix(proto: Proto, matrix: str, kinds: dict[str, str]) -> None:
     from onnx import TensorProto, helper
 
     graph = proto.graph
-    _rename(graph, {name: f"{name}_of_{matrix}" for name in kinds})
     joined, nodes, parts = f"{matrix}_joined", [], []
-    _rename(graph, {matrix: joined})
+    _rename(graph, {**{name: f"{name}_of_{matrix}" for name in kinds}, matrix: joined})
     del graph.input[:]
     for i, (name, kind) in enumerate(kinds.items()):
         kind_id = TensorProto.FLOAT if kind == "FP32" else TensorProto.INT64
