@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,7 @@ def test_batches_of_any_size_count_like_single_rows() -> None:
     whole.update(rows)
     pieces = Accumulator(SMALL)
     cuts = [0, 1, 2, 300, 4095, 4096, 4097, 9000]
-    for a, b in zip(cuts, cuts[1:], strict=False):
+    for a, b in pairwise(cuts):
         pieces.update({name: tensor[a:b] for name, tensor in rows.items()})
         assert pieces.rows == b
     single = Accumulator(SMALL)
@@ -326,7 +327,7 @@ def _at_every_line(act: Callable[[], object], buffer: bytearray) -> list[bytes]:
     """Run ``act`` and return what ``buffer`` held before every line of the profile package."""
     states: list[bytes] = []
 
-    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+    def trace(frame: FrameType, event: str, _arg: object) -> Callable[..., Any] | None:
         if not frame.f_code.co_filename.startswith(_PROFILE):
             return None
         if event == "line":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,14 +11,18 @@ import pytest
 from tests.core.profile.samples import flight_baseline
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.layout import MAX_CELLS, Feature
+from whimbrel_core.profile.baseline import Baseline, Calibration
+from whimbrel_core.profile.layout import MAX_CELLS, Feature, Kind
 from whimbrel_core.profile.reference import ColumnSpec, build
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
-def column(values: Any, **changes: Any) -> ColumnSpec:
-    fields = {"name": "a", "role": "input", "tensor": "x", "column": 0, **changes}
-    return ColumnSpec(values=np.asarray(values), **fields)
+
+def column(
+    values: ArrayLike, *, name: str = "a", tensor: str = "x", kind: Kind | None = None
+) -> ColumnSpec:
+    return ColumnSpec(name, "input", tensor, 0, np.asarray(values), kind=kind)
 
 
 def only(baseline: Baseline) -> Feature:
@@ -26,8 +30,8 @@ def only(baseline: Baseline) -> Feature:
     return feature
 
 
-def reference(values: Any, **changes: Any) -> Baseline:
-    return build([column(values, **changes)], task="regression")
+def reference(values: ArrayLike, kind: Kind | None = None) -> Baseline:
+    return build([column(values, kind=kind)], task="regression")
 
 
 def test_deciles_are_cut_at_order_statistics() -> None:
@@ -80,7 +84,7 @@ def test_cells_hold_the_counts_and_means_of_their_rows() -> None:
     ],
     ids=str,
 )
-def test_the_kind_follows_from_the_values(values: Any, kind: str) -> None:
+def test_the_kind_follows_from_the_values(values: ArrayLike, kind: str) -> None:
     assert only(reference(values)).kind == kind
 
 
@@ -118,7 +122,7 @@ def test_equal_rows_give_equal_bytes_in_any_order() -> None:
     values = rng.normal(1e6, 3, size=9001).astype(np.float32)
     words = np.array(["b", "a", "c"], object)[rng.integers(0, 3, 9001)]
 
-    def bytes_of(order: Any) -> bytes:
+    def bytes_of(order: NDArray[np.int64]) -> bytes:
         columns = [column(values[order]), column(words[order], name="b", tensor="w")]
         return build(columns, task="regression").encode()
 
@@ -144,9 +148,9 @@ def test_the_calibration_counts_how_scores_came_true() -> None:
 def test_labels_may_be_names_or_indices() -> None:
     scores = np.array([[0.9, 0.05, 0.05], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]])
 
-    def calibrated(labels: Any) -> Any:
+    def calibrated(labels: list[str] | list[int] | list[float]) -> Calibration | None:
         return build(
-            [column(scores[:, 0], role="output", tensor="p")],
+            [column(scores[:, 0], tensor="p")],
             task="classification", classes=["10", "20", "30"], score_tensor="p",
             labels=np.asarray(labels), scores=scores,
         ).calibration  # fmt: skip
@@ -154,6 +158,7 @@ def test_labels_may_be_names_or_indices() -> None:
     by_name = calibrated(["10", "20", "20"])
     assert by_name == calibrated([10, 20, 20]) == calibrated([10.0, 20.0, 20.0])
     assert by_name == calibrated([0, 1, 1])
+    assert by_name is not None
     assert (sum(by_name.true), sum(by_name.false), by_name.binary) == (2, 1, False)
     with pytest.raises(ProfileError, match="'40' is none of the model's classes: 10, 20, 30"):
         calibrated(["10", "20", "40"])
