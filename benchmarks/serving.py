@@ -65,7 +65,9 @@ def generate(port: int, request: bytes, connections: int, seconds: float, out: A
             latencies.append((now - started[key.fd]) * 1e6)
             started[key.fd] = now
             link.sendall(request)
-    out.put((len(latencies), float(np.percentile(latencies, 50)), float(np.percentile(latencies, 99))))
+    out.put(
+        (len(latencies), float(np.percentile(latencies, 50)), float(np.percentile(latencies, 99)))
+    )
 
 
 def cpu_us(pid: int) -> float:

@@ -131,9 +131,7 @@ class TelemetrySink:
 class RunningWorker:
     """One worker process and its channel."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], channel: socket.socket, log: Path
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket, log: Path) -> None:
         self.process = process
         self.channel = channel
         self.log = log

@@ -8,18 +8,18 @@ arrives in the meantime is the next batch.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from whimbrel_agent.serving.engine import ModelFailedError
-from whimbrel_core.errors import WhimbrelError
 
 if TYPE_CHECKING:
+    import asyncio
     from concurrent.futures import Executor
 
     from whimbrel_agent.serving.schema import InferRequest
-    from whimbrel_agent.serving.service import SlotService
+    from whimbrel_agent.serving.service import Outcome, SlotService
+    from whimbrel_core.errors import WhimbrelError
 
 
 class Reply(Protocol):
@@ -80,15 +80,16 @@ class Batcher:
     def _finish(
         self,
         batch: list[tuple[InferRequest, float, Reply]],
-        done: asyncio.Future[list[list[object]]] | asyncio.Future[object],
+        done: asyncio.Future[list[Outcome]],
     ) -> None:
         requests = [(request, started) for request, started, _ in batch]
         error = done.exception()
         if error is None:
-            answers = self._service.finish_together(requests, done.result())  # type: ignore[arg-type]
+            answers = self._service.finish_together(requests, done.result())
         else:
             failed = ModelFailedError(f"the run ended with {type(error).__name__}: {error}")
-            answers = self._service.finish_together(requests, [failed] * len(requests))
+            failures: list[Outcome] = [failed] * len(requests)
+            answers = self._service.finish_together(requests, failures)
         self._resolve(batch, answers)
         if self._waiting:
             self._start()

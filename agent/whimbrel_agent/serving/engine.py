@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-import numpy as np
-import onnxruntime as ort
+import numpy as np  # noqa: E402 - after the environment
+import onnxruntime as ort  # noqa: E402 - after the environment
 
-from whimbrel_core.bundle import bundle as bundles
-from whimbrel_core.errors import (
+from whimbrel_core.bundle import bundle as bundles  # noqa: E402 - after the environment
+from whimbrel_core.errors import (  # noqa: E402 - after the environment
     CompatibilityError,
     RefusedError,
     StorageError,
     TrustError,
 )
-from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.signing.keys import PublicKey
+from whimbrel_core.profile.baseline import Baseline  # noqa: E402 - after the environment
+from whimbrel_core.signing.keys import PublicKey  # noqa: E402 - after the environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

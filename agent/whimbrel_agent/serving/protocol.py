@@ -124,7 +124,7 @@ class Connection(asyncio.BufferedProtocol):
                 )
             )
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """Forget the client."""
         self.shared.connections.discard(self)
         if self.shared.draining and not self.shared.connections:
@@ -132,7 +132,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = None
         self._queue.clear()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
         """Lend the worker's read buffer; `buffer_updated` is called before anybody else reads."""
         return self.shared.buffer
 
@@ -144,29 +144,48 @@ class Connection(asyncio.BufferedProtocol):
         self._wire_bytes += nbytes
         try:
             self._feed(self.shared.buffer[:nbytes])
-        except httptools.HttpParserUpgrade:
-            # Another protocol was asked for. The request itself may have been answered.
-            self._refuse("this server speaks HTTP/1.1 only", "request.format")
-        except httptools.HttpParserCallbackError:
-            _log.exception("a request failed inside the worker; the connection is closed")
-            self._refuse("the worker failed on this request", "worker.fault", "see the agent's log")
-        except httptools.HttpParserError as error:
-            if not self._closing and self._refusal is None:
-                self._refuse(f"not an HTTP/1.1 request: {error}", "request.http")
-        if self._in_message and not self._closing and self._refusal is None:
-            if self._in_head and self._wire_bytes > self._max_head:
-                self._refuse_head()
-            elif self._wire_bytes > self._max_wire:
-                self._refuse_body()
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._on_parser_error(error)
+        if self._in_message:
+            self._check_unfinished()
         out = self._out
         if out:
             self._out = []
             if self._transport is not None:
                 self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if self._refusal is not None and not self._closing:
-            self._close_with(self._refusal)
-        elif self._closing:
+        if self._refusal is not None or self._closing:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Refuse what was found wrong; end what is to be ended."""
+        if self._closing:
             self._end()
+        elif self._refusal is not None:
+            self._close_with(self._refusal)
+
+    def _on_parser_error(self, error: Exception) -> None:
+        if self._closing or self._refusal is not None:
+            return  # what follows the last answer is not looked at
+        if isinstance(error, httptools.HttpParserUpgrade):
+            # Answered already, as plain HTTP/1.1; what follows would be another protocol.
+            if not self._in_message:
+                self._closing = True
+                return
+            self._refuse("this server speaks HTTP/1.1 only", "request.format")
+        elif isinstance(error, httptools.HttpParserCallbackError):
+            _log.error("a request failed inside the worker; closing", exc_info=error)
+            self._refuse("the worker failed on this request", "worker.fault", "see the agent's log")
+        else:
+            self._refuse(f"not an HTTP/1.1 request: {error}", "request.http")
+
+    def _check_unfinished(self) -> None:
+        """Refuse a request that grows without end."""
+        if self._closing or self._refusal is not None:
+            return
+        if self._in_head and self._wire_bytes > self._max_head:
+            self._refuse_head()
+        elif self._wire_bytes > self._max_wire:
+            self._refuse_body()
 
     def eof_received(self) -> bool:
         """Answer what is in flight before the connection is closed."""

@@ -23,7 +23,7 @@ from whimbrel_agent.serving.engine import DTYPES
 from whimbrel_core.errors import RequestError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import NDArray  # noqa: TC004 - never decoded, so never evaluated
 
     from whimbrel_core.bundle.manifest import Manifest, Tensor
 
@@ -112,9 +112,25 @@ class InputSchema:
             message = self._decoder.decode(body)
         except _DECODE_ERRORS as error:
             raise _not_a_request(body, error) from error
+        feeds, rows = self._read(message.inputs)
+        parameters = message.parameters
+        at_ms = None
+        ids = None
+        if parameters is not None:
+            if parameters.timestamp is not None:
+                at_ms = _event_time(parameters.timestamp)
+            if parameters.ids is not None:
+                ids = _prediction_ids(parameters.ids, rows)
+        outputs = message.outputs
+        return InferRequest(
+            feeds, rows, message.id, at_ms, ids, None if outputs is None else self._chosen(outputs)
+        )
+
+    def _read(self, inputs: list[_Input]) -> tuple[dict[str, NDArray[Any]], int]:
+        """Return every input's array, and their number of rows."""
         feeds: dict[str, NDArray[Any]] = {}
         rows = -1
-        for item in message.inputs:
+        for item in inputs:
             name = item.name
             spec = self._inputs.get(name)
             if spec is None:
@@ -140,18 +156,7 @@ class InputSchema:
             raise RequestError(
                 msg, code="request.input", hint="GET the model's metadata for its inputs"
             )
-        parameters = message.parameters
-        at_ms = None
-        ids = None
-        if parameters is not None:
-            if parameters.timestamp is not None:
-                at_ms = _event_time(parameters.timestamp)
-            if parameters.ids is not None:
-                ids = _prediction_ids(parameters.ids, rows)
-        outputs = message.outputs
-        return InferRequest(
-            feeds, rows, message.id, at_ms, ids, None if outputs is None else self._chosen(outputs)
-        )
+        return feeds, rows
 
     def _chosen(self, outputs: list[_Output]) -> tuple[str, ...]:
         for output in outputs:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from whimbrel_agent.serving.schema import InferRequest
     from whimbrel_agent.telemetry.slot import SlotTelemetry
 
+    # What a run gave one request: its outputs, or why there are none.
+    Outcome = list[NDArray[Any]] | ModelFailedError
+
 MAX_LABELS = 10_000
 
 
@@ -106,7 +109,9 @@ class SlotService:
         if self.shadows and self.defer is not None:
             feeds = dict(request.feeds)
             for shadow in self.shadows:
-                self.defer(partial(shadow.observe, msgspec.structs.replace(request, feeds=dict(feeds))))
+                self.defer(
+                    partial(shadow.observe, msgspec.structs.replace(request, feeds=dict(feeds)))
+                )
         telemetry = self.telemetry
         if telemetry is not None:
             tensors = request.feeds
@@ -130,16 +135,14 @@ class SlotService:
         outcomes = self.run_together([request for request, _ in requests])
         return self.finish_together(requests, outcomes)
 
-    def run_together(
-        self, requests: list[InferRequest]
-    ) -> list[list[NDArray[Any]] | ModelFailedError]:
+    def run_together(self, requests: list[InferRequest]) -> list[Outcome]:
         """Return the outputs per request. Touches nothing but the engine: safe in a thread."""
         if len(requests) > 1:
             try:
                 return self._run_stacked(requests)
             except ModelFailedError:
                 pass
-        outcomes: list[list[NDArray[Any]] | ModelFailedError] = []
+        outcomes: list[Outcome] = []
         for request in requests:
             try:
                 outcomes.append(self._run(request.feeds))
@@ -150,7 +153,7 @@ class SlotService:
     def finish_together(
         self,
         requests: list[tuple[InferRequest, float]],
-        outcomes: list[list[NDArray[Any]] | ModelFailedError],
+        outcomes: list[Outcome],
     ) -> list[bytes | WhimbrelError]:
         """Count and encode what `run_together` returned."""
         answers: list[bytes | WhimbrelError] = []
@@ -206,9 +209,7 @@ class SlotService:
         if self.telemetry is not None:
             self.telemetry.count_failed()
 
-    def _run_stacked(
-        self, requests: list[InferRequest]
-    ) -> list[list[NDArray[Any]] | ModelFailedError]:
+    def _run_stacked(self, requests: list[InferRequest]) -> list[Outcome]:
         feeds = {
             name: np.concatenate([request.feeds[name] for request in requests])
             for name in requests[0].feeds
@@ -219,7 +220,7 @@ class SlotService:
             # Not one answer per row: such a model cannot be batched.
             msg = f"{self.engine.manifest.title} does not answer row by row"
             raise ModelFailedError(msg)
-        answers: list[list[NDArray[Any]] | ModelFailedError] = []
+        answers: list[Outcome] = []
         start = 0
         for request in requests:
             end = start + request.rows

@@ -140,7 +140,7 @@ class Worker:
         transport, _ = await loop.create_connection(
             lambda: _ChannelProtocol(self), sock=self._channel_socket
         )
-        self._link = cast("asyncio.Transport", transport)
+        self._link = transport
         loop.add_signal_handler(signal.SIGTERM, self.drain, Drain())
         self._servers = servers
         self.send(Ready(os.getpid(), self._ready_slots, resident_bytes()))
@@ -216,7 +216,8 @@ class Worker:
     async def _until_sent(self) -> None:
         link = self._link
         deadline = time.monotonic() + 1.0
-        while link is not None and link.get_write_buffer_size() and time.monotonic() < deadline:
+        # A transport cannot be awaited until it is empty.
+        while link is not None and link.get_write_buffer_size() and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         if link is not None:
             link.close()
@@ -249,7 +250,7 @@ class Worker:
             return
         try:
             judgement = telemetry.judgement()
-        except Exception:
+        except Exception:  # noqa: BLE001 - a fault in judging must not end serving
             _log.exception("%s cannot be judged; serving goes on", service.slot)
             return
         if judgement is None:
@@ -328,7 +329,7 @@ class _ChannelProtocol(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._worker.orphaned()
 
 
@@ -364,7 +365,7 @@ async def _run(start: Start, listening: Sequence[socket.socket], channel: socket
         return EXIT_LOAD_FAILED
     _give_back_memory()
     for sock in (*listening, channel):
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003 - the socket's own API
     await worker.serve()
     return 0
 
@@ -372,7 +373,7 @@ async def _run(start: Start, listening: Sequence[socket.socket], channel: socket
 def _receive_start(channel: socket.socket) -> Start | None:
     """Return control's first frame, or None when there is none."""
     decoder: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
-    channel.setblocking(True)
+    channel.setblocking(True)  # noqa: FBT003 - the socket's own API
     try:
         while data := channel.recv(65536):
             for message in decoder.feed(data):

@@ -1,5 +1,7 @@
-"""Baselines and manifests of bundles on this device, by digest: for windows and labels of versions
-that do not run any more.
+"""Baselines and manifests of the bundles on this device, by digest.
+
+Windows and labels outlive the version that they are of: whoever closes or joins them later finds
+its layout here.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class TelemetryClient:
         self._pending: OrderedDict[str, bytes | None] = OrderedDict()
         self._changed = threading.Condition()
         self._sources: dict[str, Path] = {}
-        self._jobs: list[Callable[[], None]] = []
+        self._jobs: list[Callable[[], object]] = []
         self._stopping = False
         self._busy = False
         self.stored = 0
@@ -76,7 +76,7 @@ class TelemetryClient:
             self._pending[key] = encode_frame(message)
             self._changed.notify_all()
 
-    def call(self, job: Callable[[], None]) -> None:
+    def call(self, job: Callable[[], object]) -> None:
         """Run ``job`` on the telemetry thread: work that must not delay a request."""
         with self._changed:
             self._jobs.append(job)
@@ -114,10 +114,7 @@ class TelemetryClient:
                 jobs, self._jobs = self._jobs, []
                 self._busy = bool(jobs)
             for job in jobs:
-                try:
-                    job()
-                except Exception:
-                    _log.exception("a telemetry job failed; serving goes on")
+                _run_job(job)
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
@@ -230,6 +227,13 @@ def set_aside(path: Path) -> None:
 def now_ms() -> int:
     """Return the wall clock in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+def _run_job(job: Callable[[], object]) -> None:
+    try:
+        job()
+    except Exception:  # noqa: BLE001 - the thread's boundary: a fault must not end the handing over
+        _log.exception("a telemetry job failed; serving goes on")
 
 
 def _key(message: ClosedWindow | LocalEvent) -> str:

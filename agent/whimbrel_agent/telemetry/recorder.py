@@ -20,9 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whimbrel_agent.telemetry import windowfile
 from whimbrel_agent.telemetry.rows import RowWriter
@@ -50,7 +48,7 @@ MAX_CARRY_MS = 86_400_000
 _log = logging.getLogger("whimbrel.telemetry")
 
 
-class Clocks(msgspec.Struct, frozen=True):
+class Clocks(NamedTuple):
     """The two clocks that a recorder reads."""
 
     wall_ms: Callable[[], int]

@@ -6,12 +6,13 @@ import contextlib
 import logging
 import os
 import secrets
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from whimbrel_agent.channel import LocalEvent
 from whimbrel_agent.telemetry import client as clients
 from whimbrel_agent.telemetry import windowfile
-from whimbrel_core.errors import WhimbrelError
+from whimbrel_core.errors import StorageError, WhimbrelError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from whimbrel_agent.telemetry.bundles import KnownBundles
     from whimbrel_agent.telemetry.client import TelemetryClient
 
+_WAIT_S = 7 * 86_400.0
 _log = logging.getLogger("whimbrel.telemetry")
 
 
@@ -30,11 +32,24 @@ class Recovered(NamedTuple):
     damaged: int
 
 
-def recover(directory: Path, known: KnownBundles, client: TelemetryClient) -> Recovered:
+def recover(
+    directory: Path,
+    known: KnownBundles,
+    client: TelemetryClient,
+    *,
+    only: str | None = None,
+) -> Recovered:
     """Hand over every window in ``directory`` whose process is gone.
 
     A file that cannot be read is moved to ``damaged/`` and reported as an event; the others are
-    not touched by it.
+    not touched by it. One whose bundle is not in the store waits a week for somebody who has it
+    (an application may serve a bundle of its own) before it counts as damaged.
+
+    Args:
+        directory: of the open windows.
+        known: finds the baselines.
+        client: takes what is recovered.
+        only: take over windows of this bundle alone; None for all.
     """
     windows = rows = damaged = 0
     _remove_unborn(directory)
@@ -43,11 +58,18 @@ def recover(directory: Path, known: KnownBundles, client: TelemetryClient) -> Re
             # Closed already: the process died between writing that file and removing this one.
             path.unlink(missing_ok=True)
             continue
+        if only is not None and not _belongs(path, only):
+            continue
         try:
             window = windowfile.recover(path, known.baseline)
             if window is None:
                 continue
             counted, message = window.close()
+        except StorageError as error:
+            if _age_s(path) > _WAIT_S:
+                damaged += 1
+                _set_aside(path, error, client)
+            continue
         except (WhimbrelError, OSError, ValueError) as error:
             damaged += 1
             _set_aside(path, error, client)
@@ -80,6 +102,20 @@ def _set_aside(path: Path, error: Exception, client: TelemetryClient) -> None:
             },
         )
     )
+
+
+def _belongs(path: Path, digest: str) -> bool:
+    try:
+        return windowfile.digest_of(path) == digest
+    except (WhimbrelError, OSError):
+        return False  # whoever takes over all windows reports it
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _remove_unborn(directory: Path) -> None:

@@ -88,9 +88,7 @@ class RowWriter:
                 codes: dict[object, float] = {
                     word: float(code) for code, word in enumerate(first.vocabulary)
                 }
-                self._words.append(
-                    _Words(first.tensor, start, codes, float(len(first.vocabulary)))
-                )
+                self._words.append(_Words(first.tensor, start, codes, float(len(first.vocabulary))))
                 start += 1
                 continue
             end = start

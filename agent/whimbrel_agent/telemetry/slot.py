@@ -106,21 +106,21 @@ class SlotTelemetry:
             self.rows += rows
             if ids is not None:
                 self._joiner.remember(ids, tensors, window.start_ms if at_ms is None else at_ms)
-        except Exception:
+        except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("a request could not be counted")
 
     def count_rejected(self) -> None:
         """Count a request that was refused before the model ran."""
         try:
             self.recorder.count_rejected()
-        except Exception:
+        except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("a refused request could not be counted")
 
     def count_failed(self) -> None:
         """Count a request in which the model failed."""
         try:
             self.recorder.count_failed()
-        except Exception:
+        except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("a failed request could not be counted")
 
     def join(self, labels: Sequence[tuple[str, Label]]) -> int:
@@ -151,7 +151,7 @@ class SlotTelemetry:
         for recorder in (self.recorder, *self._joiner.recorders):
             try:
                 recorder.tick()
-            except Exception:
+            except Exception:  # noqa: BLE001, PERF203 - one recorder must not stop another
                 self._trouble("a window could not be closed")
 
     def end_probation(self) -> None:
@@ -225,7 +225,7 @@ class SlotTelemetry:
             return
         try:
             changes = self._drift.observe(counted)
-        except Exception:
+        except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("a window could not be judged")
             return
         for change in changes:

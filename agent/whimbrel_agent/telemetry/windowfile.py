@@ -16,6 +16,7 @@ process that is gone, and `recover` closes it::
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -137,11 +138,9 @@ class OpenWindow:
     def release(self) -> None:
         """Unmap the memory and let go of the lock; the file stays."""
         self.accumulator.close()
-        try:
+        # An array over the mapping may still be referenced; it unmaps with the last of them.
+        with contextlib.suppress(BufferError):
             self._memory.close()
-        except BufferError:
-            # An array over the mapping is still referenced somewhere; it unmaps with the last.
-            pass
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -210,9 +209,7 @@ def recover(path: Path, baseline_of: Callable[[str], Baseline]) -> OpenWindow | 
         if not lock(file):
             os.close(file)
             return None
-        if os.fstat(file).st_size < _PAGE:
-            msg = f"{path.name} is too short for a window"
-            raise ProfileError(msg, code="profile.torn")
+        _require_page(path, file)
         memory = mmap.mmap(file, 0)
         identity = _read_identity(path, memory)
         baseline = baseline_of(identity.model.digest)
@@ -226,7 +223,26 @@ def recover(path: Path, baseline_of: Callable[[str], Baseline]) -> OpenWindow | 
         raise
 
 
-def _read_identity(path: Path, memory: mmap.mmap) -> _Identity:
+def _require_page(path: Path, file: int) -> None:
+    if os.fstat(file).st_size < _PAGE:
+        msg = f"{path.name} is too short for a window"
+        raise ProfileError(msg, code="profile.torn")
+
+
+def digest_of(path: Path) -> str | None:
+    """Return the bundle that the window in ``path`` is of, or None when it is gone.
+
+    Raises:
+        ProfileError: it has no valid header.
+    """
+    try:
+        with path.open("rb") as file:
+            return _read_identity(path, file.read(_PAGE).ljust(_PAGE, b"\0")).model.digest
+    except FileNotFoundError:
+        return None
+
+
+def _read_identity(path: Path, memory: mmap.mmap | bytes) -> _Identity:
     length, crc = _SIZES.unpack_from(memory, 24)
     encoded = memory[_IDENTITY_AT : min(_IDENTITY_AT + length, _PAGE)]
     if memory[: len(_MAGIC)] != _MAGIC or zlib.crc32(encoded) != crc:

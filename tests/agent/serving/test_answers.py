@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -49,12 +49,14 @@ def served(
     control.close()
 
 
-def column(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> Any:
+def column(
+    name: str, datatype: str, data: list[Any], shape: list[int] | None = None
+) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": shape or [len(data), 1], "data": data}
 
 
-def flight(**changed: Any) -> dict[str, Any]:
-    inputs = {
+def flight(**changed: dict[str, Any] | None) -> dict[str, Any]:
+    inputs: dict[str, dict[str, Any] | None] = {
         "wind": column("wind", "FP32", [8.5]),
         "hour": column("hour", "INT64", [17]),
         "carrier": column("carrier", "BYTES", ["UA"]),
@@ -139,7 +141,7 @@ def test_a_batching_model_answers_pipelined_requests_in_order(served: FakeContro
     ]
 
 
-def read_response(stream: Any) -> tuple[int, Any]:
+def read_response(stream: IO[bytes]) -> tuple[int, Any]:
     status = int(stream.readline().split()[1])
     length = 0
     while (line := stream.readline().strip()) != b"":
@@ -237,18 +239,48 @@ BAD = [
     ("no data", "churn", {"inputs": [{**X, "data": None}]}, 400, "request.data"),
     ("words", "churn", {"inputs": [{**X, "data": ["1"] * 20}]}, 400, "request.data"),
     ("truths", "churn", {"inputs": [{**X, "data": [True] * 20}]}, 400, "request.data"),
-    ("ragged", "churn", {"inputs": [{**X, "shape": [2, 20], "data": [[0.0], [1.0, 2.0]]}]}, 400, "request.shape"),
+    (
+        "ragged",
+        "churn",
+        {"inputs": [{**X, "shape": [2, 20], "data": [[0.0], [1.0, 2.0]]}]},
+        400,
+        "request.shape",
+    ),
     ("a fraction", "flights", flight(hour=column("hour", "INT64", [1.5])), 400, "request.data"),
     ("null integer", "flights", flight(hour=column("hour", "INT64", [None])), 400, "request.data"),
     ("huge integer", "flights", flight(hour=column("hour", "INT64", [2**70])), 400, "request.data"),
-    ("number as word", "flights", flight(carrier=column("carrier", "BYTES", [7])), 400, "request.data"),
+    (
+        "number as word",
+        "flights",
+        flight(carrier=column("carrier", "BYTES", [7])),
+        400,
+        "request.data",
+    ),
     ("unequal rows", "flights", flight(hour=column("hour", "INT64", [1, 2])), 400, "request.shape"),
     ("too many rows", "churn", row_request([[0.0] * 20] * 9), 400, "request.rows"),
     ("too large", "churn", row_request([[0.123456789] * 2000]), 413, "request.size"),
     ("unknown output", "churn", {"inputs": [X], "outputs": [{"name": "z"}]}, 400, "request.output"),
-    ("time in seconds", "churn", {"inputs": [X], "parameters": {"timestamp": 1_700_000_000}}, 400, "request.timestamp"),
-    ("local time", "churn", {"inputs": [X], "parameters": {"timestamp": "2024-01-01T00:00:00"}}, 400, "request.timestamp"),
-    ("no time", "churn", {"inputs": [X], "parameters": {"timestamp": "soon"}}, 400, "request.format"),
+    (
+        "time in seconds",
+        "churn",
+        {"inputs": [X], "parameters": {"timestamp": 1_700_000_000}},
+        400,
+        "request.timestamp",
+    ),
+    (
+        "local time",
+        "churn",
+        {"inputs": [X], "parameters": {"timestamp": "2024-01-01T00:00:00"}},
+        400,
+        "request.timestamp",
+    ),
+    (
+        "no time",
+        "churn",
+        {"inputs": [X], "parameters": {"timestamp": "soon"}},
+        400,
+        "request.format",
+    ),
     ("too few ids", "churn", {"inputs": [X], "parameters": {"ids": []}}, 400, "request.ids"),
     ("empty id", "churn", {"inputs": [X], "parameters": {"ids": [""]}}, 400, "request.ids"),
     ("nested without end", "churn", b'{"inputs": [{"data": ' + b"[" * 15000, 400, "request.json"),
@@ -281,7 +313,7 @@ def test_a_bad_request_gets_a_sentence_a_code_and_the_worker_serves_on(
         ("DELETE", "/v2/models/churn", 405, "request.method"),
         ("POST", "/v2/models/churn/labels", 400, "request.labels"),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_a_wrong_url_or_method_is_named(
     served: FakeControl, method: str, path: str, status: int, code: str

@@ -5,20 +5,20 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import models
 from tests.support.worker import WAIT_S, FakeControl, row_request, slot_spec
 from whimbrel_agent.channel import ServingSettings
+from whimbrel_core.signing.keys import PrivateKey
 from whimbrel_core.wire.assignment import Probation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.models import MadeBundle
-    from whimbrel_core.signing.keys import PrivateKey
 
 DAY_MS = 86_400_000
 NOON = 19_800 * DAY_MS + DAY_MS // 2
@@ -51,6 +51,7 @@ class Client(threading.Thread):
                 answer = json.loads(response.read())
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(repr(error))
+                connection.close()
                 connection = None
                 continue
             if response.status != 200:
@@ -62,6 +63,8 @@ class Client(threading.Thread):
                 self.answered += 1
                 self.versions.add(answer.get("model_version", "?"))
                 self.counted.notify_all()
+        if connection is not None:
+            connection.close()
 
     def wait_for(self, answered: int) -> None:
         with self.counted:
@@ -261,7 +264,7 @@ def test_a_damaged_window_is_set_aside_and_reported(
         ("other key", "trust.signature"),
         ("other digest", "trust.digest"),
         ("cut short", "bundle.archive"),
-        ("tampered", "trust.digest"),
+        ("tampered", "bundle.archive"),
     ],
 )
 def test_a_worker_refuses_what_it_cannot_trust_and_says_which(
@@ -272,7 +275,7 @@ def test_a_worker_refuses_what_it_cannot_trust_and_says_which(
     path = tmp_path / "other.whim"
     keys, digest = spec.keys, ""
     if case == "other key":
-        keys = (models.PrivateKey.generate().public.pem,)
+        keys = (PrivateKey.generate().public.pem,)
     elif case == "other digest":
         digest = "0" * 64
     elif case == "cut short":
@@ -364,7 +367,7 @@ def test_a_shadow_sees_the_requests_and_answers_none(
     assert {(m.slot, m.rows) for m in control.sink.windows.values()} == {("churn", 2), ("next", 2)}
 
 
-def feed_with_labels(control: FakeControl, made: MadeBundle) -> Any:
+def feed_with_labels(control: FakeControl, made: MadeBundle) -> None:
     rows, labels = made.recipe.rows["x"], made.recipe.labels
     assert labels is not None
     for start in range(0, 400, 100):
