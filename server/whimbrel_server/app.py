@@ -127,6 +127,7 @@ class Fleet:
             confirm=config.monitoring.confirm_windows,
             calm=config.monitoring.calm_windows,
             every_s=config.monitoring.checkpoint_s,
+            give_way=lambda: self._receiver.busy,
             wrote=self._wake,
             now_ms=now_ms,
         )

@@ -71,6 +71,11 @@ class Receiver:
         self._due_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
 
+    @property
+    def busy(self) -> bool:
+        """Whether more messages wait than the next batch takes."""
+        return self._queue.qsize() > MAX_BATCH
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

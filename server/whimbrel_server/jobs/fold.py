@@ -38,7 +38,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CURSOR = "fold.segment"
-_SEGMENTS_AT_ONCE = 20
+_SEGMENTS_AT_ONCE = 4
+# While messages wait to be acknowledged, folding gives way to them, but not for ever: a second,
+# then a few segments, then a second.
+_GIVE_WAY_S = 1.0
+_LOOK_S = 0.02
 # Totals kept in memory after they were written: about 18 KB each for 20 features.
 _CLEAN_TOTALS = 1_000
 _CLEAN_STATES = 4_000
@@ -55,6 +59,7 @@ class Fold:
         streams: returns how many devices share the false-alarm budget.
         confirm, calm: windows until an alarm, and until it ends.
         every_s: how often what changed is written.
+        give_way: whether there is something more urgent than folding.
         wrote: called after each write.
         now_ms: the wall clock.
     """
@@ -68,13 +73,14 @@ class Fold:
         confirm: int,
         calm: int,
         every_s: float,
+        give_way: Callable[[], bool],
         wrote: Callable[[], None],
         now_ms: Callable[[], int],
     ) -> None:
         self._database, self._repository = database, repository
         self._streams, self._every_s = streams, every_s
         self._confirm, self._calm = confirm, calm
-        self._wrote, self._now_ms = wrote, now_ms
+        self._give_way, self._wrote, self._now_ms = give_way, wrote, now_ms
         self._totals: OrderedDict[Key, Totals] = OrderedDict()
         self._dirty: set[Key] = set()
         self._judges: dict[str, drift.DeviceJudge] = {}
@@ -125,6 +131,9 @@ class Fold:
     def _run(self) -> None:
         due = time.monotonic() + self._every_s
         while True:
+            until = time.monotonic() + _GIVE_WAY_S
+            while self._give_way() and not self._stopping and time.monotonic() < until:
+                time.sleep(_LOOK_S)
             try:
                 busy = self._fold_some()
                 if self._folded != self._cursor and (
