@@ -17,6 +17,9 @@ def benjamini_hochberg(p_values: ArrayLike, q: float) -> Flags:
     Args:
         p_values: (…, n); each last axis is a family of its own.
         q: expected share of false ones among the rejected.
+
+    >>> benjamini_hochberg([0.001, 0.02, 0.03, 0.8], q=0.05).tolist()
+    [True, True, True, False]
     """
     p = np.asarray(p_values, float)
     n = p.shape[-1]
@@ -37,6 +40,9 @@ def e_benjamini_hochberg(log_e: Floats, q: float) -> NDArray[np.bool_]:
     Args:
         log_e: (n,) logarithms of e-values.
         q: false discovery rate, 0 to 1.
+
+    >>> e_benjamini_hochberg(np.log([100.0, 50.0, 1.0]), q=0.1).tolist()
+    [True, True, False]
     """
     order = np.argsort(-log_e)
     n = len(log_e)

@@ -17,6 +17,9 @@ def psi(reference: ArrayLike, window: ArrayLike) -> float:
     """Return the population stability index Σ (q − p) ln(q / p) of two rows of counts.
 
     An empty bin counts as half a row, so that the index is finite.
+
+    >>> round(psi([250, 250, 250, 250], [400, 300, 200, 100]), 6)
+    0.228217
     """
     p, q = _shares(reference), _shares(window)
     return float(((q - p) * np.log(q / p)).sum())
@@ -30,19 +33,31 @@ def psi_debiased(reference: ArrayLike, window: ArrayLike) -> float:
 
 
 def js(reference: ArrayLike, window: ArrayLike) -> float:
-    """Return the Jensen–Shannon distance (root of the divergence, base 2) of two rows of counts."""
+    """Return the Jensen–Shannon distance (root of the divergence, base 2) of two rows of counts.
+
+    >>> js([1, 0], [0, 1]), js([1, 3], [2, 6])
+    (1.0, 0.0)
+    """
     p = np.asarray(reference, float) / np.sum(reference)
     q = np.asarray(window, float) / np.sum(window)
     return float(math.sqrt(max(js_terms(p, q).sum(), 0.0)))
 
 
 def ks(reference: ArrayLike, window: ArrayLike) -> float:
-    """Return the largest difference of the two distribution functions at the cells' edges."""
+    """Return the largest difference of the two distribution functions at the cells' edges.
+
+    >>> ks([2, 2, 4], [4, 2, 2])
+    0.25
+    """
     return float(np.abs(_cdf_differences(reference, window)).max())
 
 
 def w1(reference: ArrayLike, window: ArrayLike, cell_means: ArrayLike, sd: float) -> float:
-    """Return the Wasserstein-1 distance over ``sd``, with every row at its cell's mean."""
+    """Return the Wasserstein-1 distance over ``sd``, with every row at its cell's mean.
+
+    >>> w1([10, 0], [0, 10], [1.0, 4.0], sd=2.0)
+    1.5
+    """
     gaps = np.diff(np.asarray(cell_means, float))
     return float((np.abs(_cdf_differences(reference, window))[:-1] * gaps).sum() / sd)
 
@@ -51,6 +66,10 @@ def pearson(reference: ArrayLike, window: ArrayLike) -> tuple[float, float]:
     """Return X² / (1 + m/n) of ``window`` (m rows) against ``reference`` (n rows), and its p value.
 
     Bins without reference rows must have been joined with others before.
+
+    >>> statistic, p_value = pearson([5000, 5000], [60, 40])
+    >>> round(statistic, 4), round(p_value, 4)
+    (3.9604, 0.0466)
     """
     counts, seen = np.asarray(reference, float), np.asarray(window, float)
     n, m = counts.sum(), seen.sum()

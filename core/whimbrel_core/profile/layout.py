@@ -45,6 +45,7 @@ MAX_CLASSES = 1024
 MAX_CONFUSION_CLASSES = 32  # beyond it, a confusion matrix outweighs the rest of a window
 MAX_COLUMN = 1 << 20
 SCORE_BINS = 20
+_MIN_SCALE = 1e-60  # float32 columns have scales within ± 1e45; squares of it stay in float64
 
 # Sums are rounded to 2^-12 of a feature's scale when a window closes. Sums of such numbers are
 # exact in float64 up to 2^41 standard deviations, so that merging windows in any order gives the
@@ -101,7 +102,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
             raise ProfileError(
                 f"feature {self.name!r}: a word is longer than {MAX_WORD_CHARS} characters"
             )
-        if not (math.isfinite(self.centre) and math.isfinite(self.scale) and self.scale > 0):
+        if not (math.isfinite(self.centre) and _MIN_SCALE <= self.scale <= 1 / _MIN_SCALE):
             raise ProfileError(
                 f"feature {self.name!r}: centre must be finite and scale positive, "
                 f"got {self.centre!r} and {self.scale!r}"

@@ -2,7 +2,7 @@
 
 Windows of equal ``profile_id`` are merged by addition: associative, commutative, with `empty` as
 identity, in any order and with the same bits. `encode` and `decode` are the wire form (format 1),
-1 to 1.5 KB for 20 features; `decode` trusts nothing: it bounds what it inflates, allocates and
+1.2 to 1.8 KB for 20 features and 300 to 3,600 rows; `decode` trusts nothing: it bounds what it inflates, allocates and
 counts, and refuses a window whose counts do not add up.
 """
 
@@ -49,7 +49,6 @@ __all__ = [
 MAGIC = b"WPW1"
 MAX_ENCODED_BYTES = 64 * 1024
 MAX_PLAIN_BYTES = 512 * 1024  # 256 features × 103 cells × 8 bytes and their sums fit
-_LEVEL = 6
 _MAX_TIME_MS = 1 << 47  # the year 6429
 _MAX_SUM = 1e100  # 2^53 rows of (2 × the largest float32)² stay below it
 _MAX_VALUE = 3.5e38  # the largest float32 is 3.4028e38
@@ -193,7 +192,8 @@ def encode(window: Window) -> bytes:
         out.cells(window.score_cells)
     if quality is not None:
         _write_quality(out, quality)
-    return MAGIC + zlib.compress(bytes(out.buffer), _LEVEL)
+    deflater = zlib.compressobj(level=9, strategy=zlib.Z_FILTERED)
+    return MAGIC + deflater.compress(bytes(out.buffer)) + deflater.flush()
 
 
 def decode(data: bytes) -> Window:

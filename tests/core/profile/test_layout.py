@@ -34,6 +34,8 @@ def numeric(**changes: object) -> Feature:
         ({"name": ""}, "name"),
         ({"column": -1}, "column"),
         ({"scale": 0.0}, "scale"),
+        ({"scale": 1e-300}, "scale"),
+        ({"scale": float("nan")}, "scale"),
         ({"centre": float("nan")}, "centre"),
     ],
     ids=str,
