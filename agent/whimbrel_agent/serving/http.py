@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from email.utils import formatdate
 
 import msgspec
 
@@ -37,6 +36,8 @@ _STATUS_OF = {
     "request.timeout": 408,
     "unavailable": 503,
 }
+_DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
+_MONTHS = tuple(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split())
 _END = b"\r\n\r\n"
 _END_AND_CLOSE = b"\r\nconnection: close\r\n\r\n"
 
@@ -51,12 +52,30 @@ class _DateLine:
     def get(self) -> bytes:
         now = time.time()
         if not self._valid_until - 1 <= now < self._valid_until:
-            self._line = b"date: " + formatdate(now, usegmt=True).encode("ascii") + b"\r\n"
+            self._line = b"date: %b\r\n" % http_date(now)
             self._valid_until = int(now) + 1
         return self._line
 
 
 _DATE = _DateLine()
+
+
+def http_date(seconds: float) -> bytes:
+    """Return a time since 1970 as HTTP writes it (RFC 9110, 5.6.7), whatever the locale.
+
+    >>> http_date(784111777)
+    b'Sun, 06 Nov 1994 08:49:37 GMT'
+    """
+    at = time.gmtime(seconds)
+    return b"%b, %02d %b %04d %02d:%02d:%02d GMT" % (
+        _DAYS[at.tm_wday],
+        at.tm_mday,
+        _MONTHS[at.tm_mon - 1],
+        at.tm_year,
+        at.tm_hour,
+        at.tm_min,
+        at.tm_sec,
+    )
 
 
 class Head:
