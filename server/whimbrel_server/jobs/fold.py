@@ -19,7 +19,6 @@ import sqlalchemy as sa
 
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile import window as profile_windows
-from whimbrel_core.profile.distances import Judge
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.domain import aggregation, drift
@@ -338,44 +337,6 @@ class Fold:
             level = "fleet" if key.subject == FLEET else "cohort"
             yield StoredJudgement(judged, shown).row(key.digest, key.subject, level)
 
-    def leave_one_out(self, digest: str, device: str, bucket: Key) -> Judge | None:
-        """Return a judge of one device against the rest of the fleet in one period, or None."""
-        whole = self._totals.get(msgspec.structs.replace(bucket, subject=FLEET))
-        own = self._totals.get(
-            msgspec.structs.replace(bucket, subject=aggregation.device_subject(device))
-        )
-        if whole is None or own is None:
-            return None
-        contents = self._contents(digest)
-        rest = whole.without(own)
-        policy = self._judge(digest).policy
-        if rest.rows < policy.thresholds.min_rows or own.rows < policy.thresholds.min_rows:
-            return None
-        return Judge(contents.baseline, rest.window(), policy.thresholds)
-
-    def _peers(self, connection: sa.Connection) -> list[dict[str, object]]:
-        """Judge each device that changed against the rest of the fleet, by period."""
-        rows = []
-        for key in self._dirty:
-            if key.step == "all" or not key.subject.startswith("d:"):
-                continue
-            hourly = self._contents(key.digest).manifest.drift.window_s * 1000 < aggregation.HOUR_MS
-            if (key.step == "hour") is not hourly:
-                continue
-            self._total(connection, msgspec.structs.replace(key, subject=FLEET))
-            judge = self.leave_one_out(key.digest, key.subject[2:], key)
-            if judge is None:
-                continue
-            own = self._totals[key]
-            window = own.window()
-            said = judge.judge(window)
-            judged = drift.Judged(
-                drift.Position(key.bucket_ms, "peers"), window.end_ms, window.rows, said
-            )
-            shown = tuple(drift.Shown(one, one.state) for one in said)
-            rows.append(StoredJudgement(judged, shown).row(key.digest, key.subject, "peers"))
-        return rows
-
     # ---------------------------------------------------------------------------- checkpoint
 
     def _checkpoint(self) -> None:
@@ -388,8 +349,6 @@ class Fold:
             for (digest, subject, _, _), stored in self._judgements.items()
         ]
         judgements.extend(self._groups())
-        with self._database.read() as connection:
-            judgements.extend(self._peers(connection))
         changed = list(self._changes)
         aggregates = [_aggregate(key, self._totals[key]) for key in sorted(self._dirty)]
         states = [_detector(at, self._states[at]) for at in self._shown]

@@ -11,6 +11,7 @@ from whimbrel_core.errors import UsageError, WhimbrelError
 from whimbrel_server.domain import aggregation, drift
 from whimbrel_server.domain.aggregation import FLEET
 from whimbrel_server.queries.measures import Measures, measure
+from whimbrel_server.queries.peers import against_peers
 from whimbrel_server.store import aggregates, schema
 from whimbrel_server.store.judgements import StoredJudgement
 from whimbrel_server.views import DriftState, DriftView, FeatureView, Level, ModelView, VersionView
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from whimbrel_server.store.registry import Record
 
 _ORDER = ("too_few", "ok", "notice", "warn", "severe")
+# A comparison with peers is made when it is asked for, about a millisecond each: of one device,
+# or of a small fleet.
+_PEERS_AT_MOST = 64
 
 
 def views(
@@ -85,9 +89,7 @@ def newest_drift(  # noqa: PLR0917 - the parts of a question
             .group_by(table.c.level, table.c.subject)
         )
         if level is not None:
-            newest = newest.where(
-                table.c.level.in_([level, "peers"] if level == "device" else [level])
-            )
+            newest = newest.where(table.c.level == level)
         if subject is not None:
             newest = newest.where(table.c.subject == stored_subject(subject))
         at = newest.subquery()
@@ -109,6 +111,11 @@ def newest_drift(  # noqa: PLR0917 - the parts of a question
         for (stored_level, stored), payload in latest.items():
             judgement = msgspec.msgpack.decode(payload, type=StoredJudgement)
             found.append(drift_view(judgement, stored_level, stored, published, baseline))
+        devices = [stored for stored_level, stored in latest if stored_level == "device"]
+        for stored in devices if len(devices) <= _PEERS_AT_MOST else ():
+            judgement_or_none = against_peers(connection, repository, published, stored)
+            if judgement_or_none is not None:
+                found.append(drift_view(judgement_or_none, "peers", stored, published, baseline))
     return tuple(
         sorted(
             found, key=lambda one: (-_ORDER.index(one.worst), one.level, one.subject, one.version)

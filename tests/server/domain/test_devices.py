@@ -1,0 +1,71 @@
+"""Births and deaths in whatever order the broker delivers them."""
+
+from __future__ import annotations
+
+import pytest
+
+from whimbrel_core.wire.messages import Life, State
+from whimbrel_server.domain.devices import (
+    Notice,
+    Presence,
+    accepts_state,
+    apply_life,
+    is_silent,
+    next_revision,
+)
+
+A, B = "00000000000000aa", "00000000000000bb"
+
+
+def birth(incarnation: int, epoch: str = A) -> Life:
+    return Life("ewr", alive=True, incarnation=incarnation, epoch=epoch)
+
+
+def death(incarnation: int) -> Life:
+    return Life("ewr", alive=False, incarnation=incarnation)
+
+
+def after(*lives: Life) -> tuple[Presence, tuple[str, ...]]:
+    presence = Presence()
+    notices: tuple[Notice, ...] = ()
+    for at, life in enumerate(lives):
+        presence, notices = apply_life(presence, life, at)
+    return presence, notices
+
+
+@pytest.mark.parametrize(
+    ("lives", "online", "last"),
+    [
+        ((birth(1),), True, ("born",)),
+        ((birth(1), death(1)), False, ("died",)),
+        ((birth(1), birth(2), death(1)), True, ("stale",)),
+        ((birth(2), birth(1)), True, ("stale",)),
+        ((birth(1), death(1), death(1)), False, ("stale",)),
+        ((death(1),), False, ("stale",)),
+        ((birth(1), death(1), birth(1)), True, ("born",)),
+        ((birth(5), birth(1, B)), True, ("born", "reimaged")),
+        ((birth(1), birth(2, B)), True, ("born", "new_outbox")),
+        ((birth(1), birth(2, B), birth(3, A)), True, ("born", "cloned")),
+    ],
+)
+def test_lives(lives: tuple[Life, ...], online: bool, last: tuple[str, ...]) -> None:
+    presence, notices = after(*lives)
+    assert (presence.online, notices) == (online, last)
+
+
+def test_a_state_of_an_earlier_incarnation_is_old() -> None:
+    presence, _ = after(birth(4))
+    assert accepts_state(presence, State("ewr", 4, 0))
+    assert not accepts_state(presence, State("ewr", 3, 0))
+
+
+def test_a_revision_is_above_our_own_and_above_what_was_seen() -> None:
+    assert next_revision(0, 0) == 1
+    assert next_revision(7, 3) == 8
+    assert next_revision(3, 7) == 8
+
+
+def test_silence_is_measured_from_the_last_sign() -> None:
+    assert not is_silent(None, 10_000, 1.0)
+    assert not is_silent(9_000, 10_000, 1.0)
+    assert is_silent(8_999, 10_000, 1.0)
