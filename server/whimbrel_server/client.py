@@ -7,7 +7,7 @@ the same code, message and hint, and a server that is away is an `UnavailableErr
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import msgspec
@@ -72,6 +72,7 @@ class FleetClient:
         if actor:
             headers["whimbrel-actor"] = actor
         self.url = url.rstrip("/")
+        _check_address(url)
         try:
             self._http = httpx.Client(
                 base_url=self.url + "/api/v1",
@@ -202,11 +203,6 @@ class FleetClient:
                 content=None if body is None else msgspec.json.encode(body),
                 headers={} if body is None else {"content-type": "application/json"},
             )
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise UsageError(
-                f"{self.url!r} is not the address of a server",
-                hint="give it as http://HOST:PORT with --server",
-            ) from error
         except httpx.TimeoutException as error:
             raise UnavailableError(
                 f"{self.url} did not answer in time; a change may have been made or not",
@@ -217,6 +213,19 @@ class FleetClient:
                 f"{self.url} does not answer: {error}",
                 hint="is the server running ('whimbrel server run'), and is --server right?",
             ) from error
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is none
+        good = False
+    if not good:
+        raise UsageError(
+            f"{url!r} is not the address of a server",
+            hint="give it as http://HOST:PORT with --server",
+        )
 
 
 def _part(text: str) -> str:

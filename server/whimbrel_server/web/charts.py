@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import msgspec
 from markupsafe import Markup
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 _MAX_MONTHS_SPELLED = 14
+_BEYOND = 1e15
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -63,15 +64,15 @@ def sparkline(
 ) -> Markup:
     """Return a small line without axes; ``top`` fixes the upper end so that rows compare."""
     width, height = 96.0, 22.0
-    known = [v for v in values if v is not None and math.isfinite(v)]
+    known = [v for v in values if _known(v)]
     if len(known) < 2:  # noqa: PLR2004 - a line needs two points
         return Markup('<span class="faint">–</span>')
     high = max(*known, top or 0.0) or 1.0
     step = (width - 4) / (len(values) - 1)
     points = [
-        (2 + i * step, height - 2 - (height - 4) * max(v, 0.0) / high)
+        (2 + i * step, height - 2 - (height - 4) * (max(v, 0.0) / high))
         for i, v in enumerate(values)
-        if v is not None and math.isfinite(v)
+        if _known(v)
     ]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     x, y = points[-1]
@@ -95,7 +96,7 @@ def lines(  # noqa: C901 - axes, limits, lines, dots: one drawing from back to f
     write: Callable[[float], str] = written.stat,
 ) -> Markup:
     """Return lines over time (``x`` in ms) with labelled axes and direct labels at their ends."""
-    points = [p for s in series for p in s.points if p.y is not None and math.isfinite(p.y)]
+    points = [p for s in series for p in s.points if _known(p.y)]
     if not points:
         return Markup("")
     left, right, top, bottom = 46, 14, 12, 26
@@ -142,7 +143,7 @@ def lines(  # noqa: C901 - axes, limits, lines, dots: one drawing from back to f
             out.append(f'<polyline class="line {escape(one.style)}{dash}" points="{path}"/>')
         radius = 2.6 if len(one.points) <= 60 else 1.4  # noqa: PLR2004 - dots would touch
         for p in one.points:
-            if p.y is not None and math.isfinite(p.y):
+            if _known(p.y):
                 label = p.label or f"{one.name}: {write(p.y)}"
                 hollow = " hollow" if one.dashed else ""
                 out.append(
@@ -171,10 +172,11 @@ def heatmap(
     for i, (name, address) in enumerate(rows):
         y = top + i * step
         shown = name if len(name) <= 20 else name[:19] + "…"  # noqa: PLR2004 - fits the margin
-        out.append(
-            f'<a href="{escape(address)}"><text class="row-name" x="{left - 8}" y="{y + 15}" '
-            f'text-anchor="end">{escape(shown)}<title>{escape(name)}</title></text></a>'
+        named = (
+            f'<text class="row-name" x="{left - 8}" y="{y + 15}" text-anchor="end">'
+            f"{escape(shown)}<title>{escape(name)}</title></text>"
         )
+        out.append(f'<a href="{escape(address)}">{named}</a>' if address else named)
         for j, cell in enumerate(cells[i]):
             x = left + j * each
             out.append(
@@ -332,11 +334,16 @@ def _figure(parts: Sequence[str]) -> Markup:
     return Markup('<div class="chart" tabindex="0">' + "".join(parts) + "</div>")  # noqa: S704 - escaped where made
 
 
+def _known(value: float | None) -> TypeGuard[float]:
+    """Whether a value can be drawn: there, a number, and not beyond all measure."""
+    return value is not None and math.isfinite(value) and abs(value) < _BEYOND
+
+
 def _runs(points: Sequence[Point]) -> list[list[Point]]:
     """Split at gaps, so that a month without data is a gap and not a guess."""
     runs: list[list[Point]] = [[]]
     for p in points:
-        if p.y is None or not math.isfinite(p.y):
+        if not _known(p.y):
             runs.append([])
         else:
             runs[-1].append(p)

@@ -8,13 +8,13 @@ from urllib.parse import urlencode
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from litestar import Request, Response
+from litestar import MediaType, Request, Response
 from markupsafe import Markup
 
 from whimbrel_server.web import assets, charts, draw, scale, written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 # Pages may load what this server serves and nothing else; nothing inline runs or styles.
 CONTENT_SECURITY_POLICY = (
@@ -54,6 +54,11 @@ def _query(base: msgspec.Struct, **changes: object) -> str:
     return "?" + urlencode(left) if left else "?"
 
 
+def _find(items: Iterable[Any], name: str, value: object) -> Any:  # noqa: ANN401 - a template's
+    """Return the first item whose attribute is ``value``, or None."""
+    return next((item for item in items if getattr(item, name) == value), None)
+
+
 def environment() -> Environment:
     """Return the environment with the filters that templates use."""
     env = Environment(
@@ -79,7 +84,13 @@ def environment() -> Environment:
         tone=scale.tone,
     )
     env.globals.update(
-        asset=assets.address, charts=charts, draw=draw, scale=scale, written=written, query=_query
+        asset=assets.address,
+        charts=charts,
+        draw=draw,
+        scale=scale,
+        written=written,
+        query=_query,
+        find=_find,
     )
     return env
 
@@ -100,6 +111,4 @@ def page(
     headers = {**HEADERS, "etag": etag}
     if request is not None and status == 200 and etag in request.headers.get("if-none-match", ""):  # noqa: PLR2004 - HTTP
         return Response(b"", status_code=304, headers=headers)
-    return Response(
-        body, status_code=status, media_type="text/html; charset=utf-8", headers=headers
-    )
+    return Response(body, status_code=status, media_type=MediaType.HTML, headers=headers)

@@ -62,7 +62,7 @@ async def _show(
     context = {
         "page": value,
         "path": request.url.path,
-        "twin": address + TWIN + query,
+        "twin": address + TWIN + query if address else "",
         "logged_in": await is_logged_in(request),
         "read_open": request.app.state.access.read_open,
     }
@@ -147,7 +147,7 @@ async def rollout_route(
 @get("/patterns", guards=[may_read])
 async def patterns_route(request: Request[Any, Any, Any]) -> Response[Any]:
     """Show every component in every state."""
-    return await _show(request, "patterns.html", patterns.samples, twin=False, address="/patterns")
+    return await _show(request, "patterns.html", patterns.samples, twin=False, address="")
 
 
 @get("/static/{name:str}")

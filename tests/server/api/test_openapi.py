@@ -50,7 +50,8 @@ PROMISED = {
 def document(client: TestClient[Litestar]) -> dict[str, Any]:
     answer = client.get("/schema/openapi.json")
     assert answer.status_code == 200
-    return json.loads(answer.content)
+    document: dict[str, Any] = json.loads(answer.content)
+    return document
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
