@@ -35,7 +35,7 @@ class Packed(NamedTuple):
     result: dict[str, Any]
 
     @property
-    def bytes(self) -> bytes:
+    def content(self) -> bytes:
         return self.bundle.read_bytes()
 
     def again(
@@ -43,13 +43,13 @@ class Packed(NamedTuple):
     ) -> bytes:
         """The same bundle under another version, signed again."""
         signer = keyfiles.private(key or self.key)
-        opened = bundles.open_bundle(io.BytesIO(self.bytes), [keyfiles.public(self.key)])
+        opened = bundles.open_bundle(io.BytesIO(self.content), [keyfiles.public(self.key)])
         files = {name: opened.read(name) for name in opened.names}
         manifest = msgspec.structs.replace(
             opened.manifest,
             version=version,
             release=release,
-            **changes,  # type: ignore[arg-type]
+            **changes,
         )
         return bundles.build({**files, bundles.MANIFEST: manifest.encode()}, signer)
 

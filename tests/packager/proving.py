@@ -82,7 +82,7 @@ class InProcess:
                 body.work(request, folder, lambda _stage: None)
             return _Done()
 
-        child.start = start
+        child.start = start  # type: ignore[assignment]
 
     def __exit__(self, *_: object) -> None:
         child.start = self._start

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def every_command() -> list[tuple[str, ...]]:
-    found = []
+    found: list[tuple[str, ...]] = []
     for name in commands.__all__:
         command = getattr(commands, name)
         subs = list(command.commands) if isinstance(command, click.Group) else [None]
@@ -91,7 +91,7 @@ def test_a_tampered_file_is_named(packed: Packed, tmp_path: Path, member: str) -
 @pytest.mark.parametrize("kept", [0, 10, 1000, -1])
 def test_a_truncated_bundle_is_bad_input(packed: Packed, tmp_path: Path, kept: int) -> None:
     bad = tmp_path / "bad.whim"
-    bad.write_bytes(packed.bytes[:kept])
+    bad.write_bytes(packed.content[:kept])
     for words in (("verify", bad, "--key", packed.key), ("inspect", bad)):
         done = whimbrel(*words)
         assert done.code == 3

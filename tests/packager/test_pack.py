@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def opened(packed: Packed) -> bundles.Bundle:
-    return bundles.open_bundle(io.BytesIO(packed.bytes), [keyfiles.public(packed.key)])
+    return bundles.open_bundle(io.BytesIO(packed.content), [keyfiles.public(packed.key)])
 
 
 def test_a_packed_model_is_signed_and_states_what_it_is(packed: Packed) -> None:
@@ -150,16 +150,16 @@ def test_a_fitted_estimator_is_packed_from_python(packed: Packed, tmp_path: Path
 
 
 def test_a_different_bundle_of_the_same_version_is_never_replaced(packed: Packed) -> None:
-    before = packed.bytes
+    before = packed.content
     with InProcess(), pytest.raises(UsageError, match="there already, with other content"):
         pack(packed, packed.folder, description="another")
-    assert packed.bytes == before
+    assert packed.content == before
 
 
 def test_a_full_disk_leaves_no_bundle_and_nothing_half_written(
     packed: Packed, tmp_path: Path
 ) -> None:
-    bundle = packed.bytes
+    bundle = packed.content
     target = tmp_path / "out" / "flights-1.0.0.whim"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(bundle) // 2, hard))

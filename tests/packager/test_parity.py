@@ -38,7 +38,7 @@ def numbers(*, missing: float = 0.0) -> pd.DataFrame:
 def late() -> np.ndarray:
     x = numbers()
     noise = np.random.default_rng(12).normal(size=ROWS) / 2
-    return (x.a + x.b * x.c + noise > 0).to_numpy()
+    return np.asarray(x.a + x.b * x.c + noise > 0)
 
 
 @pytest.mark.parametrize("kind", [RandomForestClassifier, ExtraTreesClassifier])

@@ -15,12 +15,16 @@ from urllib.request import urlopen
 
 import pytest
 from tuf.api.exceptions import DownloadHTTPError, ExpiredMetadataError
-from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+from tuf.ngclient import (  # type: ignore[attr-defined]  # public, not listed
+    FetcherInterface,
+    Updater,
+    UpdaterConfig,
+)
 
 from tests.packager.command import whimbrel
 from whimbrel_core.errors import BundleError, RefusedError, StorageError, TrustError, UsageError
 from whimbrel_packager import atomic, delta, keyfiles
-from whimbrel_packager.repository import Lives, Repository
+from whimbrel_packager.repository import Lives, Published, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +40,9 @@ class Made(NamedTuple):
     online: Path
     bundles: dict[str, Path]
 
-    def publish(self, version: str, *, online: bool = True, now: datetime | None = None):  # noqa: ANN201
+    def publish(
+        self, version: str, *, online: bool = True, now: datetime | None = None
+    ) -> Published:
         return self.repo.publish(
             self.bundles[version],
             self.keys,

@@ -60,11 +60,11 @@ def target() -> np.ndarray:
     full = table()
     noise = np.random.default_rng(4).normal(size=ROWS) / 3
     risk = full.a + full.b * full.c + (full.word == "x") * full["count"] / 20 + noise
-    return (risk > 0.4).to_numpy()
+    return np.asarray(risk > 0.4)
 
 
 def value() -> np.ndarray:
-    return (table().a * 100 + table()["count"]).to_numpy()
+    return np.asarray(table().a * 100 + table()["count"])
 
 
 def fitted(model: Estimator, x: Estimator, y: Estimator) -> Estimator:
@@ -146,6 +146,11 @@ MODELS = {
         NUMBERS,
         target(),
     ),
+    "calibrated linear": (
+        CalibratedClassifierCV(LogisticRegression(), cv=2),
+        NUMBERS,
+        target(),
+    ),
     "bagging": (BaggingClassifier(DecisionTreeClassifier(max_depth=4), 4), NUMBERS, target()),
     "AdaBoost": (AdaBoostClassifier(n_estimators=4), NUMBERS, target()),
 }
@@ -218,6 +223,18 @@ def test_a_pickle_needs_permission(tmp_path: Path) -> None:
     assert caught.value.code == "usage.pickle"
 
 
+def test_skops_files_are_read_when_every_type_in_them_is_trusted(tmp_path: Path) -> None:
+    skops = pytest.importorskip("skops.io")
+    path = tmp_path / "model.skops"
+    skops.dump(MODELS["forest"][0].fit(NUMBERS, target()), path)
+    with pytest.raises(UsageError, match=r"not trusted: sklearn\.tree\._tree\.Tree") as caught:
+        sources.open_source(path, Options())
+    assert caught.value.hint == "if you know them, give --trusted sklearn.tree._tree.Tree"
+    assert prove(path, NUMBERS, allow_pickle=False, trusted=("sklearn.tree._tree.Tree",)).proof.rows
+    skops.dump(MODELS["calibrated linear"][0].fit(NUMBERS, target()), path)
+    assert prove(path, NUMBERS, allow_pickle=False).proof.rows
+
+
 def test_a_damaged_pickle_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "m.pkl").write_bytes(b"no pickle at all")
     with pytest.raises(InputError, match="cannot be loaded"):
@@ -229,7 +246,9 @@ def test_another_suffix_is_no_model(tmp_path: Path) -> None:
         sources.framework_of(tmp_path / "model.h5")
 
 
-def linear(*, batch: object = None, width: int = 4, kind: int = TensorProto.FLOAT) -> Proto:
+def linear(
+    *, batch: str | int | None = None, width: int = 4, kind: int = TensorProto.FLOAT
+) -> Proto:
     """Raw ONNX: y = softmax(x · w)."""
     weights = np.random.default_rng(5).normal(size=(width, 3)).astype(np.float32)
     graph = helper.make_graph(

@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 
 # The newest pair that onnxruntime 1.17, the oldest one an agent may have, knows in full.
 TARGET_OPSET = {"": 18, "ai.onnx.ml": 3}
+# Types of scikit-learn that only hold numbers, beside those that skops trusts itself. Trees are
+# not among them: their nodes index into memory, so that trusting them is a person's decision.
+TRUSTED = (
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+)
 _STRING = 8  # onnx.TensorProto.STRING
 
 
@@ -298,8 +306,10 @@ def _load_skops(path: Path, options: Options) -> Proto:
             hint="pip install skops, or save the model with joblib and give --allow-pickle",
         ) from error
     try:
-        unknown = sorted(set(skops.get_untrusted_types(file=path)) - set(options.trusted))
-        model = None if unknown else skops.load(path, trusted=list(options.trusted))
+        trusted = {*TRUSTED, *options.trusted}
+        held = set(skops.get_untrusted_types(file=path))
+        unknown = sorted(held - trusted)
+        model = None if unknown else skops.load(path, trusted=sorted(held & trusted))
     except Exception as error:
         raise InputError(
             f"{path} cannot be loaded: {type(error).__name__}: {error}",

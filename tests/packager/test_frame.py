@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whimbrel_core.errors import InputError, UsageError
+from whimbrel_packager import baseline, frame
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_columns_of_a_table_become_what_a_device_sees() -> None:
+    table = pd.DataFrame(
+        {
+            "exact": [0.1, 2.5],
+            "whole": [1, 2],
+            "flag": [True, False],
+            "word": ["a", None],
+            "gaps": pd.array([1, None], dtype="Int64"),
+            "kind": pd.Categorical(["x", "y"]),
+        }
+    )
+    made = frame.of(table)
+    assert made.columns["exact"].tolist() == [float(np.float32(0.1)), 2.5]
+    assert made.columns["word"].tolist() == ["a", None]
+    assert np.isnan(made.columns["gaps"][1])
+    assert {name: frame.datatype(column) for name, column in made.columns.items()} == {
+        "exact": "FP32",
+        "whole": "INT64",
+        "flag": "INT64",
+        "word": "BYTES",
+        "gaps": "FP32",
+        "kind": "BYTES",
+    }
+    fed = frame.tensors(made)
+    assert fed["word"].tolist() == [["a"], [""]]
+    assert fed["exact"].dtype == np.float32
+    assert fed["exact"].shape == (2, 1)
+
+
+def test_an_array_becomes_one_matrix() -> None:
+    made = frame.of(np.arange(6).reshape(3, 2))
+    assert made.names == ("x0", "x1")
+    fed = frame.tensors(made, "features")
+    assert fed["features"].tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_csv_npz_and_frames_in_memory_give_the_same_columns(tmp_path: Path) -> None:
+    table = pd.DataFrame({"n": [1.5, np.nan], "w": ["a", "b"], "late": [True, False]})
+    table.to_csv(tmp_path / "data.csv", index=False)
+    np.savez(
+        tmp_path / "data.npz",
+        n=table.n.to_numpy(),
+        w=table.w.to_numpy(dtype=str),
+        late=table.late.to_numpy(),
+    )
+    expected = frame.of(table)
+    for name in ("data.csv", "data.npz"):
+        read = frame.read(tmp_path / name)
+        assert read.names == expected.names
+        np.testing.assert_array_equal(read.columns["n"], expected.columns["n"])
+        assert read.columns["w"].tolist() == ["a", "b"]
+        assert read.columns["late"].dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([dt.date(2013, 1, 1)], "mixes strings with date"),
+        (["a", 1], "mixes strings with int"),
+        (np.array(["2013-01-01"], dtype="datetime64[s]"), "is of type datetime64"),
+        (np.zeros((2, 3, 4)), "one value per row is needed"),
+    ],
+    ids=["dates", "mixed", "times", "cubes"],
+)
+def test_columns_that_no_model_reads_are_refused_by_name(values: object, says: str) -> None:
+    array = np.array(values, dtype=object) if isinstance(values, list) else values
+    with pytest.raises(InputError, match=says) as caught:
+        frame.of({"when": array})
+    assert "'when'" in caught.value.message
+
+
+def test_columns_of_unequal_length_are_refused() -> None:
+    with pytest.raises(InputError, match="different lengths: a 2, b 3"):
+        frame.of({"a": np.zeros(2), "b": np.zeros(3)})
+
+
+def test_empty_data_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("a,b\n")
+    with pytest.raises(InputError, match="has no rows"):
+        frame.read(tmp_path / "data.csv")
+
+
+def test_parquet_without_pyarrow_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise ImportError("Unable to find a usable engine")
+
+    monkeypatch.setattr(pd, "read_parquet", missing)
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UsageError, match="reading parquet needs pyarrow"):
+        frame.read(tmp_path / "data.parquet")
+
+
+words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5)
+
+
+@given(st.lists(words | st.none(), min_size=1, max_size=8))
+def test_words_survive_the_way_to_a_child_process(values: list[str | None]) -> None:
+    import tempfile
+    from pathlib import Path
+
+    made = frame.of({"w": np.array([*values, None], dtype=object)[:-1], "n": np.zeros(len(values))})
+    with tempfile.TemporaryDirectory() as folder:
+        made.save(Path(folder) / "f.npz")
+        back = frame.Frame.load(Path(folder) / "f.npz")
+    if any(isinstance(value, str) for value in values):
+        assert back.columns["w"].tolist() == values
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=60).filter(
+        lambda rows: len({true for _, true in rows}) == 2
+    )
+)
+def test_auc_is_the_share_of_pairs_in_the_right_order(rows: list[tuple[int, bool]]) -> None:
+    yes = [score for score, true in rows if true]
+    no = [score for score, true in rows if not true]
+    pairs = [(a > b) + (a == b) / 2 for a in yes for b in no]
+    score = np.array([score for score, _ in rows], dtype=np.float64)
+    true = np.array([true for _, true in rows])
+    assert baseline.auc(score, true) == pytest.approx(np.mean(pairs))
