@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from websockets.sync.client import connect
-from websockets.sync.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from websockets.sync.connection import Connection
 
 WAIT_S = 40.0
 FLAGS = (
