@@ -172,8 +172,11 @@ class RunningAgent:
             self.process.wait(WAIT_S)
 
     def kill_worker(self) -> None:
-        """``kill -9`` the worker."""
-        os.kill(self.status()["worker"]["pid"], signal.SIGKILL)
+        """``kill -9`` the worker, once there is one."""
+        self.wait_for(lambda: self.status()["worker"]["pid"])
+        pid = self.status()["worker"]["pid"]
+        assert pid > 1  # 0 is our own process group
+        os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> int:
         """End it as a service manager does; return the exit code."""

@@ -24,6 +24,7 @@ from whimbrel_agent.control.slots import SlotStore
 from whimbrel_agent.control.sockets import Listeners
 from whimbrel_agent.control.state import StateFile
 from whimbrel_agent.control.supervisor import WORKER_MODULE, Supervisor
+from whimbrel_agent.control.waiting import within
 from whimbrel_agent.paths import DataDirectory, replace_file
 from whimbrel_agent.system import notify, resources
 from whimbrel_agent.telemetry.outbox import Outbox
@@ -254,9 +255,7 @@ class Application:
             self._sync_due.set()
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(
-                    self._sync_due.wait(), max(1.0, self.config.repository.sync_s)
-                )
+                await within(self._sync_due.wait(), max(1.0, self.config.repository.sync_s))
             self._sync_due.clear()
             await self._sync_now()
 

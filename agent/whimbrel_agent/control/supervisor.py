@@ -35,6 +35,7 @@ from whimbrel_agent.channel import (
     Start,
     encode_frame,
 )
+from whimbrel_agent.control.waiting import within
 from whimbrel_agent.paths import replace_file
 from whimbrel_core.errors import RefusedError, WireError
 
@@ -314,7 +315,7 @@ class Supervisor:
         worker.stopping = True
         worker.send(Drain(self._drain_s))
         try:
-            await asyncio.wait_for(worker.process.wait(), self._drain_s + _KILL_GRACE_S)
+            await within(worker.process.wait(), self._drain_s + _KILL_GRACE_S)
         except asyncio.TimeoutError:
             worker.kill()
             await worker.process.wait()

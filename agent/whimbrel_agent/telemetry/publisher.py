@@ -13,6 +13,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
+from whimbrel_agent.control.waiting import within
 from whimbrel_agent.telemetry.backoff import Reconnect, Resend
 from whimbrel_agent.telemetry.session import Session
 from whimbrel_core.errors import StorageError, UnavailableError, WireError
@@ -173,7 +174,7 @@ class Publisher:
             if self.consumer and self._in_flight > 0:
                 timeout = max(0.0, self._heard + self._resend.wait_s - time.monotonic())
             try:
-                await asyncio.wait_for(self._work.wait(), timeout)
+                await within(self._work.wait(), timeout)
             except asyncio.TimeoutError:
                 if self.consumer and self._in_flight > 0:
                     self.resent += self._in_flight

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whimbrel_agent.control.waiting import within
 from whimbrel_core.errors import ConfigError, UnavailableError
 
 # paho looks for dnspython, which it needs for SRV records alone, and takes 90 ms and 8 MB for it
@@ -95,7 +96,7 @@ class Session:
             raise UnavailableError(msg, code="mqtt.connect") from error
         self._client.loop_start()
         try:
-            await asyncio.wait_for(self._connected, CONNACK_TIMEOUT_S)
+            await within(self._connected, CONNACK_TIMEOUT_S)
         except asyncio.TimeoutError as error:
             msg = f"{where} took the connection and did not answer: it may not know this device"
             raise UnavailableError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from whimbrel_agent.control.waiting import within
 from whimbrel_agent.update.messages import Answer, Failure
 from whimbrel_core.errors import StorageError, UnavailableError, WhimbrelError
 
@@ -49,9 +50,7 @@ async def run(module: str, request: msgspec.Struct, *, timeout_s: float, what: s
     except OSError as error:
         return _failed(f"{what}.start", f"{what} process cannot be started: {error}", retry=True)
     try:
-        out, err = await asyncio.wait_for(
-            process.communicate(msgspec.json.encode(request)), timeout_s
-        )
+        out, err = await within(process.communicate(msgspec.json.encode(request)), timeout_s)
     except asyncio.TimeoutError:
         return _failed(
             f"{what}.timeout", f"{what} did not end within {timeout_s:g} s and was stopped"

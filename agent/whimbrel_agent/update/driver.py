@@ -21,6 +21,7 @@ import msgspec
 from whimbrel_agent.channel import LocalEvent, SlotSpec
 from whimbrel_agent.control.slots import Quarantined
 from whimbrel_agent.control.supervisor import WorkerFailedError
+from whimbrel_agent.control.waiting import within
 from whimbrel_agent.system import resources
 from whimbrel_agent.update import child, download, machine, trust
 from whimbrel_agent.update.machine import Effect, Event, SlotState
@@ -355,7 +356,7 @@ class Driver:
     async def _pause(self, tries: int) -> None:
         bound = min(_RETRY_MAX_S, self._config.repository.sync_s, 2.0**tries)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), random.uniform(bound / 2, bound))  # noqa: S311
+            await within(self._wake.wait(), random.uniform(bound / 2, bound))  # noqa: S311
 
     # ------------------------------------------------------------------ effects
 
