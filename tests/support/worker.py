@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from whimbrel_agent.channel import (
     ClosedWindow,
@@ -299,3 +299,14 @@ def row_request(rows: list[list[float]], **more: object) -> dict[str, object]:
     flat = [value for row in rows for value in row]
     item = {"name": "x", "shape": [len(rows), width], "datatype": "FP32", "data": flat}
     return {"inputs": [item], **more}
+
+
+def read_response(stream: IO[bytes]) -> tuple[int, Any]:
+    """Return status and decoded body of the next response on a connection."""
+    status = int(stream.readline().split()[1])
+    length = 0
+    while (line := stream.readline().strip()) != b"":
+        name, _, value = line.partition(b":")
+        if name == b"content-length":
+            length = int(value)
+    return status, json.loads(stream.read(length))

@@ -32,6 +32,9 @@ _MAX_PIPELINED = 64
 # How long a connection that was refused in mid-request is drained, so that its client gets to
 # read why: closing with unread bytes sends a reset, which may overtake the answer.
 _LINGER_S = 1.0
+_LENGTHS_THAT_MATTER = frozenset(
+    map(len, ("expect", "content-encoding", "inference-header-content-length"))
+)
 _log = logging.getLogger("whimbrel.serving")
 
 
@@ -222,18 +225,23 @@ class Connection(asyncio.BufferedProtocol):
         self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Look at the few headers that change what is done."""
+        """Count a header, and look at it when its name is as long as one that matters."""
         size = len(name)
         self._head_bytes += size + len(value)
-        if size == 6 and name.lower() == b"expect":  # noqa: PLR2004 - its length
+        if size in _LENGTHS_THAT_MATTER:
+            self._look_at(name.lower(), value)
+
+    def _look_at(self, name: bytes, value: bytes) -> None:
+        if name == b"expect":
             self._expects = value.lower() == b"100-continue"
-        elif size == 16 and name.lower() == b"content-encoding" and value != b"identity":  # noqa: PLR2004
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            shown = value[:40].decode("latin-1")
             self._refuse(
-                f"content-encoding {value[:40]!r} is not served",
+                f"content-encoding {shown!r} is not served",
                 "request.encoding",
                 "send the body as it is",
             )
-        elif size == 30 and name.lower() == b"inference-header-content-length":  # noqa: PLR2004
+        elif name == b"inference-header-content-length":
             self._refuse(
                 "the binary tensor extension is not served", "request.format", "send JSON data"
             )

@@ -30,7 +30,7 @@ class _Numbers(NamedTuple):
 
     tensor: str
     target: NDArray[np.float32]
-    columns: tuple[int, ...]
+    width: int
 
 
 class _Words(NamedTuple):
@@ -54,17 +54,18 @@ class RowWriter:
         self._row = np.full(width, np.nan, np.float32)
         self._numbers: list[_Numbers] = []
         self._words: list[_Words] = []
+        self._admitted = False
         self.able = self._plan(layout, width)
 
     def write(self, accumulator: Accumulator, tensors: Mapping[str, NDArray[Any]]) -> bool:
         """Count the row in ``tensors`` (1, …); return False when the general path must do it."""
         row = self._row
         try:
-            for name, target, columns in self._numbers:
+            if not self._admitted:
+                self._admit(tensors)
+            for name, target, count in self._numbers:
                 tensor = tensors[name]
-                if tensor.size != len(columns) or (
-                    tensor.dtype.char != "f" and tensor.dtype.kind not in _SAFE
-                ):
+                if tensor.size != count:
                     return False
                 target[:] = tensor if tensor.ndim < 3 else tensor.reshape(-1)  # noqa: PLR2004
             for name, position, codes, other in self._words:
@@ -75,6 +76,15 @@ class RowWriter:
             return False
         accumulator.update_row(row)
         return True
+
+    def _admit(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Look at the types once: a model's tensors never change theirs."""
+        kinds = [tensors[name].dtype for name, _, _ in self._numbers]
+        self.able = all(kind == np.float32 or kind.kind in _SAFE for kind in kinds)
+        if not self.able:
+            msg = "a tensor needs care on its way to float32"
+            raise TypeError(msg)
+        self._admitted = True
 
     def _plan(self, layout: Layout, width: int) -> bool:
         """Group the features by tensor; return whether every one of them is covered."""
@@ -101,7 +111,7 @@ class RowWriter:
             columns = tuple(feature.column for feature in features[start:end])
             if columns != tuple(range(end - start)):
                 return False
-            self._numbers.append(_Numbers(first.tensor, self._row[start:end], columns))
+            self._numbers.append(_Numbers(first.tensor, self._row[start:end], end - start))
             start = end
         # A score apart from the features needs the largest of its row: the general path's work.
         return width == len(features)

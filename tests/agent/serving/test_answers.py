@@ -5,14 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 from tests.support import models
-from tests.support.worker import FakeControl, row_request, slot_spec
+from tests.support.worker import FakeControl, read_response, row_request, slot_spec
 from whimbrel_agent.channel import ServingSettings
 
 if TYPE_CHECKING:
@@ -139,16 +139,6 @@ def test_a_batching_model_answers_pipelined_requests_in_order(served: FakeContro
     assert ids == [f"r{index}" for index in range(11)] + ["live"] + [
         f"r{index}" for index in range(11, 20)
     ]
-
-
-def read_response(stream: IO[bytes]) -> tuple[int, Any]:
-    status = int(stream.readline().split()[1])
-    length = 0
-    while (line := stream.readline().strip()) != b"":
-        name, _, value = line.partition(b":")
-        if name == b"content-length":
-            length = int(value)
-    return status, json.loads(stream.read(length))
 
 
 @pytest.mark.parametrize(

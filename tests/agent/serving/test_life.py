@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import models
-from tests.support.worker import WAIT_S, FakeControl, row_request, slot_spec
+from tests.support.worker import (
+    WAIT_S,
+    FakeControl,
+    read_response,
+    row_request,
+    slot_spec,
+)
 from whimbrel_agent.channel import ServingSettings
 from whimbrel_core.signing.keys import PrivateKey
 from whimbrel_core.wire.assignment import Probation
@@ -365,6 +372,72 @@ def test_a_shadow_sees_the_requests_and_answers_none(
     assert worker.drain() == 0
     assert control.sink is not None
     assert {(m.slot, m.rows) for m in control.sink.windows.values()} == {("churn", 2), ("next", 2)}
+
+
+def test_a_heavy_model_runs_apart_and_the_light_one_beside_it_answers(
+    control: FakeControl, churn: MadeBundle, publisher: PrivateKey, tmp_path: Path
+) -> None:
+    heavy = models.build_bundle(
+        tmp_path, models.network(1536), name="network", key=publisher, min_rows=1
+    )
+    # No time at all is allowed in the loop: every model is a heavy one, and runs in a thread.
+    worker = control.start_worker(
+        slot_spec(heavy), slot_spec(churn, "light"), settings=ServingSettings(inline_us=0.0)
+    )
+    clients = [Client(control.port) for _ in range(4)]
+    for client in clients:
+        client.start()
+    for _ in range(20):
+        assert control.infer("light", row_request([[0.0] * 20]))[0] == 200
+    for client in clients:
+        client.wait_for(30)
+        client.stop()
+    assert [failure for client in clients for failure in client.failures] == []
+    assert worker.drain() == 0
+    assert control.sink is not None
+    rows = {"churn": 0, "light": 0}
+    for message in control.sink.windows.values():
+        rows[message.slot] += message.rows
+    assert rows == {"churn": sum(client.answered for client in clients), "light": 20}
+
+
+def test_one_bad_row_does_not_fail_the_requests_it_was_batched_with(
+    control: FakeControl, publisher: PrivateKey, tmp_path: Path
+) -> None:
+    fragile = models.build_bundle(tmp_path, models.fragile(), name="fragile", key=publisher)
+    control.start_worker(slot_spec(fragile), settings=ServingSettings(inline_us=0.0))
+    with socket.create_connection(("127.0.0.1", control.port), timeout=10) as link:
+        sent = b""
+        for index in (1, 99, 3):
+            item = {"name": "i", "shape": [1, 1], "datatype": "INT64", "data": [index]}
+            body = json.dumps({"inputs": [item]}).encode()
+            head = b"POST /v2/models/churn/infer HTTP/1.1\r\ncontent-length: %d\r\n\r\n"
+            sent += head % len(body) + body
+        link.sendall(sent)
+        with link.makefile("rb") as stream:
+            statuses = [read_response(stream)[0] for _ in range(3)]
+    assert statuses == [200, 500, 200]
+
+
+def test_ten_handovers_in_a_row_fail_nothing_and_lose_nothing(
+    control: FakeControl, churn: MadeBundle
+) -> None:
+    clients = [Client(control.port) for _ in range(3)]
+    worker = control.start_worker(slot_spec(churn))
+    for client in clients:
+        client.start()
+    for _ in range(10):
+        following = control.start_worker(slot_spec(churn))
+        for client in clients:
+            client.wait_for(client.answered + 5)
+        assert worker.drain() == 0
+        worker = following
+    for client in clients:
+        client.stop()
+    assert [failure for client in clients for failure in client.failures] == []
+    assert worker.drain() == 0
+    assert control.sink is not None
+    assert control.sink.rows == sum(client.answered for client in clients)
 
 
 def feed_with_labels(control: FakeControl, made: MadeBundle) -> None:
