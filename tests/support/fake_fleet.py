@@ -225,7 +225,7 @@ class FakeFleet:
             actor=actor,
         )
         self._rollouts.append(rollout)
-        self._note(actor, "rollout.started", str(rollout.id), {"version": spec.version})
+        self._note(actor, "rollout.start", f"rollout {rollout.id}", {"version": spec.version})
         return rollout
 
     def pause_rollout(self, rollout_id: int, actor: str) -> v.RolloutView:
@@ -248,7 +248,7 @@ class FakeFleet:
             raise UsageError(f"rollout {rollout_id} is {rollout.state} already", code="conflict")
         changed = msgspec.structs.replace(rollout, state=to, updated_ms=NOW + 1)
         self._rollouts[self._rollouts.index(rollout)] = changed
-        self._note(actor, f"rollout.{to}", str(rollout_id), {})
+        self._note(actor, f"rollout.{to}", f"rollout {rollout_id}", {})
         return changed
 
     def assign(self, device: str, slot: str, model: str, version: str, actor: str) -> v.DeviceView:

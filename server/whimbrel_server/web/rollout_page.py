@@ -57,7 +57,7 @@ def rollout_page(fleet: FleetPort, number: int) -> RolloutPage:
         audit=tuple(
             a
             for a in fleet.audit(AUDIT)
-            if a.action.startswith("rollout") and a.subject == str(number)
+            if a.action.startswith("rollout") and a.subject == f"rollout {number}"
         ),
         events=tuple(events[:EVENTS]),
         may_pause=rollout.state == "running",

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+OUT_FILES = {"agent.toml", "device.key", "device.crt", "ca.crt", "trust/root.json"}
+
+
 class Console:
     """Runs `whimbrel fleet …` in this process, as the installed command does."""
 
@@ -207,7 +210,7 @@ def test_enrolment_makes_a_whole_folder_with_a_key_that_never_travelled(
     assert console.change("enrol", "till-4", "--out", str(out), "--label", "site=north") == 0
     assert "whimbrel agent run --config" in console.out
     names = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
-    assert names == {"agent.toml", "device.key", "device.crt", "ca.crt", "trust/root.json"}
+    assert names == OUT_FILES
     assert stat.S_IMODE((out / "device.key").stat().st_mode) == 0o600
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
     assert "PRIVATE KEY" in (out / "device.key").read_text()
