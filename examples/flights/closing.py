@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import joblib
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
@@ -54,7 +55,7 @@ def close(story: Story) -> bool:
     _telemetry(story, counts, status, ledger)
     _drift(story, ledger)
     _rollouts(story, ledger)
-    table = Table(title="What was promised", title_justify="left", show_lines=False)
+    table = Table(title="What was promised", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("", "promise", "seen"):
         table.add_column(heading)
     for promise, fact, holds in ledger.lines:
@@ -64,26 +65,37 @@ def close(story: Story) -> bool:
 
 
 def _devices(story: Story, counts: dict[str, Any], status: dict[str, dict[str, Any]]) -> Table:
-    table = Table(title="Devices", title_justify="left")
-    for heading in ("device", "serves", "requests", "flights", "labels"):
-        table.add_column(heading, justify="left" if heading in {"device", "serves"} else "right")
-    for heading in ("windows", "merged", "lost", "doubled", "MQTT", "bundles"):
-        table.add_column(heading, justify="right")
+    headings = ("device", "serves", "flights", "labels", "sent", "committed", "windows")
+    table = _table("Devices", *headings, "lost", "doubled", "MQTT", "bundles", left=2)
     for device in DEVICES:
         replay, count = story.replays[device], counts[device]
         table.add_row(
             device,
             _slot(status[device])["version"],
-            f"{replay.requests:,}",
             f"{len(replay.answers.score):,}",
             f"{replay.labels_joined:,}",
-            f"{status[device]['outbox']['windows_made']:,}",
+            f"{status[device]['outbox']['last']:,}",
+            f"{count['received']:,}",
             f"{count['windows']:,}",
             f"{count['lost']}",
             f"{_doubled(story, device, counts)}",
             _size(count["bytes"]),
             _size(status[device]["bytes_downloaded"]),
         )
+    table.caption = (
+        "sent and committed: windows and events; doubled: rows; MQTT: payloads sent; bundles: "
+        "metadata, deltas and bundles fetched"
+    )
+    return table
+
+
+def _table(title: str, *headings: str, left: int) -> Table:
+    """Return a table whose first ``left`` columns are text and whose others are numbers."""
+    table = Table(
+        title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index < left else "right", no_wrap=index < left)
     return table
 
 
@@ -97,13 +109,14 @@ def _months(story: Story, ledger: Ledger) -> Table:
     old = _old_scores(story)
     month = time_ms.astype("datetime64[ms]").astype("datetime64[M]").astype(int) % 12 + 1
     counted: dict[tuple[int, str], tuple[float | None, int]] = {}
-    for point in story.stage.get(f"models/{MODEL}/quality?step=month") or []:
-        at = datetime.fromtimestamp(point["start_ms"] / 1000, tz=UTC).month
-        counted[at, point["version"]] = (point["auc_realised"], point["labelled_rows"])
+    series = story.stage.get(f"models/{MODEL}/quality?step=month") or {}
+    for name, points in series.items():
+        for point in points:
+            at = datetime.fromtimestamp(point["start_ms"] / 1000, tz=UTC).month
+            counted[at, name] = (point["auc_realised"], point["labelled_rows"])
 
-    table = Table(title="AUC by month (all three airports)", title_justify="left")
-    for heading in ("", "1.0.0 had it stayed", "as served", "counted on the devices, by version"):
-        table.add_column(heading, justify="right" if "counted" not in heading else "left")
+    table = _table("AUC by month, all three airports", "", "had 1.0.0 stayed", "as served", left=1)
+    table.add_column("counted on the devices, by version (labels)")
     differences = []
     for number in _MONTHS:
         rows = month == number
@@ -162,14 +175,17 @@ def _telemetry(
         f"{len(failed)} of {requests:,} failed" + (f", first: {failed[0]}" if failed else ""),
         holds=not failed,
     )
-    made = sum(status[d]["outbox"]["windows_made"] for d in DEVICES)
-    merged = sum(counts[d]["windows"] for d in DEVICES)
+    # Sequence numbers on a device have no gaps: the last one is how many it ever sent.
+    sent = sum(status[d]["outbox"]["last"] for d in DEVICES)
+    committed = sum(counts[d]["received"] for d in DEVICES)
+    windows = sum(counts[d]["windows"] for d in DEVICES)
     lost = sum(counts[d]["lost"] for d in DEVICES)
     doubled = sum(_doubled(story, d, counts) for d in DEVICES)
     ledger.line(
         "no window is lost, none is counted twice",
-        f"{made:,} made, {merged:,} merged, {lost} lost, {doubled} rows doubled",
-        holds=made == merged and lost == 0 and doubled == 0,
+        f"{sent:,} windows and events sent, {committed:,} committed, {windows:,} windows merged; "
+        f"{lost} lost, {doubled} rows doubled",
+        holds=sent == committed and lost == 0 and doubled == 0,
     )
     answered = sum(len(story.replays[d].answers.score) for d in DEVICES)
     rows = sum(counts[d]["rows"] for d in DEVICES)

@@ -7,7 +7,6 @@ departure is known, which is after the prediction and often the next day.
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -137,7 +136,7 @@ class Replay:
                 if response.status != http.HTTPStatus.OK:
                     self.failed.append(f"{path}: {response.status} {content[:200]!r}")
                     return None
-                return json.loads(content)
+                return msgspec.json.decode(content)
             except (OSError, http.client.HTTPException) as error:
                 # A server may close an idle connection just as a request is sent on it; any
                 # client asks again then. More than that is a failure, and is counted.

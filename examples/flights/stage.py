@@ -7,14 +7,13 @@ only the distances are short: all of it listens on the loopback interface.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import shutil
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING, Any, Final
 
 from examples.flights.data import DEVICES
@@ -48,6 +47,7 @@ class Stage:
         self.machine = BuildMachine(work)
         self.narrator = narrator
         self.http_port = http_port or free_port()
+        self._api = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=10)
         self.mqtt_port = free_port()
         self.device_ports = {device: free_port() for device in DEVICES}
         self.networks: dict[str, Network] = {}
@@ -110,10 +110,13 @@ class Stage:
     def get(self, path: str) -> Any:  # noqa: ANN401 - decoded JSON
         """Return ``GET /api/v1/<path>``, or None while the server is away."""
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/{path}", timeout=10) as answer:  # noqa: S310 - our own http address
-                return json.load(answer)
-        except (urllib.error.URLError, OSError):
+            self._api.request("GET", f"/api/v1/{path}")
+            answer = self._api.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException):
+            self._api.close()
             return None
+        return json.loads(content) if answer.status == http.HTTPStatus.OK else None
 
     # -------------------------------------------------------------------------------- fleet
 
