@@ -146,8 +146,9 @@ def test_a_worker_that_is_killed_is_back_at_once(device: Device) -> None:
     device.agent.start()
     device.agent.kill_worker()
     device.agent.wait_for(
-        lambda: device.agent.status()["worker"]["restarts"] == 1
-        and device.agent.answering() == "1.1.0"
+        lambda: (
+            device.agent.status()["worker"]["restarts"] == 1 and device.agent.answering() == "1.1.0"
+        )
     )
 
 

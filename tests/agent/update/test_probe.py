@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.models import MadeBundle, build_bundle, logistic
 from whimbrel_agent.update import child
-from whimbrel_agent.update.messages import Answer, Proven, PublisherKey, ProbeRequest
+from whimbrel_agent.update.messages import Answer, ProbeRequest, Proven, PublisherKey
 from whimbrel_core.bundle import archive, bundle, parity
 from whimbrel_core.bundle.manifest import Requirements
 from whimbrel_core.signing.keys import PrivateKey
@@ -139,9 +139,7 @@ def test_the_probe_lives_within_its_memory(made: MadeBundle) -> None:
     ],
     ids=["segfault", "hang", "nonsense", "exit", "memory"],
 )
-def test_a_process_that_goes_wrong_is_a_named_failure(
-    fault: str, code: str, sentence: str
-) -> None:
+def test_a_process_that_goes_wrong_is_a_named_failure(fault: str, code: str, sentence: str) -> None:
     began = time.monotonic()
     answer = asyncio.run(
         child.run(

@@ -101,9 +101,7 @@ def test_a_root_alone_is_enough_to_trust_publishers_and_fleet(device: Device) ->
     assert not device.update(None).trust_changed
 
 
-def test_a_bundle_is_brought_whole_from_a_folder(
-    device: Device, bundles: list[MadeBundle]
-) -> None:
+def test_a_bundle_is_brought_whole_from_a_folder(device: Device, bundles: list[MadeBundle]) -> None:
     done = device.update(bundles[0])
     assert (done.source, done.name, done.version, done.release) == ("full", "churn", "1.0.0", 1)
     assert device.fetched(bundles[0])
