@@ -224,7 +224,8 @@ def overlay(
             f'<text class="tick" x="{left - 7}" y="{y + 3.5:.1f}" text-anchor="end">'
             f"{tick * 100:.0f} %</text>"
         )
-    every = max(1, math.ceil(len(names) * 34 / (width - left - right)))
+    longest = min(max((len(n) for n in names), default=1), 9)
+    every = max(1, math.ceil(len(names) * (longest * 6.5 + 8) / (width - left - right)))
     outline = []
     for i, (name, ref, cur) in enumerate(zip(names, reference, current, strict=True)):
         x = left + i * each

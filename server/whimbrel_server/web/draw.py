@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from typing import TYPE_CHECKING
 
 from whimbrel_server.web import charts, scale, written
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from whimbrel_server.web.model_page import HeatMap
 
 STYLES = 6
+BARS = 24
+TAIL = 0.002
 
 
 def style(index: int) -> str:
@@ -93,12 +97,52 @@ def heat(heat_map: HeatMap, links: Mapping[str, str], title: str) -> Markup:
 
 def histogram(view: HistogramView) -> Markup:
     """Return reference against current of one feature."""
+    names, reference, current = bars(view)
     return charts.overlay(
-        view.cells,
-        view.reference,
-        view.current,
+        names,
+        reference,
+        current,
         title=f"Distribution of {view.feature}: reference against current",
     )
+
+
+def bars(view: HistogramView) -> tuple[Sequence[str], Sequence[float], Sequence[float]]:
+    """Return what to draw: the cells as they are, or bars of equal width when they are many.
+
+    A numeric feature's cells are quantiles of the reference: right for statistics, but each holds
+    as much as the next, so drawn as they are every distribution would look flat. Mass inside a
+    cell is spread evenly; what is in the open cells, and beyond the drawn range, is in the first
+    and the last bar.
+    """
+    edges = view.edges
+    if len(edges) <= BARS or len(view.reference) != len(edges) + 1:
+        return view.cells, view.reference, view.current
+    sums = [list(itertools.accumulate(side))[:-1] for side in (view.reference, view.current)]
+    # The range that holds nearly all of both, so that one far outlier does not flatten the rest.
+    low = next((e for e, *c in zip(edges, *sums, strict=True) if max(c) >= TAIL), edges[0])
+    high = next((e for e, *c in zip(edges, *sums, strict=True) if min(c) >= 1 - TAIL), edges[-1])
+    if not low < high:
+        return view.cells, view.reference, view.current
+    grid = [*(low + (high - low) * k / BARS for k in range(BARS)), high]
+    sides = []
+    for below in sums:
+        at = [_below(x, edges, below) for x in grid]
+        sides.append([at[0], *(b - a for a, b in itertools.pairwise(at)), max(1 - at[-1], 0.0)])
+    names = [
+        f"≤ {low:.3g}",
+        *(f"{a:.3g}–{b:.3g}" for a, b in itertools.pairwise(grid)),
+        f"> {high:.3g}",
+    ]
+    return names, sides[0], sides[1]
+
+
+def _below(x: float, edges: Sequence[float], sums: Sequence[float]) -> float:
+    """Return the share at or below ``x``, which lies within the edges."""
+    i = bisect.bisect_left(edges, x)
+    if i == 0 or edges[i] == x:
+        return sums[i]
+    part = (x - edges[i - 1]) / (edges[i] - edges[i - 1])
+    return sums[i - 1] + (sums[i] - sums[i - 1]) * part
 
 
 def windows(items: Sequence[WindowBar]) -> Markup:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import random
 import re
+from statistics import NormalDist
 from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_server.views import DriftState, SeriesPoint
-from whimbrel_server.web import charts, written
+from whimbrel_server.views import DriftState, HistogramView, SeriesPoint
+from whimbrel_server.web import charts, draw, written
 from whimbrel_server.web.model_page import DAY_MS, MAX_COLUMNS, heat_map
 
 MONDAY = 1_362_355_200_000
@@ -109,3 +112,41 @@ def test_durations_have_two_units_at_most(seconds: float | None, text: str) -> N
 def test_every_instant_can_be_written(ms: int) -> None:
     assert written.iso(ms)
     assert written.moment(ms)
+
+
+@given(st.integers(30, 103), st.integers(0, 2**31), st.floats(-3, 3))
+def test_equal_bars_of_many_cells_lose_no_mass(cells: int, seed: int, shift: float) -> None:
+    dice = random.Random(seed)
+    edges = tuple(sorted({dice.gauss(0, 1) for _ in range(cells)}))
+    share = [dice.expovariate(1) + 1e-9 for _ in range(len(edges) + 1)]
+    other = [dice.expovariate(1) * math.exp(shift * i / cells) for i in range(len(edges) + 1)]
+    view = HistogramView(
+        feature="f",
+        kind="numeric",
+        cells=tuple(str(i) for i in range(len(edges) + 1)),
+        edges=edges,
+        reference=tuple(s / sum(share) for s in share),
+        current=tuple(o / sum(other) for o in other),
+    )
+    names, reference, current = draw.bars(view)
+    assert len(names) == len(reference) == len(current) == draw.BARS + 2
+    for side in (reference, current):
+        assert min(side) > -1e-9
+        assert sum(side) == pytest.approx(1.0)
+    parsed(draw.histogram(view))
+
+
+def test_a_normal_feature_looks_like_a_bell_and_not_flat() -> None:
+    normal = NormalDist()
+    edges = tuple(normal.inv_cdf((i + 1) / 80) for i in range(79))
+    view = HistogramView(
+        feature="f",
+        kind="numeric",
+        cells=("",) * 80,
+        edges=edges,
+        reference=(1 / 80,) * 80,
+        current=(1 / 80,) * 80,
+    )
+    _, reference, _ = draw.bars(view)
+    middle = reference[len(reference) // 2]
+    assert middle > 3 * reference[2]
