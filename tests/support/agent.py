@@ -165,6 +165,11 @@ class RunningAgent:
             body["parameters"] = parameters
         return self.call("POST", f"/v2/models/{slot}/infer", body)
 
+    @property
+    def exited(self) -> bool:
+        """Whether the process has ended."""
+        return self.process is not None and self.process.poll() is not None
+
     def kill(self) -> None:
         """``kill -9`` the control process, by its own process id."""
         if self.process is not None:

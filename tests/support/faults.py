@@ -25,7 +25,8 @@ def answer(data: bytes) -> Answer:
     elif fault == "nonsense":
         sys.stdout.write("hello")
     elif fault == "exit":
-        print("it went wrong", file=sys.stderr)
+        sys.stderr.write("it went wrong\n")
+        sys.stderr.flush()
         os._exit(7)
     elif fault == "memory":
         raise MemoryError

@@ -166,7 +166,7 @@ def test_a_bad_version_is_taken_back_without_a_failed_request(fleet: Fleet) -> N
         nonlocal failed
         failed += fleet.agent.infer()[0] != 200
         slot = fleet.agent.slot()
-        return slot["phase"] == "failed" and slot["digest"] == fleet.made.digest
+        return bool(slot["phase"] == "failed" and slot["digest"] == fleet.made.digest)
 
     fleet.agent.wait_for(taken_back)
     assert failed == 0

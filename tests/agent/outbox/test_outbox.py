@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,13 @@ from whimbrel_agent.telemetry.outbox import ROW_BYTES, Outbox
 from whimbrel_core.errors import StorageError
 from whimbrel_core.profile import window as windows
 from whimbrel_core.profile.layout import Feature, Layout
-from whimbrel_core.profile.window import FeatureCounts, Window
 from whimbrel_core.wire.messages import Ack, WindowMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from whimbrel_core.profile.window import FeatureCounts, Window
 
 LAYOUT = Layout(
     task="classification",
@@ -134,7 +136,7 @@ def test_a_full_outbox_merges_evenly_and_loses_no_row_of_any_window(state: State
     assert by_time[0].start_ms == 0
     assert by_time[-1].end_ms == 300 * STEP
     # Periods do not overlap: only neighbours in time are merged.
-    assert all(a.end_ms <= b.start_ms for a, b in zip(by_time, by_time[1:], strict=False))
+    assert all(a.end_ms <= b.start_ms for a, b in itertools.pairwise(by_time))
     # Even: no window covers much more than its share.
     assert max(m.merged for m in batch) <= 8 * min(m.merged for m in batch[:5])
 
@@ -195,7 +197,7 @@ def test_a_full_disk_stores_nothing_of_a_batch_and_the_outbox_goes_on(state: Sta
     box.store([window(0)])
     (pages,) = state.query("PRAGMA page_count")[0]
     state.query(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(StorageError) as caught:  # noqa: PT012 - which one is the first is open
         for n in range(1, 500):
             box.store([window(n)])
     assert caught.value.code == "storage.full"

@@ -66,7 +66,7 @@ def test_a_swap_and_the_way_back_are_interrupted_by_no_wish() -> None:
     for phase in ("switching", "rolling_back"):
         for event in ("assigned", "withdrawn", "removed", "refused"):
             assert (phase, event) not in TABLE
-        assert machine.wish(state(phase), refused=False) is None  # type: ignore[arg-type]
+        assert machine.wish(state(phase), refused=False) is None
 
 
 def test_a_failed_candidate_is_quarantined_before_the_slot_goes_back() -> None:

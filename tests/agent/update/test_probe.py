@@ -124,7 +124,7 @@ def test_a_model_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_probe_lives_within_its_memory(made: MadeBundle) -> None:
-    answer = probe(made, memory_bytes=160 << 20)
+    answer = probe(made, memory_bytes=64 << 20)
     assert refusal(answer) in {"probe.memory", "probe.crash", "compatibility.runtime"}
 
 
