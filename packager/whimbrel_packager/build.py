@@ -158,6 +158,9 @@ def pack(
     started = time.perf_counter()
     tell = report or (lambda _stage: None)
     _check_identity(name, version, release)
+    target = Path(out) / f"{name}-{version}{bundles.SUFFIX}"
+    if target.exists() and SOURCE_DATE_EPOCH not in os.environ:
+        raise _exists(target)  # the date alone makes it another bundle
     options = options or sources.Options()
     limits = limits or child.Limits()
     signer = keyfiles.private(Path(key)) if isinstance(key, Path | str) else key
@@ -211,7 +214,6 @@ def pack(
         manifest, done, profile, chosen, model_digest=model_digest, reference_digest=data.digest
     )
     bundle = bundles.build(files, signer)
-    target = Path(out) / f"{manifest.title}{bundles.SUFFIX}"
     tell("writing")
     _write(target, bundle, signer)
     figures = answers.figures
@@ -501,16 +503,20 @@ def _write(target: Path, bundle: bytes, signer: Signer) -> None:
         old = target.read_bytes()
         if old == bundle:
             return
-        raise UsageError(
-            f"{target} is there already, with other content; it was not touched",
-            hint="give a new --version, another --out, or remove that file",
-            code="usage.exists",
-        )
+        raise _exists(target)
     # What a device would refuse is found here.
     opened = bundles.open_bundle(io.BytesIO(bundle), [signer.public], what=target.name)
     if opened.manifest.title != target.name.removesuffix(bundles.SUFFIX):
         raise BundleError(f"{target.name} holds {opened.manifest.title}")
     atomic.write(target, bundle)
+
+
+def _exists(target: Path) -> UsageError:
+    return UsageError(
+        f"{target} is there already, with other content; it was not touched",
+        hint="give a new --version, another --out, or remove that file",
+        code="usage.exists",
+    )
 
 
 def _notes(

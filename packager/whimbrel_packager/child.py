@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 REQUEST, ERROR, LOG = "request.json", "error.json", "log.txt"
 _MAX_LOG_CHARS = 300
+_NEVER = (
+    "some converters never return (sklearn-onnx #1253: forests over float64 with NaN); change the "
+    "model, or give more time with --timeout"
+)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -85,8 +89,7 @@ class Child:
                 raise ConversionError(
                     f"{what}: {self.stage} took longer than {self._limits.timeout_s:g} s and was "
                     "stopped",
-                    hint="some converters never return (sklearn-onnx #1253: forests over float64 "
-                    "with NaN); change the model, or give more time with --timeout",
+                    hint=_NEVER if self.stage == "converting" else "give more time with --timeout",
                     code="conversion.timeout",
                 )
             code = self._process.wait()

@@ -51,7 +51,8 @@ def private(path: Path, password_file: Path | None = None) -> PrivateKey:
     try:
         return PrivateKey.from_pem(data, password)
     except TrustError as error:
-        raise TrustError(f"{path}: {error.message}", hint=error.hint, code=error.code) from error
+        hint = "give --password-file" if "encrypted" in error.message else error.hint
+        raise TrustError(f"{path}: {error.message}", hint=hint, code=error.code) from error
 
 
 def public(path: Path) -> PublicKey:

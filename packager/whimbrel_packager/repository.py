@@ -273,6 +273,7 @@ class Repository:
         online: Path | None = None,
         lives: Lives | None = None,
         report: Callable[[str], None] | None = None,
+        password: Path | None = None,
     ) -> Published:
         """Add a bundle.
 
@@ -283,6 +284,7 @@ class Repository:
             online: folder of the online keys; None: the fleet server signs the rest.
             lives: validity of each role.
             report: called with each stage.
+            password: file with the password of an encrypted targets key.
 
         Raises:
             TrustError: the bundle is not signed by a key that devices trust for its model.
@@ -292,7 +294,7 @@ class Repository:
         """
         tell = report or (lambda _stage: None)
         lives = lives or Lives()
-        signer = keyfiles.private(keys / "targets.pem")
+        signer = keyfiles.private(keys / "targets.pem", password)
         online_signers = _online(online)
         with self.locked():
             tell("verifying the repository and the bundle")

@@ -128,6 +128,10 @@ def test_an_encrypted_key_needs_its_password(tmp_path: Path) -> None:
     assert b"ENCRYPTED" in (tmp_path / "safe.pem").read_bytes()
     key = keyfiles.private(tmp_path / "safe.pem", tmp_path / "password")
     assert key.public.id == keyfiles.public(tmp_path / "safe.pub").id
+    shown = whimbrel(
+        "keys", "show", tmp_path / "safe.pem", "--password-file", tmp_path / "password"
+    )
+    assert key.public.id in shown.out
     refused = whimbrel("keys", "show", tmp_path / "safe.pem")
     assert refused.code == 4
     assert "encrypted" in refused.err

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression
 
 import whimbrel_packager
 from tests.packager.command import whimbrel
 from tests.packager.conftest import Packed, late_flights
 from tests.packager.proving import InProcess
+from tests.packager.test_sources import linear
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import parity
 from whimbrel_core.errors import InputError, StorageError, UsageError
@@ -134,8 +137,6 @@ def test_with_a_fixed_date_equal_input_gives_equal_bytes(
 
 
 def test_a_fitted_estimator_is_packed_from_python(packed: Packed, tmp_path: Path) -> None:
-    from sklearn.linear_model import LogisticRegression
-
     table, late = late_flights()
     numbers = table[["temp", "hour"]]
     model = LogisticRegression().fit(numbers, late)
@@ -147,6 +148,70 @@ def test_a_fitted_estimator_is_packed_from_python(packed: Packed, tmp_path: Path
     assert result.manifest.positive == 1
     assert [t.name for t in result.manifest.inputs] == ["temp", "hour"]
     assert result.report.metrics["auc"] > 0.5
+
+
+def test_a_model_of_three_words_is_packed_with_its_classes(packed: Packed, tmp_path: Path) -> None:
+    table, _ = late_flights()
+    numbers = table[["temp", "hour"]]
+    classes = np.where(table.hour < 10, "early", np.where(table.hour < 18, "day", "night"))
+    model = LogisticRegression(max_iter=500).fit(numbers, classes)
+    with InProcess():
+        result = whimbrel_packager.pack(
+            model, numbers, classes, name="times", version="1.0.0", key=packed.key, out=tmp_path
+        )
+    assert result.manifest.classes == ("day", "early", "night")
+    assert result.manifest.positive is None
+    assert [(o.name, o.datatype) for o in result.manifest.outputs] == [
+        ("label", "BYTES"),
+        ("probabilities", "FP32"),
+    ]
+    with result.path.open("rb") as file:
+        bundle = bundles.open_bundle(file, [keyfiles.public(packed.key)])
+        baseline = Baseline.decode(bundle.read(bundles.BASELINE))
+    assert baseline.calibration is not None
+    assert sum(baseline.calibration.right) / 1500 == pytest.approx(
+        result.report.metrics["accuracy"]
+    )
+    assert [f.name for f in baseline.layout.features][2:] == [
+        "label",
+        "probabilities[day]",
+        "probabilities[early]",
+        "probabilities[night]",
+    ]
+
+
+def test_a_regression_is_packed_with_its_error(packed: Packed, tmp_path: Path) -> None:
+    table, _ = late_flights()
+    numbers = table[["temp", "hour"]]
+    delay = (table.hour * 3 + table.temp / 10).to_numpy()
+    model = HistGradientBoostingRegressor(max_iter=10, random_state=0).fit(numbers, delay)
+    with InProcess():
+        result = whimbrel_packager.pack(
+            model, numbers, delay, name="delay", version="1.0.0", key=packed.key, out=tmp_path
+        )
+    assert result.manifest.task == "regression"
+    assert [(o.name, o.role) for o in result.manifest.outputs] == [("variable", "value")]
+    predicted = model.predict(numbers)
+    mae = float(np.abs(predicted - delay).mean())
+    assert result.report.metrics["mae"] == pytest.approx(mae, rel=1e-3)
+
+
+def test_raw_onnx_is_packed_from_the_command_line(packed: Packed, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(linear(batch="N", width=3).SerializeToString())
+    data = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    labels = np.array(["a", "b", "c"])[data.argmax(axis=1)]
+    np.savez(tmp_path / "data.npz", X=data, kind=labels)
+    with InProcess():
+        done = whimbrel(
+            "pack", tmp_path / "m.onnx", "--name", "raw", "--version", "1.0.0", "--reference",
+            tmp_path / "data.npz", "--label", "kind", "--classes", "a,b,c", "--key", packed.key,
+            "--out", tmp_path, "--json",
+        )  # fmt: skip
+    assert done.code == 0, done.err
+    manifest = json.loads(done.out)["manifest"]
+    assert manifest["classes"] == ["a", "b", "c"]
+    assert manifest["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
+    assert manifest["source"]["framework"] == "onnx"
 
 
 def test_a_different_bundle_of_the_same_version_is_never_replaced(packed: Packed) -> None:

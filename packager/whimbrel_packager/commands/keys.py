@@ -46,11 +46,12 @@ def new(name: str, folder: Path, password_file: Path | None, as_json: bool) -> N
 
 @keys.command(epilog="Example: whimbrel keys show keys/bundle.pub")
 @click.argument("path", type=_FILE)
+@click.option("--password-file", type=_FILE, help="Password of an encrypted private key.")
 @output.json_option
-def show(path: Path, as_json: bool) -> None:
+def show(path: Path, password_file: Path | None, as_json: bool) -> None:
     """Show the id and the public text of a key file, private or public."""
     from whimbrel_packager import keyfiles
 
-    key = keyfiles.public(path)
+    key = keyfiles.private(path, password_file).public if password_file else keyfiles.public(path)
     output.result({"id": key.id, "pem": key.pem}, [f"id {key.id}", key.pem.rstrip()],
                   as_json=as_json)  # fmt: skip

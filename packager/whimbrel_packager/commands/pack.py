@@ -30,6 +30,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--held-out", help="Column that is true for rows the model was not trained on; "
               "quality and calibration come from these.")  # fmt: skip
 @click.option("--key", required=True, type=_FILE, help="Signing key (PEM), see 'whimbrel keys'.")
+@click.option("--password-file", type=_FILE, help="Password of an encrypted signing key.")
 @click.option("--out", default=".", type=_FILE, show_default=True, help="Folder of the bundle.")
 @click.option("--release", type=click.IntRange(min=1), help="Release counter; devices never go "
               "back below it. Default: from --repo, else 1.")  # fmt: skip
@@ -92,6 +93,7 @@ def pack(model: Path, **given: Any) -> None:  # noqa: ANN401 - click's options, 
 
 def _pack(model: Path, given: dict[str, Any], stage: Callable[[str], None]) -> PackResult:
     from whimbrel_core.bundle.manifest import DriftPolicy
+    from whimbrel_packager import keyfiles
     from whimbrel_packager.build import pack as run
     from whimbrel_packager.child import Limits
     from whimbrel_packager.sources import Options
@@ -109,7 +111,7 @@ def _pack(model: Path, given: dict[str, Any], stage: Callable[[str], None]) -> P
         given["reference"],
         name=given["name"],
         version=given["version"],
-        key=given["key"],
+        key=keyfiles.private(given["key"], given["password_file"]),
         out=given["out"],
         label=given["label"],
         held_out=given["held_out"],

@@ -22,9 +22,17 @@ _FILE = click.Path(path_type=Path)
               "keys; without it, the fleet server signs these.")  # fmt: skip
 @click.option("--targets-days", type=click.IntRange(min=1), default=90, show_default=True,
               help="Days for which the list of bundles is valid.")  # fmt: skip
+@click.option("--password-file", type=_FILE, help="Password of an encrypted targets key.")
 @output.json_option
 def publish(
-    bundle: Path, *, repo: Path, keys: Path, online: Path | None, targets_days: int, as_json: bool
+    bundle: Path,
+    *,
+    repo: Path,
+    keys: Path,
+    online: Path | None,
+    targets_days: int,
+    password_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Verify BUNDLE and add it to a repository, with deltas from the last two releases.
 
@@ -43,6 +51,7 @@ def publish(
             online=online,
             lives=Lives(targets=targets_days),
             report=stage,
+            password=password_file,
         )
     released = done.released
     value = {

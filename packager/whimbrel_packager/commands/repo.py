@@ -18,7 +18,8 @@ def repo() -> None:
 
 
 @repo.command(
-    epilog="Example: whimbrel repo init --dir repository --keys keys --online-keys online"
+    short_help="Make a repository and its keys.",
+    epilog="Example: whimbrel repo init --dir repository --keys keys --online-keys online",
 )
 @_DIRECTORY
 @click.option("--keys", required=True, type=_FILE, help="Folder for the offline keys root, targets "
@@ -60,7 +61,10 @@ def init(
     output.result(value, shown, as_json=as_json)
 
 
-@repo.command(epilog="Example: whimbrel repo show --dir repository")
+@repo.command(
+    short_help="Verify it, and list roles and bundles.",
+    epilog="Example: whimbrel repo show --dir repository",
+)
 @_DIRECTORY
 @output.json_option
 def show(directory: Path, as_json: bool) -> None:
@@ -101,7 +105,10 @@ def show(directory: Path, as_json: bool) -> None:
     output.result(value, shown, as_json=as_json)
 
 
-@repo.command(epilog="Example: whimbrel repo refresh --dir repository --online-keys online")
+@repo.command(
+    short_help="Sign metadata again before it expires.",
+    epilog="Example: whimbrel repo refresh --dir repository --online-keys online",
+)
 @_DIRECTORY
 @click.option("--keys", type=_FILE, help="Folder with the targets key: sign targets anew.")
 @click.option("--online-keys", "online", type=_FILE,

@@ -53,6 +53,8 @@ class OnnxSource:
         """Load a model file, with its external data inlined."""
         try:
             proto = onnx.load(path, load_external_data=False)
+        except MemoryError:
+            raise
         except Exception as error:
             raise InputError(
                 f"{path} is not an ONNX model: {str(error).splitlines()[0] if str(error) else ''}",

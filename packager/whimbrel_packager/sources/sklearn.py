@@ -289,6 +289,8 @@ def _load_pickle(path: Path, options: Options) -> Proto:
             f"{path} needs the module {error.name!r}, which is not installed here",
             hint="install the package the model was made with, on this machine",
         ) from error
+    except MemoryError:
+        raise  # the limit of this process, and not the file's fault
     except Exception as error:
         raise InputError(
             f"{path} cannot be loaded: {type(error).__name__}: {error}",
@@ -310,6 +312,8 @@ def _load_skops(path: Path, options: Options) -> Proto:
         held = set(skops.get_untrusted_types(file=path))
         unknown = sorted(held - trusted)
         model = None if unknown else skops.load(path, trusted=sorted(held & trusted))
+    except MemoryError:
+        raise
     except Exception as error:
         raise InputError(
             f"{path} cannot be loaded: {type(error).__name__}: {error}",
