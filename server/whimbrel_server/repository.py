@@ -33,6 +33,7 @@ from tuf.api.serialization import DeserializationError
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle.manifest import Manifest
 from whimbrel_core.errors import StorageError, TrustError, UsageError, WhimbrelError
+from whimbrel_core.identity import sha256
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.signing.keys import PublicKey
 
@@ -90,7 +91,7 @@ class Repository:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._lock = threading.RLock()
-        self._stamp: tuple[object, ...] = ()
+        self._stamp: tuple[object, ...] | None = None
         self._targets: Targets | None = None
         self._published: dict[str, Published] = {}
         self._contents: dict[str, Contents | WhimbrelError] = {}
@@ -226,6 +227,12 @@ class Repository:
             if "*" in key.models or one.name in key.models
         ]
         data = _read(self._target_file(one.path, digest))
+        if sha256(data) != digest:
+            raise TrustError(
+                f"{one.path} is not what was published: its bytes are damaged or were changed",
+                code="trust.digest",
+                hint="restore the file, or publish the bundle again; devices refuse it too",
+            )
         opened = bundles.open_bundle(io.BytesIO(data), keys, what=one.path)
         manifest = opened.manifest
         signed = (manifest.name, manifest.version, manifest.release, manifest.profile_id)
