@@ -13,10 +13,13 @@ from whimbrel_core.errors import StorageError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write(path: Path, data: bytes, *, mode: int = 0o644, replace: bool = True) -> None:
     """Write ``data`` to ``path``; an older file stays in place until the new one is complete.
 
+    With ``replace`` false an older file stays for good, also when somebody else has just made it.
+
     Raises:
+        FileExistsError: there is a file, and it is not to be replaced.
         StorageError: the disk is full or refuses; ``path`` is as it was, and nothing is left over.
     """
     temporary: str | None = None
@@ -28,9 +31,14 @@ def write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        Path(temporary).replace(path)
-        temporary = None
+        if replace:
+            Path(temporary).replace(path)
+            temporary = None
+        else:
+            os.link(temporary, path)
         sync_folder(path.parent)
+    except FileExistsError:
+        raise
     except OSError as error:
         why = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
         raise StorageError(

@@ -56,6 +56,7 @@ SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"
 # Resident memory is counted in pages and differs a little from run to run.
 _MEMORY_STEP = 1 << 20
 _OTHER_BATCHES = (1, 7)
+_FLOOR_IR = 9  # onnxruntime 1.17, which also knows the operator sets in `_runtime_floor`
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -446,6 +447,7 @@ def _manifest(
         classes=described.classes,
         positive=positive,
         requirements=manifests.Requirements(
+            onnxruntime=_runtime_floor(done.result, figures.onnxruntime),
             # What this machine measures is left out of a reproducible build; 0 is "not known".
             memory_bytes=0
             if reproducible
@@ -459,6 +461,15 @@ def _manifest(
         training=dict(params),
         licence=licence,
     )
+
+
+def _runtime_floor(result: conversion.Result, here: str) -> str:
+    """Return the oldest onnxruntime that is known to run a model: the floor, or this machine's."""
+    known = {"": 20, "ai.onnx.ml": 4}
+    beyond = result.ir_version > _FLOOR_IR or any(
+        version > known.get(domain, 0) for domain, version in result.opsets.items()
+    )
+    return ".".join(here.split(".")[:2]) if beyond else manifests.Requirements().onnxruntime
 
 
 def _files(
@@ -499,16 +510,15 @@ def _files(
 
 def _write(target: Path, bundle: bytes, signer: Signer) -> None:
     """Write the bundle; a different one of the same name and version is never replaced."""
-    if target.exists():
-        old = target.read_bytes()
-        if old == bundle:
-            return
-        raise _exists(target)
     # What a device would refuse is found here.
     opened = bundles.open_bundle(io.BytesIO(bundle), [signer.public], what=target.name)
     if opened.manifest.title != target.name.removesuffix(bundles.SUFFIX):
         raise BundleError(f"{target.name} holds {opened.manifest.title}")
-    atomic.write(target, bundle)
+    try:
+        atomic.write(target, bundle, replace=False)
+    except FileExistsError:
+        if target.read_bytes() != bundle:
+            raise _exists(target) from None
 
 
 def _exists(target: Path) -> UsageError:

@@ -221,6 +221,33 @@ def test_a_different_bundle_of_the_same_version_is_never_replaced(packed: Packed
     assert packed.content == before
 
 
+def test_whoever_comes_second_with_the_same_version_does_not_win(
+    packed: Packed, tmp_path: Path
+) -> None:
+    target = tmp_path / "flights-1.0.0.whim"
+    target.write_bytes(b"made by somebody else in the meantime")
+    with pytest.raises(UsageError, match="it was not touched"):
+        build._write(target, packed.content, keyfiles.private(packed.key))
+    assert target.read_bytes() == b"made by somebody else in the meantime"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_model_of_newer_operators_asks_for_the_runtime_it_was_proven_with(
+    packed: Packed, tmp_path: Path
+) -> None:
+    data = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    floors = []
+    for opset in (18, 21):
+        model = linear(batch="N", width=3)
+        model.opset_import[0].version = opset
+        with InProcess():
+            result = whimbrel_packager.pack(
+                model, data, name=f"opset{opset}", version="1.0.0", key=packed.key, out=tmp_path
+            )
+        floors.append(result.manifest.requirements.onnxruntime)
+    assert floors == ["1.17", ".".join(onnxruntime.__version__.split(".")[:2])]
+
+
 def test_a_full_disk_leaves_no_bundle_and_nothing_half_written(
     packed: Packed, tmp_path: Path
 ) -> None:
