@@ -216,7 +216,8 @@ class Cells:
         np.fmin(into.low, low, out=into.low, where=seen)
         np.fmax(into.high, high, out=into.high, where=seen)
         total, squares = self._sums(columns[: len(finite)], first, last)
-        for index in {*self._exact, *np.flatnonzero(~np.isfinite(total + squares)).tolist()}:
+        beyond = ~(np.isfinite(total) & np.isfinite(squares))
+        for index in {*self._exact, *np.flatnonzero(beyond).tolist()}:
             values = rows[:, index]
             total[index], squares[index] = self._exact_sums(index, values[np.isfinite(values)])
         np.add(into.total, total, out=into.total, where=seen)

