@@ -199,7 +199,7 @@ def heatmap(
 
     out.extend(_time_axis(columns[0], columns[0] + span, sx, height - bottom, height, rule=False))
     out.append("</svg>")
-    return _figure(out)
+    return _figure(out, "chart wide")
 
 
 def overlay(
@@ -208,10 +208,14 @@ def overlay(
     current: Sequence[float],
     *,
     title: str,
+    ticks: Sequence[str] = (),
     width: int = 520,
     height: int = 190,
 ) -> Markup:
-    """Return two histograms over the same cells: the reference filled, the current outlined."""
+    """Return two histograms over the same cells: the reference filled, the current outlined.
+
+    ``ticks`` are written at the bars' left ends; without them the names, below the bars.
+    """
     total = max([*reference, *current, 1e-12])
     left, right, top, bottom = 44, 8, 10, 40
     each = (width - left - right) / max(len(names), 1)
@@ -224,7 +228,7 @@ def overlay(
             f'<text class="tick" x="{left - 7}" y="{y + 3.5:.1f}" text-anchor="end">'
             f"{tick * 100:.0f} %</text>"
         )
-    longest = min(max((len(n) for n in names), default=1), 9)
+    longest = min(max((len(n) for n in ticks or names), default=1), 9)
     every = max(1, math.ceil(len(names) * (longest * 6.5 + 8) / (width - left - right)))
     outline = []
     for i, (name, ref, cur) in enumerate(zip(names, reference, current, strict=True)):
@@ -238,11 +242,13 @@ def overlay(
             f"<title>{escape(label)}</title></g>"
         )
         outline.append(f"{x:.1f},{base - now:.1f} {x + each:.1f},{base - now:.1f}")
-        if i % every == 0:
-            shown = name if len(name) <= 9 else name[:8] + "…"  # noqa: PLR2004 - beside its neighbour
+        text = ticks[i] if ticks else name
+        if i % every == bool(ticks) and text:
+            shown = text if len(text) <= 9 else text[:8] + "…"  # noqa: PLR2004 - beside its neighbour
+            at = x if ticks else x + each / 2
             out.append(
-                f'<text class="tick" x="{x + each / 2:.1f}" y="{base + 15}" '
-                f'text-anchor="middle">{escape(shown)}</text>'
+                f'<text class="tick" x="{at:.1f}" y="{base + 15}" text-anchor="middle">'
+                f"{escape(shown)}</text>"
             )
     end = left + each * len(names)
     out.append(
@@ -330,9 +336,9 @@ def _open(width: int, height: int, title: str) -> str:
     )
 
 
-def _figure(parts: Sequence[str]) -> Markup:
+def _figure(parts: Sequence[str], style: str = "chart") -> Markup:
     # tabindex: a drawing wider than a phone scrolls by keyboard too.
-    return Markup('<div class="chart" tabindex="0">' + "".join(parts) + "</div>")  # noqa: S704 - escaped where made
+    return Markup(f'<div class="{style}" tabindex="0">' + "".join(parts) + "</div>")  # noqa: S704 - escaped where made
 
 
 def _known(value: float | None) -> TypeGuard[float]:

@@ -98,10 +98,14 @@ def heat(heat_map: HeatMap, links: Mapping[str, str], title: str) -> Markup:
 def histogram(view: HistogramView) -> Markup:
     """Return reference against current of one feature."""
     names, reference, current = bars(view)
+    # Bars of equal width are told by where they begin; cells by what they are called.
+    regrouped = names is not view.cells
+    ticks = [n.partition("–")[0] if "–" in n else "" for n in names] if regrouped else ()
     return charts.overlay(
         names,
         reference,
         current,
+        ticks=ticks,
         title=f"Distribution of {view.feature}: reference against current",
     )
 

@@ -96,7 +96,8 @@ def fleet_page(fleet: FleetPort, query: FleetQuery) -> FleetPage:
         alerts_open=len(alerts),
         rollouts=tuple(r for r in rollouts if r.state in {"running", "paused", "rolling_back"}),
         coverage=coverage,
-        models=len(fleet.models()),
+        # What is served, not what is published: that would read every version's history.
+        models=len({s.name for d in devices for s in d.slots if s.name}),
     )
 
 
