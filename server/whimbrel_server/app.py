@@ -75,6 +75,7 @@ DATABASE = "fleet.db"
 # What devices are told of our speed when nothing was measured yet.
 _DRAIN_PER_S = 2000.0
 _TICK_S = 0.5
+_ROUND_S = 0.1
 _SLOW_EVERY_S = 60.0
 _QUALITY_EVERY_S = 5.0
 _MAX_LABELS = 32
@@ -533,6 +534,8 @@ class Fleet:
         slow_due = quality_due = watch_due = time.monotonic()
         while not self._stopping.is_set():
             self._woken.wait(_TICK_S)
+            # A busy fleet wakes us at every commit; looking more often finds nothing more.
+            self._stopping.wait(_ROUND_S)
             self._woken.clear()
             if self._stopping.is_set():
                 return
@@ -545,6 +548,7 @@ class Fleet:
             if now >= quality_due:
                 quality_due = now + _QUALITY_EVERY_S
                 self._job("quality", self._watch_quality)
+                self._job("alerts of earlier versions", self._watch_served)
             self._job("alerts", self._announcer.tick)
             if now >= slow_due:
                 slow_due = now + _SLOW_EVERY_S
@@ -611,6 +615,9 @@ class Fleet:
         watch.watch_quality(
             self._database, self.repository, self._config.monitoring, self._now_ms()
         )
+
+    def _watch_served(self) -> None:
+        watch.watch_served(self._database, self._registry, self._now_ms())
 
     def _watch_silence(self) -> None:
         watch.watch_silence(self._database, self._registry, self._config.monitoring, self._now_ms())

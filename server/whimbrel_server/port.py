@@ -69,7 +69,7 @@ class FleetPort(Protocol):
     ) -> dict[str, tuple[SeriesPoint, ...]]:
         """Return drift over time by feature; neither device nor cohort: the whole fleet."""
 
-    def histogram(
+    def histogram(  # noqa: PLR0917 - a path through the fleet: model, version, subject, feature
         self,
         name: str,
         version: str,

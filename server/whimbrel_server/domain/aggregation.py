@@ -70,7 +70,7 @@ def keys_of(
     """
     subject = device_subject(device)
     day = start_ms - start_ms % DAY_MS
-    keys = [Key(digest, subject, "all", 0)]
+    keys = [Key(digest, subject, "all", 0), Key(digest, FLEET, "all", 0)]
     for one in (subject, *cohorts, FLEET):
         keys.append(Key(digest, one, "day", day))
         if end_ms - start_ms < HOUR_MS:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WORKERS = 4
-_MAX_OPEN_ALERTS = 10_000
 
 
 class Announcer:
@@ -118,11 +117,7 @@ class Announcer:
         for published in self._repository.published():
             newest.setdefault(published.name, published.version)
         with self._database.read() as connection:
-            found = [
-                alert
-                for alert in alerts.listing(connection, None, _MAX_OPEN_ALERTS)
-                if alert.state != "closed"
-            ]
+            found = alerts.lasting(connection, asked.kinds)
             columns = (table.c.model, table.c.version, table.c.cause, table.c.at_ms)
             past = [retraining.Past(*row) for row in connection.execute(sa.select(*columns))]
         for request in retraining.decide(policy, found, past, newest):

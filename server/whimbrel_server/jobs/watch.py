@@ -112,15 +112,8 @@ def watch_silence(
 ) -> None:
     """Raise an alert for each device that has been silent for too long; close it on its return."""
     limit_s = settings.silent_hours * _HOUR_S
-    table = schema.alerts
     with database.read() as connection:
-        known = set(
-            connection.execute(
-                sa.select(table.c.cause).where(
-                    table.c.cause.startswith("silent/"), table.c.state != "closed"
-                )
-            ).scalars()
-        )
+        known = set(alerts.causes(connection, "silent/"))
     for record in registry.all():
         cause = f"silent/{record.device}"
         silent = devices.is_silent(record.last_seen_ms, now_ms, limit_s)
@@ -141,6 +134,27 @@ def watch_silence(
             database.write(
                 lambda connection, cause=cause: alerts.close(connection, cause, now_ms)  # type: ignore[misc]
             )
+
+
+def watch_served(database: Database, registry: Registry, now_ms: int) -> None:
+    """Close the alerts of versions that are not served any more: nothing can end them otherwise."""
+    served = {
+        record.device: {slot.digest for slot in record.state.slots}
+        for record in registry.all()
+        if record.state is not None
+    }
+    everywhere = set[str]().union(*served.values())
+    with database.read() as connection:
+        drifts = alerts.causes(connection, "drift/")
+        qualities = alerts.causes(connection, "quality/")
+    over = [cause for cause in qualities if cause.split("/")[1] not in everywhere]
+    for cause in drifts:
+        _, digest, subject, _ = cause.split("/", 3)
+        device = subject.removeprefix("d:")
+        if device in served and digest not in served[device]:
+            over.append(cause)
+    for cause in over if everywhere else ():
+        database.write(lambda connection, cause=cause: alerts.close(connection, cause, now_ms))  # type: ignore[misc]
 
 
 def prune(database: Database, retention: Retention, folded: int, now_ms: int) -> None:

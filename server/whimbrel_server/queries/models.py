@@ -224,7 +224,7 @@ def _version(
     except WhimbrelError:
         return plain
     baseline, manifest = contents.baseline, contents.manifest
-    found = aggregates.periods(connection, published.digest, FLEET, "day")
+    found = aggregates.periods(connection, published.digest, FLEET, "all")
     measured = Measures()
     if found:
         whole = aggregates.total(baseline.layout, found).window()

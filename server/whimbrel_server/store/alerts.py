@@ -106,6 +106,22 @@ def listing(
     return tuple(view(row) for row in connection.execute(query))
 
 
+def lasting(connection: sa.Connection, kinds: tuple[str, ...]) -> tuple[AlertView, ...]:
+    """Return the alerts of some kinds that are not closed, oldest first."""
+    table = schema.alerts
+    query = sa.select(table).where(table.c.state != "closed", table.c.kind.in_(kinds))
+    return tuple(view(row) for row in connection.execute(query.order_by(table.c.id)))
+
+
+def causes(connection: sa.Connection, prefix: str) -> tuple[str, ...]:
+    """Return the causes of alerts that are not closed, by how the causes begin."""
+    table = schema.alerts
+    query = sa.select(table.c.cause).where(
+        table.c.cause.startswith(prefix, autoescape=True), table.c.state != "closed"
+    )
+    return tuple(connection.execute(query).scalars())
+
+
 def unannounced(connection: sa.Connection, limit: int = 100) -> tuple[AlertView, ...]:
     """Return alerts that nobody has been told of yet, oldest first."""
     table = schema.alerts

@@ -97,6 +97,7 @@ def test_a_window_counts_where_its_event_time_says() -> None:
     )
     assert set(keys) == {
         Key(D, "d:ewr", "all", 0),
+        Key(D, "fleet", "all", 0),
         *(
             Key(D, subject, step, bucket)
             for subject in ("d:ewr", "c:site=ny", "fleet")
