@@ -29,6 +29,7 @@ from whimbrel_server.api.repository import repository_file, repository_head
 from whimbrel_server.api.rollouts import RolloutsController
 from whimbrel_server.port import FleetPort
 from whimbrel_server.web.reference import ReferencePlugin
+from whimbrel_server.web.render import HEADERS
 from whimbrel_server.web.site import failed
 from whimbrel_server.web.site import handlers as pages
 
@@ -124,6 +125,9 @@ def openapi(tags: Mapping[str, str] = TAGS) -> OpenAPIConfig:
         tags=[Tag(name=name, description=text) for name, text in tags.items()],
         path="/schema",
         render_plugins=[ReferencePlugin(), JsonRenderPlugin()],
+        openapi_router=Router(
+            "/schema", route_handlers=[], response_headers=HEADERS, include_in_schema=False
+        ),
         components=Components(
             security_schemes={
                 "operator": SecurityScheme(

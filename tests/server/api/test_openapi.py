@@ -11,6 +11,7 @@ import pytest
 
 from whimbrel_server.api.bodies import AssignmentBody, EnrolmentBody, LabelsBody
 from whimbrel_server.views import RolloutSpec
+from whimbrel_server.web.render import CONTENT_SECURITY_POLICY
 
 if TYPE_CHECKING:
     from litestar import Litestar
@@ -127,7 +128,9 @@ def test_body_examples_are_valid_bodies(document: dict[str, Any]) -> None:
 def test_the_reference_page_shows_every_operation_without_foreign_assets(
     client: TestClient[Litestar], document: dict[str, Any]
 ) -> None:
-    text = client.get("/schema").text
+    answer = client.get("/schema")
+    assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+    text = answer.text
     for _, path, operation in operations(document):
         assert f'id="{operation["operationId"]}"' in text
         assert path in text
