@@ -117,6 +117,34 @@ def test_requests_cut_anywhere_get_the_same_answers(service: SlotService, cuts: 
     assert statuses(feed(service, pieces).sent) == [b"200", b"200"]
 
 
+def test_a_client_that_stops_in_the_middle_is_told_and_let_go(service: SlotService) -> None:
+    async def story() -> Wire:
+        connection = Connection(Shared(Routes([(service, None)]), SETTINGS))
+        wire = Wire()
+        connection.connection_made(wire)  # type: ignore[arg-type]
+        connection.get_buffer(-1)[:20] = GOOD[:20]
+        connection.buffer_updated(20)
+        began = connection.last_active
+        connection.close_if_stalled(began + 9, idle_s=100, request_s=10)
+        assert not wire.sent
+        connection.close_if_stalled(began + 11, idle_s=100, request_s=10)
+        return wire
+
+    assert statuses(asyncio.run(story()).sent) == [b"408"]
+
+
+def test_an_idle_connection_is_closed_without_a_word(service: SlotService) -> None:
+    async def story() -> Wire:
+        connection = Connection(Shared(Routes([(service, None)]), SETTINGS))
+        wire = Wire()
+        connection.connection_made(wire)  # type: ignore[arg-type]
+        connection.close_if_stalled(connection.last_active + 101, idle_s=100, request_s=10)
+        return wire
+
+    wire = asyncio.run(story())
+    assert (bytes(wire.sent), wire.closed) == (b"", True)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner),

@@ -18,7 +18,7 @@ from tests.support.worker import (
     row_request,
     slot_spec,
 )
-from whimbrel_agent.channel import ServingSettings
+from whimbrel_agent.channel import Drain, Drained, EndProbation, Judgement, ServingSettings
 from whimbrel_core.signing.keys import PrivateKey
 from whimbrel_core.wire.assignment import Probation
 
@@ -341,6 +341,33 @@ def test_a_version_that_fails_requests_fails_its_probation(
     for _ in range(5):
         assert control.infer("churn", {"inputs": [item]})[0] == 500
     assert "requests failed" in worker.judgement("failed").reason
+
+
+def test_a_committed_version_is_judged_no_more(control: FakeControl, churn: MadeBundle) -> None:
+    worker = control.start_worker(slot_spec(churn, probation=Probation(rows=3, labels=0)))
+    control.infer("churn", row_request([[0.0] * 20] * 3))
+    worker.judgement("passed")
+    worker.send(EndProbation("churn"))
+    assert control.infer("churn", row_request([[0.0] * 20]))[0] == 200
+    worker.send(Drain(1.0))
+    following = worker.receive()
+    while isinstance(following, Judgement):  # one may have been on its way
+        assert following.verdict == "passed"
+        following = worker.receive()
+    assert isinstance(following, Drained)
+
+
+def test_a_client_too_many_is_turned_away_with_a_reason(
+    control: FakeControl, churn: MadeBundle
+) -> None:
+    control.start_worker(slot_spec(churn), settings=ServingSettings(max_connections=2))
+    links = [socket.create_connection(("127.0.0.1", control.port), timeout=10) for _ in range(2)]
+    for link in links:
+        link.sendall(b"GET /v2/health/live HTTP/1.1\r\n\r\n")
+        assert link.recv(4096).startswith(b"HTTP/1.1 200")
+    assert control.call("GET", "/v2/health/live")[0] == 503
+    for link in links:
+        link.close()
 
 
 def test_drift_on_the_device_raises_an_alarm_without_a_network(
