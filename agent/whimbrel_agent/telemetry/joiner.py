@@ -43,6 +43,7 @@ class PredictionReader:
     def __init__(self, manifest: Manifest, layout: Layout) -> None:
         self.layout = layout
         self._classes = {name: index for index, name in enumerate(layout.classes)}
+        self._by_index = not any(_is_number(name) for name in layout.classes)
         roles: dict[str, str] = {}
         for output in manifest.outputs:
             roles.setdefault(output.role, output.name)
@@ -76,16 +77,20 @@ class PredictionReader:
         """Return the index of the class that ``label`` names, or None when there is none.
 
         Class names are text; ``1``, ``1.0`` and ``"1"`` name the same class, and so do ``true``
-        and a class called ``True`` or ``1``.
+        and a class called ``True``, ``true`` or ``1``. Where no name is a number, a number is a
+        class index: models trained on words or truth values often answer with one.
         """
+        classes = self._classes
         if isinstance(label, str):
-            return self._classes.get(label)
-        if isinstance(label, float) and label.is_integer():
+            return classes.get(label)
+        if isinstance(label, float):
+            if not label.is_integer():
+                return classes.get(str(label))
             label = int(label)
-        index = self._classes.get(str(label))
-        if index is None and isinstance(label, bool):
-            return self._classes.get(str(label).lower(), self._classes.get(str(int(label))))
-        return index
+        for name in (str(label), str(label).lower(), str(int(label))):
+            if name in classes:
+                return classes[name]
+        return int(label) if self._by_index and 0 <= label < len(classes) else None
 
 
 class LabelJoiner:
@@ -222,3 +227,11 @@ def _largest(row: list[float]) -> int | None:
     if len(row) == 1:
         return int(row[0] >= 0.5)  # noqa: PLR2004 - even odds
     return max(range(len(row)), key=row.__getitem__) if row else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
