@@ -12,51 +12,41 @@ import os
 import tempfile
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-import whimbrel_packager
 from whimbrel_core import identity
 from whimbrel_core.bundle import bundle as bundles
-from whimbrel_core.bundle import manifest as manifests
-from whimbrel_core.bundle import parity as vectors
 from whimbrel_core.bundle.manifest import DriftPolicy, Manifest
 from whimbrel_core.errors import BundleError, UsageError
 from whimbrel_packager import (
     atomic,
     baseline,
-    card,
     child,
     conversion,
+    describe,
     keyfiles,
     parity,
-    provenance,
     runtime,
-    sbom,
     sources,
 )
 from whimbrel_packager import frame as frames
+from whimbrel_packager.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.signing.keys import Signer
     from whimbrel_packager.conversion import Conversion
     from whimbrel_packager.frame import Frame
-    from whimbrel_packager.parity import Proof, Tolerance
+    from whimbrel_packager.parity import Proof
 
     Array = np.ndarray[Any, Any]
 
-SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"
-# Resident memory is counted in pages and differs a little from run to run.
-_MEMORY_STEP = 1 << 20
 _OTHER_BATCHES = (1, 7)
-_FLOOR_IR = 9  # onnxruntime 1.17, which also knows the operator sets in `_runtime_floor`
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -160,13 +150,13 @@ def pack(
     tell = report or (lambda _stage: None)
     _check_identity(name, version, release)
     target = Path(out) / f"{name}-{version}{bundles.SUFFIX}"
-    if target.exists() and SOURCE_DATE_EPOCH not in os.environ:
+    if target.exists() and describe.SOURCE_DATE_EPOCH not in os.environ:
         raise _exists(target)  # the date alone makes it another bundle
     options = options or sources.Options()
     limits = limits or child.Limits()
     signer = keyfiles.private(Path(key)) if isinstance(key, Path | str) else key
     tell("reading the reference data")
-    data = _Reference.read(reference, y, label, held_out)
+    data = Reference.read(reference, y, label, held_out)
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
         folder = Path(scratch)
         path, options = _model_file(model, folder, options)
@@ -205,13 +195,13 @@ def pack(
         else {}
     )
     tell("signing")
-    manifest = _manifest(
+    manifest = describe.manifest(
         done, proof, limit, answers.figures, profile,
         identity_of=(name, version, release), quality=quality, positive=index,
         params=params or {}, description=description, licence=licence,
         device_classes=device_classes, drift=drift or DriftPolicy(), source_digest=model_digest,
     )  # fmt: skip
-    files = _files(
+    files = describe.files(
         manifest, done, profile, chosen, model_digest=model_digest, reference_digest=data.digest
     )
     bundle = bundles.build(files, signer)
@@ -244,57 +234,6 @@ def pack(
             seconds=round(time.perf_counter() - started, 2),
         ),
     )
-
-
-class _Reference(NamedTuple):
-    """Reference data apart from its labels, with a digest over all of it."""
-
-    frame: Frame
-    labels: Array | None
-    held_out: Array | None
-    digest: str
-
-    @classmethod
-    def read(
-        cls, reference: object, y: object, label: str | None, held_out: str | None
-    ) -> _Reference:
-        if isinstance(reference, Path | str):
-            frame = frames.read(Path(reference))
-        else:
-            frame = frames.of(reference)
-        if not frame.rows or not frame.names:
-            raise UsageError("the reference data has no rows or no columns")
-        special = [column for column in (label, held_out) if column]
-        frame.select(special, what="the command (--label, --held-out)")
-        labels = frame.columns[label] if label else None
-        if y is not None:
-            if label:
-                raise UsageError("give labels either as y or as a column, not both")
-            labels = frames.column("y", np.asarray(y))
-            if len(labels) != frame.rows:
-                raise UsageError(f"y has {len(labels)} rows, the data has {frame.rows}")
-        mask = None
-        if held_out:
-            flags = frame.columns[held_out]
-            if flags.dtype == object or not np.isin(flags, (0, 1)).all():
-                raise UsageError(f"column {held_out!r} must be true or false in every row")
-            mask = flags.astype(bool)
-            if labels is None or not mask.any():
-                raise UsageError(
-                    f"--held-out {held_out} needs labels, and at least one row that is true"
-                )
-        return cls(frame.without(special), labels, mask, _digest_of_frame(frame))
-
-    def labelled(self, done: Conversion) -> baseline.Labelled | None:
-        if self.labels is None:
-            return None
-        labels = self.labels
-        if done.result.description.task == "classification":
-            labels = baseline.class_labels(labels, done.result)
-        elif labels.dtype == object:
-            raise UsageError("the label column holds words, and the model predicts numbers")
-        mask = self.held_out if self.held_out is not None else np.ones(len(labels), dtype=bool)
-        return baseline.Labelled(labels, mask)
 
 
 def _check_identity(name: str, version: str, release: int) -> None:
@@ -396,118 +335,6 @@ def _feeds(done: Conversion, frame: Frame) -> Mapping[str, Array]:
     return {name: fed[name] for name, _, _ in done.result.inputs}
 
 
-def _manifest(
-    done: Conversion, proof: Proof, limit: Tolerance, figures: runtime.Figures,
-    profile: Baseline, *, identity_of: tuple[str, str, int], quality: Mapping[str, float],
-    positive: int | None, params: Mapping[str, str], description: str, licence: str,
-    device_classes: Sequence[str], drift: DriftPolicy, source_digest: str,
-) -> Manifest:  # fmt: skip
-    described = done.result.description
-    reproducible = SOURCE_DATE_EPOCH in os.environ
-    metrics = dict(quality)
-    if not reproducible:
-        metrics["latency_us"] = figures.latency_us
-        metrics["latency_16_us"] = figures.latency_16_us
-    name, version, release = identity_of
-    return Manifest(
-        format=manifests.FORMAT,
-        name=name,
-        version=version,
-        release=release,
-        task=described.task,
-        model=manifests.ModelFile(
-            file=bundles.MODEL,
-            size_bytes=len(done.model),
-            opsets=done.result.opsets,
-            ir_version=done.result.ir_version,
-            operators=done.result.operators,
-        ),
-        inputs=tuple(manifests.Tensor(n, k, s) for n, k, s in done.result.inputs),  # type: ignore[arg-type]
-        outputs=tuple(
-            manifests.Output(n, k, s, described.roles.get(n, "other"))  # type: ignore[arg-type]
-            for n, k, s in done.result.outputs
-        ),
-        profile_id=profile.profile_id,
-        source=manifests.Source(
-            framework=described.framework,
-            framework_version=described.framework_version,
-            estimator=described.estimator,
-            converter=described.converter,
-            converter_version=described.converter_version,
-            digest=source_digest,
-        ),
-        parity=manifests.Parity(
-            rows=proof.rows,
-            cases=proof.cases,
-            rtol=limit.rtol,
-            atol=limit.atol,
-            max_abs_error=proof.max_abs_error,
-            label_ties=proof.ties,
-        ),
-        classes=described.classes,
-        positive=positive,
-        requirements=manifests.Requirements(
-            onnxruntime=_runtime_floor(done.result, figures.onnxruntime),
-            # What this machine measures is left out of a reproducible build; 0 is "not known".
-            memory_bytes=0
-            if reproducible
-            else -(-figures.memory_bytes // _MEMORY_STEP) * _MEMORY_STEP,
-            device_classes=tuple(device_classes),
-        ),
-        drift=drift,
-        metrics=metrics,
-        created=_created(),
-        description=description,
-        training=dict(params),
-        licence=licence,
-    )
-
-
-def _runtime_floor(result: conversion.Result, here: str) -> str:
-    """Return the oldest onnxruntime that is known to run a model: the floor, or this machine's."""
-    known = {"": 20, "ai.onnx.ml": 4}
-    beyond = result.ir_version > _FLOOR_IR or any(
-        version > known.get(domain, 0) for domain, version in result.opsets.items()
-    )
-    return ".".join(here.split(".")[:2]) if beyond else manifests.Requirements().onnxruntime
-
-
-def _files(
-    manifest: Manifest,
-    done: Conversion,
-    profile: Baseline,
-    chosen: vectors.ParityVectors,
-    *,
-    model_digest: str,
-    reference_digest: str,
-) -> dict[str, bytes]:
-    own = whimbrel_packager.__version__
-    files = {
-        bundles.MANIFEST: manifest.encode(),
-        bundles.MODEL: done.model,
-        bundles.BASELINE: profile.encode(),
-        bundles.PARITY: vectors.encode(chosen),
-        bundles.CARD: card.build(manifest, profile),
-    }
-    onnx_digest = identity.sha256(done.model)
-    files[bundles.SBOM] = sbom.build(
-        manifest, model_digest=onnx_digest, reference_digest=reference_digest, tool=own
-    )
-    described = done.result.description
-    files[bundles.PROVENANCE] = provenance.build(
-        manifest,
-        subjects={n: identity.sha256(d) for n, d in files.items()},
-        materials={"model": model_digest, "reference": reference_digest},
-        versions={
-            "whimbrel-packager": own,
-            described.framework: described.framework_version,
-            **({described.converter: described.converter_version}
-               if described.converter_version else {}),
-        },
-    )  # fmt: skip
-    return files
-
-
 def _write(target: Path, bundle: bytes, signer: Signer) -> None:
     """Write the bundle; a different one of the same name and version is never replaced."""
     # What a device would refuse is found here.
@@ -550,31 +377,6 @@ def _notes(
     return tuple(notes)
 
 
-def _created() -> str:
-    given = os.environ.get(SOURCE_DATE_EPOCH)
-    if given is None:
-        moment = datetime.now(UTC)
-    else:
-        try:
-            moment = datetime.fromtimestamp(int(given), UTC)
-        except (ValueError, OverflowError, OSError):
-            raise UsageError(
-                f"{SOURCE_DATE_EPOCH}={given!r} is not a number of seconds since 1970"
-            ) from None
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _digest_of_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest_of_frame(frame: Frame) -> str:
-    hasher = hashlib.sha256()
-    for name, column in frame.columns.items():
-        hasher.update(f"{name}\0{column.dtype.kind}\0".encode())
-        if column.dtype == object:
-            hasher.update(msgspec.json.encode(column.tolist()))
-        else:
-            hasher.update(np.ascontiguousarray(column).tobytes())
-    return hasher.hexdigest()

@@ -9,59 +9,38 @@ harmless, and used when the same thing is published again.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import io
-import os
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # public by its documentation
-    Metadata,
-    MetaFile,
     Root,
-    Snapshot,
     TargetFile,
     Targets,
-    Timestamp,
 )
-from tuf.api.serialization import DeserializationError
 
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.canonical import canonical_json
-from whimbrel_core.errors import RefusedError, StorageError, TrustError, UsageError
+from whimbrel_core.errors import RefusedError, TrustError, UsageError
 from whimbrel_core.signing.keys import PublicKey
 from whimbrel_packager import atomic, delta, keyfiles
-from whimbrel_packager.tuf_signer import TufSigner, tuf_key
+from whimbrel_packager.metadata import ROLES, Lives, MetadataDirectory, expiry, require_role
+from whimbrel_packager.tuf_signer import tuf_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
     from whimbrel_core.bundle.manifest import Manifest
     from whimbrel_core.signing.keys import PrivateKey
 
-Signed = Any  # one of the four roles, told apart by name
-Role = Literal["root", "targets", "snapshot", "timestamp"]
 OFFLINE_KEYS = ("root", "targets", "bundle")
 ONLINE_KEYS = ("snapshot", "timestamp", "fleet")
 PUBLISHERS, FLEET = "trust/publishers.json", "trust/fleet.json"
 DELTA_RELEASES = 2
-_KINDS: dict[str, type[Any]] = {
-    "root": Root, "targets": Targets, "snapshot": Snapshot, "timestamp": Timestamp,
-}  # fmt: skip
-
-
-class Lives(msgspec.Struct, frozen=True):
-    """For how many days each role's metadata is valid."""
-
-    root: int = 365
-    targets: int = 90
-    snapshot: int = 7
-    timestamp: int = 1
 
 
 class Released(msgspec.Struct, frozen=True):
@@ -97,20 +76,8 @@ class Published(NamedTuple):
     delta_bytes: dict[str, int]
 
 
-class Status(NamedTuple):
-    """Versions and expiry of each role; 0 and None where it is not signed yet."""
-
-    versions: dict[str, int]
-    expires: dict[str, datetime | None]
-    waiting: bool
-
-
-class Repository:
+class Repository(MetadataDirectory):
     """A repository directory, opened to be read and published to."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.metadata = directory / "metadata"
 
     @classmethod
     def init(
@@ -147,85 +114,23 @@ class Repository:
             **{name: _key(online, name) for name in ONLINE_KEYS},
         }
         with found.locked():
-            root = Root(version=1, expires=_expiry(now, lives.root), consistent_snapshot=True)
-            for role in _KINDS:
+            root = Root(version=1, expires=expiry(now, lives.root), consistent_snapshot=True)
+            for role in ROLES:
                 root.add_key(tuf_key(signers[role].public), role)
             trust = {
                 PUBLISHERS: {"keys": [{"pem": signers["bundle"].public.pem, "models": ["*"]}]},
                 FLEET: {"keys": [{"pem": signers["fleet"].public.pem}]},
             }
-            targets = Targets(version=1, expires=_expiry(now, lives.targets))
+            targets = Targets(version=1, expires=expiry(now, lives.targets))
             for path, content in trust.items():
                 found._store(targets, path, canonical_json(content))
             # Root last: a directory without one is no repository, and can be made again.
-            found._write("targets", targets, signers["targets"])
-            found._sign_online(signers["snapshot"], signers["timestamp"], targets, now, lives,
-                               trusted=False)  # fmt: skip
-            found._write("root", root, signers["root"])
-        return found
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the repository's lock: one publisher at a time.
-
-        Raises:
-            UsageError: somebody else publishes just now.
-            StorageError: the directory cannot be written.
-        """
-        try:
-            self.metadata.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StorageError(f"{self.directory} cannot be written: {error.strerror}") from error
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"somebody else is publishing to {self.directory} just now",
-                    hint="run it again when they are done",
-                    code="usage.locked",
-                ) from None
-            yield
-        finally:
-            os.close(descriptor)  # and with it the lock, also when a process is killed
-
-    def newest(self, role: Role) -> int:
-        """Return the highest version of a role's metadata; 0 for none."""
-        if role == "timestamp":
-            file = self.metadata / "timestamp.json"
-            return Metadata.from_bytes(file.read_bytes()).signed.version if file.is_file() else 0
-        found = [
-            int(prefix)
-            for file in self.metadata.glob(f"*.{role}.json")
-            if (prefix := file.name.split(".", 1)[0]).isdigit()
-        ]
-        return max(found, default=0)
-
-    def root(self) -> Root:
-        """Return the newest root, each verified by the one before.
-
-        Raises:
-            UsageError: this is no repository.
-            TrustError: a link of the chain does not verify.
-        """
-        last: Root | None = None
-        for version in range(1, self.newest("root") + 1):
-            signed: Root = self._load("root", version, last)
-            last = self._load("root", version, signed)
-        if last is None:
-            raise UsageError(
-                f"{self.directory} is no repository: it has no metadata/1.root.json",
-                hint="make one with 'whimbrel repo init --dir … --keys … --online-keys …'",
-                code="usage.repository",
+            found.write("targets", targets, signers["targets"])
+            found.sign_online(
+                signers["snapshot"], signers["timestamp"], targets, now=now, lives=lives, root=None
             )
-        return last
-
-    def targets(self, root: Root | None = None) -> Targets:
-        """Return the newest targets, verified."""
-        trusted = root or self.root()
-        targets: Targets = self._load("targets", self.newest("targets"), trusted)
-        return targets
+            found.write("root", root, signers["root"])
+        return found
 
     def released(self, targets: Targets | None = None) -> list[Released]:
         """Return the bundles that are published, by name and release."""
@@ -243,26 +148,6 @@ class Repository:
         mine = [one for one in self.released() if one.name == name]
         same = [one.release for one in mine if one.version == version]
         return same[0] if same else max((one.release for one in mine), default=0) + 1
-
-    def status(self) -> Status:
-        """Return what is signed, and until when."""
-        root = self.root()
-        signed: dict[str, Any] = {"root": root, "targets": self.targets(root)}
-        for role in ("snapshot", "timestamp"):
-            version = self.newest(role)
-            signed[role] = self._load(role, version, root) if version else None
-        snapshot, timestamp = signed["snapshot"], signed["timestamp"]
-        waiting = (
-            snapshot is None
-            or timestamp is None
-            or snapshot.meta["targets.json"].version != signed["targets"].version
-            or timestamp.snapshot_meta.version != snapshot.version
-        )
-        return Status(
-            {role: one.version if one else 0 for role, one in signed.items()},
-            {role: one.expires if one else None for role, one in signed.items()},
-            waiting,
-        )
 
     def publish(
         self,
@@ -299,9 +184,9 @@ class Repository:
         with self.locked():
             tell("verifying the repository and the bundle")
             root = self.root()
-            _require_role(root, "targets", signer)
+            require_role(root, "targets", signer)
             for role, one in zip(("snapshot", "timestamp"), online_signers, strict=False):
-                _require_role(root, role, one)
+                require_role(root, role, one)
             targets = self.targets(root)
             data = _read(bundle)
             manifest = self._verified(data, targets, bundle.name)
@@ -310,7 +195,7 @@ class Repository:
             mine = [one for one in self.released(targets) if one.name == manifest.name]
             same = next((one for one in mine if one.version == manifest.version), None)
             if same is not None and same.digest == digest:
-                signed = self._finish(online_signers, targets, now, lives, root)
+                signed = self._finish(online_signers, targets, now=now, lives=lives, root=root)
                 return Published(
                     released=same,
                     targets_version=targets.version,
@@ -324,8 +209,8 @@ class Repository:
             sizes = self._add(targets, path, data, manifest, mine)
             tell("signing")
             targets.version += 1
-            targets.expires = _expiry(now, lives.targets)
-            written: tuple[str, ...] = (self._write("targets", targets, signer),)
+            targets.expires = expiry(now, lives.targets)
+            written: tuple[str, ...] = (self.write("targets", targets, signer),)
             written += self._finish(online_signers, targets, now, lives, root)
         released = next(one for one in self.released(targets) if one.path == path)
         return Published(
@@ -351,13 +236,13 @@ class Repository:
             written: tuple[str, ...] = ()
             if keys is not None:
                 signer = keyfiles.private(keys / "targets.pem")
-                _require_role(root, "targets", signer)
+                require_role(root, "targets", signer)
                 targets.version += 1
-                targets.expires = _expiry(now, lives.targets)
-                written = (self._write("targets", targets, signer),)
+                targets.expires = expiry(now, lives.targets)
+                written = (self.write("targets", targets, signer),)
             signers = _online(online)
             for role, one in zip(("snapshot", "timestamp"), signers, strict=False):
-                _require_role(root, role, one)
+                require_role(root, role, one)
             return written + self._finish(signers, targets, now, lives, root)
 
     def read(self, path: str, targets: Targets | None = None) -> bytes:
@@ -442,57 +327,7 @@ class Repository:
         if not signers:
             return ()
         snapshot, timestamp = signers
-        return self._sign_online(snapshot, timestamp, targets, now, lives, trusted=True, root=root)
-
-    def _sign_online(
-        self, snapshot: PrivateKey, timestamp: PrivateKey, targets: Targets, now: datetime,
-        lives: Lives, *, trusted: bool, root: Root | None = None,
-    ) -> tuple[str, ...]:  # fmt: skip
-        if trusted and root is not None:
-            for role in ("snapshot", "timestamp"):
-                version = self.newest(role)
-                if version:
-                    self._load(role, version, root)
-        fresh = Snapshot(
-            version=self.newest("snapshot") + 1,
-            expires=_expiry(now, lives.snapshot),
-            meta={"targets.json": MetaFile(version=targets.version)},
-        )
-        stamp = Timestamp(
-            version=self.newest("timestamp") + 1,
-            expires=_expiry(now, lives.timestamp),
-            snapshot_meta=MetaFile(version=fresh.version),
-        )
-        return (
-            self._write("snapshot", fresh, snapshot),
-            self._write("timestamp", stamp, timestamp),
-        )
-
-    def _load(self, role: Role, version: int, root: Root | None) -> Signed:
-        name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
-        try:
-            metadata: Metadata[Any] = Metadata.from_bytes(_read(self.metadata / name))
-            signed = metadata.signed
-            if not isinstance(signed, _KINDS[role]) or signed.version != version:
-                raise TrustError(f"{name} is {signed.type} version {signed.version}")
-            if root is not None:
-                root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-            elif role == "root":
-                signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-        except (RepositoryError, DeserializationError, ValueError) as error:
-            raise TrustError(
-                f"{self.metadata / name} does not verify: {error}",
-                hint="restore it from a copy; devices would refuse it too",
-                code="trust.metadata",
-            ) from error
-        return signed
-
-    def _write(self, role: Role, signed: Signed, signer: PrivateKey) -> str:
-        name = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
-        metadata: Metadata[Any] = Metadata(signed)
-        metadata.sign(TufSigner(signer))
-        atomic.write(self.metadata / name, metadata.to_bytes())
-        return name
+        return self.sign_online(snapshot, timestamp, targets, now=now, lives=lives, root=root)
 
 
 def _require_growth(
@@ -516,16 +351,6 @@ def _require_growth(
         )
 
 
-def _require_role(root: Root, role: str, signer: PrivateKey) -> None:
-    keyid = tuf_key(signer.public).keyid
-    if keyid not in root.roles[role].keyids:
-        raise TrustError(
-            f"the given {role} key is not the one that this repository's root names",
-            hint=f"give the folder that holds this repository's {role}.pem",
-            code="trust.role",
-        )
-
-
 def _online(folder: Path | None) -> tuple[PrivateKey, ...]:
     if folder is None:
         return ()
@@ -535,11 +360,6 @@ def _online(folder: Path | None) -> tuple[PrivateKey, ...]:
 def _key(folder: Path, name: str) -> PrivateKey:
     path = folder / f"{name}.pem"
     return keyfiles.private(path) if path.exists() else keyfiles.create(folder, name)[0]
-
-
-def _expiry(now: datetime, days: int) -> datetime:
-    # TUF's times have no fractions.
-    return now.astimezone(UTC).replace(microsecond=0) + timedelta(days=days)
 
 
 def _read(path: Path) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper
 
 from whimbrel_packager import canonical
@@ -29,6 +30,7 @@ print(raw, hashlib.sha256(canonicalise(proto)).hexdigest())
 """
 
 
+@pytest.mark.timeout(300)  # four times the import of scikit-learn
 def test_a_model_has_equal_bytes_whatever_the_hash_seed(material: tuple[Path, Path]) -> None:
     running = [
         subprocess.Popen(

@@ -24,7 +24,8 @@ from tuf.ngclient import (  # type: ignore[attr-defined]  # public, not listed
 from tests.packager.command import whimbrel
 from whimbrel_core.errors import BundleError, RefusedError, StorageError, TrustError, UsageError
 from whimbrel_packager import atomic, delta, keyfiles
-from whimbrel_packager.repository import Lives, Published, Repository
+from whimbrel_packager.metadata import Lives
+from whimbrel_packager.repository import Published, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -41,7 +41,8 @@ def publish(
     """
     from datetime import UTC, datetime
 
-    from whimbrel_packager.repository import Lives, Repository
+    from whimbrel_packager.metadata import Lives
+    from whimbrel_packager.repository import Repository
 
     with output.stages(quiet=as_json) as stage:
         done = Repository(repo).publish(

@@ -37,7 +37,8 @@ def init(
     """Make a repository, its keys, and the list of keys that devices will trust."""
     from datetime import UTC, datetime
 
-    from whimbrel_packager.repository import OFFLINE_KEYS, ONLINE_KEYS, Lives, Repository
+    from whimbrel_packager.metadata import Lives
+    from whimbrel_packager.repository import OFFLINE_KEYS, ONLINE_KEYS, Repository
 
     lives = Lives(root=root_days, targets=targets_days)
     Repository.init(directory, keys, online, now=datetime.now(UTC), lives=lives)

@@ -1,0 +1,164 @@
+"""What a bundle says of itself: the manifest, and the files that are made from it."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import whimbrel_packager
+from whimbrel_core import identity
+from whimbrel_core.bundle import bundle as bundles
+from whimbrel_core.bundle import manifest as manifests
+from whimbrel_core.bundle import parity as vectors
+from whimbrel_core.bundle.manifest import DriftPolicy, Manifest
+from whimbrel_core.errors import UsageError
+from whimbrel_packager import card, conversion, provenance, runtime, sbom
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_packager.conversion import Conversion
+    from whimbrel_packager.parity import Proof, Tolerance
+
+    Array = np.ndarray[Any, Any]
+
+SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"
+# Resident memory is counted in pages and differs a little from run to run.
+_MEMORY_STEP = 1 << 20
+_FLOOR_IR = 9  # onnxruntime 1.17, which also knows the operator sets in `_runtime_floor`
+
+
+def manifest(
+    done: Conversion, proof: Proof, limit: Tolerance, figures: runtime.Figures,
+    profile: Baseline, *, identity_of: tuple[str, str, int], quality: Mapping[str, float],
+    positive: int | None, params: Mapping[str, str], description: str, licence: str,
+    device_classes: Sequence[str], drift: DriftPolicy, source_digest: str,
+) -> Manifest:  # fmt: skip
+    """Return the manifest of what was converted, proven and profiled.
+
+    In a reproducible build (SOURCE_DATE_EPOCH is set) what this machine measured is left out: it
+    differs from run to run.
+    """
+    described = done.result.description
+    reproducible = SOURCE_DATE_EPOCH in os.environ
+    metrics = dict(quality)
+    if not reproducible:
+        metrics["latency_us"] = figures.latency_us
+        metrics["latency_16_us"] = figures.latency_16_us
+    name, version, release = identity_of
+    return Manifest(
+        format=manifests.FORMAT,
+        name=name,
+        version=version,
+        release=release,
+        task=described.task,
+        model=manifests.ModelFile(
+            file=bundles.MODEL,
+            size_bytes=len(done.model),
+            opsets=done.result.opsets,
+            ir_version=done.result.ir_version,
+            operators=done.result.operators,
+        ),
+        inputs=tuple(manifests.Tensor(n, k, s) for n, k, s in done.result.inputs),  # type: ignore[arg-type]
+        outputs=tuple(
+            manifests.Output(n, k, s, described.roles.get(n, "other"))  # type: ignore[arg-type]
+            for n, k, s in done.result.outputs
+        ),
+        profile_id=profile.profile_id,
+        source=manifests.Source(
+            framework=described.framework,
+            framework_version=described.framework_version,
+            estimator=described.estimator,
+            converter=described.converter,
+            converter_version=described.converter_version,
+            digest=source_digest,
+        ),
+        parity=manifests.Parity(
+            rows=proof.rows,
+            cases=proof.cases,
+            rtol=limit.rtol,
+            atol=limit.atol,
+            max_abs_error=proof.max_abs_error,
+            label_ties=proof.ties,
+        ),
+        classes=described.classes,
+        positive=positive,
+        requirements=manifests.Requirements(
+            onnxruntime=_runtime_floor(done.result, figures.onnxruntime),
+            # What this machine measures is left out of a reproducible build; 0 is "not known".
+            memory_bytes=0
+            if reproducible
+            else -(-figures.memory_bytes // _MEMORY_STEP) * _MEMORY_STEP,
+            device_classes=tuple(device_classes),
+        ),
+        drift=drift,
+        metrics=metrics,
+        created=_created(),
+        description=description,
+        training=dict(params),
+        licence=licence,
+    )
+
+
+def files(
+    manifest: Manifest,
+    done: Conversion,
+    profile: Baseline,
+    chosen: vectors.ParityVectors,
+    *,
+    model_digest: str,
+    reference_digest: str,
+) -> dict[str, bytes]:
+    """Return all files of a bundle but its signature."""
+    own = whimbrel_packager.__version__
+    made = {
+        bundles.MANIFEST: manifest.encode(),
+        bundles.MODEL: done.model,
+        bundles.BASELINE: profile.encode(),
+        bundles.PARITY: vectors.encode(chosen),
+        bundles.CARD: card.build(manifest, profile),
+    }
+    onnx_digest = identity.sha256(done.model)
+    made[bundles.SBOM] = sbom.build(
+        manifest, model_digest=onnx_digest, reference_digest=reference_digest, tool=own
+    )
+    described = done.result.description
+    made[bundles.PROVENANCE] = provenance.build(
+        manifest,
+        subjects={n: identity.sha256(d) for n, d in made.items()},
+        materials={"model": model_digest, "reference": reference_digest},
+        versions={
+            "whimbrel-packager": own,
+            described.framework: described.framework_version,
+            **({described.converter: described.converter_version}
+               if described.converter_version else {}),
+        },
+    )  # fmt: skip
+    return made
+
+
+def _runtime_floor(result: conversion.Result, here: str) -> str:
+    """Return the oldest onnxruntime that is known to run a model: the floor, or this machine's."""
+    known = {"": 20, "ai.onnx.ml": 4}
+    beyond = result.ir_version > _FLOOR_IR or any(
+        version > known.get(domain, 0) for domain, version in result.opsets.items()
+    )
+    return ".".join(here.split(".")[:2]) if beyond else manifests.Requirements().onnxruntime
+
+
+def _created() -> str:
+    given = os.environ.get(SOURCE_DATE_EPOCH)
+    if given is None:
+        moment = datetime.now(UTC)
+    else:
+        try:
+            moment = datetime.fromtimestamp(int(given), UTC)
+        except (ValueError, OverflowError, OSError):
+            raise UsageError(
+                f"{SOURCE_DATE_EPOCH}={given!r} is not a number of seconds since 1970"
+            ) from None
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
