@@ -1,0 +1,168 @@
+"""What the server looks after by itself: quality, silence, alerts of earlier versions, old rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from tests.server.jobs.test_fold import DAY_MS, START_MS, Books, messages
+from tests.support.device import serving
+from tests.support.windows import Counter, payload
+from whimbrel_core.wire import codec
+from whimbrel_core.wire.messages import State, WindowMessage
+from whimbrel_server import config
+from whimbrel_server.jobs import watch
+from whimbrel_server.store import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.house import House
+    from tests.support.models import MadeBundle
+
+MONITORING = config.Monitoring()
+
+
+@pytest.fixture
+def books(house: House, tmp_path: Path) -> Iterator[Books]:
+    opened = Books(house, tmp_path)
+    yield opened
+    opened.fleet.stop()
+
+
+def wrong_world(made: MadeBundle, days: int, first_day: int = 0) -> list[object]:
+    """Return messages from a world in which the truth is the opposite of what it was."""
+    found = []
+    counter = Counter(made, seed=9)
+    counter._weights = -counter._weights
+    for message in messages(made, days)[:days]:
+        old = codec.decode(WindowMessage, message.payload)
+        start = old.start_ms + first_day * DAY_MS
+        window = counter.window(start, seconds=86_400, rows=300, labels=True)
+        new = msgspec.structs.replace(
+            old,
+            seq=old.seq + 1000 + first_day,
+            start_ms=start,
+            end_ms=window.end_ms,
+            payload=payload(window),
+        )
+        found.append(msgspec.structs.replace(message, payload=codec.encode(new)))
+    return found  # type: ignore[return-value]
+
+
+def look(books: Books) -> None:
+    watch.watch_quality(books.fleet._database, books.fleet.repository, MONITORING, START_MS)
+
+
+def quality_states(books: Books) -> list[str]:
+    return [one.state for one in books.fleet.alerts() if one.kind == "quality"]
+
+
+def test_quality_below_what_was_promised_is_an_alert_and_ends_when_it_is_back(
+    house: House, books: Books
+) -> None:
+    made = house.publish("1.0.0", window_s=86_400)
+    books.take(messages(made, 4))
+    books.fold()
+    look(books)
+    assert quality_states(books) == []
+    books.take(wrong_world(made, 12, first_day=60))  # type: ignore[arg-type]
+    books.fold()
+    look(books)
+    look(books)
+    (alert,) = [one for one in books.fleet.alerts() if one.kind == "quality"]
+    assert alert.evidence["realised"] < alert.evidence["promised"] - 0.05
+    assert alert.evidence["n"] == 12 * 300, "only the newest days count"
+    assert alert.severity == "severe"
+    later = [
+        msgspec.structs.replace(
+            one, payload=codec.encode(_moved(codec.decode(WindowMessage, one.payload), 120))
+        )
+        for one in messages(made, 4)
+    ]
+    books.take(later)
+    books.fold()
+    look(books)
+    assert quality_states(books) == ["closed"]
+
+
+def _moved(message: WindowMessage, days: int) -> WindowMessage:
+    from whimbrel_core.profile import window as profile_windows
+
+    window = profile_windows.decode(message.payload)
+    shift = days * DAY_MS
+    moved = msgspec.structs.replace(
+        window, start_ms=window.start_ms + shift, end_ms=window.end_ms + shift
+    )
+    return msgspec.structs.replace(
+        message,
+        seq=message.seq + 5000,
+        start_ms=moved.start_ms,
+        end_ms=moved.end_ms,
+        payload=payload(moved),
+    )
+
+
+def test_alerts_of_a_version_end_when_nobody_serves_it_any_more(house: House, books: Books) -> None:
+    made = house.publish("1.0.0", window_s=86_400)
+    books.take(messages(made, 80, drifting="lga"))
+    books.fold()
+    fleet = books.fleet
+    assert [one.device for one in fleet.alerts("open")]
+    registry = fleet._registry
+
+    def serve(digest: str) -> None:
+        for record in registry.all():
+            slots = (serving(made, digest=digest),)
+            state = State(record.device, 1, 1, slots=slots)
+            registry.settle({record.device: msgspec.structs.replace(record, state=state)})
+        watch.watch_served(fleet._database, registry, START_MS)
+
+    serve(made.digest)
+    assert fleet.alerts("open")
+    serve("f" * 64)
+    assert fleet.alerts("open") == ()
+
+
+def test_silence_is_an_alert_once_and_a_sign_ends_it(house: House, books: Books) -> None:
+    house.publish("1.0.0")
+    fleet, registry = books.fleet, books.fleet._registry
+    record = registry.get("ewr")
+    assert record is not None
+    registry.settle({"ewr": msgspec.structs.replace(record, last_seen_ms=START_MS)})
+    hour = 3_600_000
+    for now_ms in (START_MS + 71 * hour, START_MS + 73 * hour, START_MS + 74 * hour):
+        watch.watch_silence(fleet._database, registry, MONITORING, now_ms)
+    (alert,) = fleet.alerts("open")
+    assert (alert.device, alert.kind, alert.at_ms) == ("ewr", "device", START_MS)
+    registry.settle({"ewr": msgspec.structs.replace(record, last_seen_ms=START_MS + 75 * hour)})
+    watch.watch_silence(fleet._database, registry, MONITORING, START_MS + 76 * hour)
+    assert fleet.alerts("open") == ()
+
+
+def test_what_is_old_goes_and_what_is_not_folded_stays(house: House, books: Books) -> None:
+    made = house.publish("1.0.0", window_s=86_400)
+    books.take(messages(made, 3))
+    fleet = books.fleet
+    much_later = START_MS + 1000 * DAY_MS
+
+    def segments() -> int:
+        with fleet._database.read() as connection:
+            return int(
+                connection.execute(sa.select(sa.func.count()).select_from(schema.segments)).scalar()
+                or 0
+            )
+
+    assert segments() == 1
+    watch.prune(fleet._database, config.Retention(), fleet._fold.folded, much_later)
+    assert segments() == 1, "it is not in the aggregates yet"
+    books.fold()
+    watch.prune(fleet._database, config.Retention(), fleet._fold.folded, much_later)
+    assert segments() == 0
+    # Days of event time are kept relative to the newest of them: a replayed year is no old year.
+    assert fleet.model("churn").versions[0].rows == 3 * 3 * 300
+    assert len(fleet.quality_series("churn", step="day")["1.0.0"]) == 3
