@@ -11,8 +11,6 @@ there are never two sets of processes after control was restarted.
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import getopt
 import logging
 import os
@@ -31,15 +29,14 @@ from whimbrel_agent.channel import (
     FrameDecoder,
     FromWorker,
     Judgement,
-    LoadFailed,
     Ready,
-    SlotReady,
     Start,
     ToWorker,
     encode_frame,
 )
-from whimbrel_agent.serving import engine as engines
+from whimbrel_agent.serving import handover
 from whimbrel_agent.serving.batching import Batcher
+from whimbrel_agent.serving.loading import LoadedSlot, LoadError, give_back_memory, load_slot
 from whimbrel_agent.serving.metrics import resident_bytes
 from whimbrel_agent.serving.protocol import Connection, Shared
 from whimbrel_agent.serving.routes import Routes
@@ -50,12 +47,10 @@ from whimbrel_agent.telemetry.client import TelemetryClient, now_ms
 from whimbrel_agent.telemetry.recorder import Clocks
 from whimbrel_agent.telemetry.slot import SlotTelemetry
 from whimbrel_agent.telemetry.windowfile import ServedModel
-from whimbrel_core.errors import WhimbrelError, WireError
+from whimbrel_core.errors import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from whimbrel_agent.channel import SlotSpec
 
 EXIT_USAGE = 2
 EXIT_LOAD_FAILED = 3
@@ -70,14 +65,6 @@ _FLUSH_S = 2.0
 _BACKLOG = 1024
 _MAX_UNREAD_BYTES = 64 * 1024
 _log = logging.getLogger("whimbrel.worker")
-
-
-class LoadError(Exception):
-    """A slot cannot be served."""
-
-    def __init__(self, spec: SlotSpec, code: str, message: str) -> None:
-        super().__init__(message)
-        self.failed = LoadFailed(spec.slot, spec.digest, code, message)
 
 
 class Worker:
@@ -106,19 +93,14 @@ class Worker:
             data_dir / "profiles",
             retry_s=start.settings.telemetry_retry_s,
         )
-        loaded = [(spec, *_load(spec)) for spec in start.slots]
+        loaded = [load_slot(spec) for spec in start.slots]
         self._known = KnownBundles(
             data_dir / "store",
             [pem for spec in start.slots for pem in spec.keys],
-            {engine.digest: (engine.baseline, engine.manifest) for _, engine, _, _ in loaded},
+            {slot.engine.digest: (slot.engine.baseline, slot.engine.manifest) for slot in loaded},
         )
-        self._ready_slots = tuple(
-            _slot_ready(spec, engine, calibration, load_ms)
-            for spec, engine, calibration, load_ms in loaded
-        )
-        self._services = [
-            self._service(spec, engine, calibration) for spec, engine, calibration, _ in loaded
-        ]
+        self._ready_slots = tuple(slot.ready for slot in loaded)
+        self._services = [self._service(slot) for slot in loaded]
         self._link: asyncio.Transport | None = None
         self._finished = asyncio.Event()
         self._drain_task: asyncio.Task[None] | None = None
@@ -183,17 +165,7 @@ class Worker:
             self._drain_task = asyncio.get_running_loop().create_task(self._drain(message.grace_s))
 
     async def _drain(self, grace_s: float) -> None:
-        shared = self._shared
-        shared.draining = True
-        for server in self._servers:
-            server.close()
-        # A connection that was accepted in this turn of the loop gets its protocol in the next.
-        await asyncio.sleep(0.01)
-        await self._until_idle(grace_s)
-        for connection in list(shared.connections):
-            connection.close_if_idle()
-        await asyncio.sleep(0)
-        await self._until_idle(grace_s)
+        await handover.drain(self._shared, self._servers, grace_s)
         for service in self._services:
             if service.telemetry is not None:
                 service.telemetry.close()
@@ -204,15 +176,6 @@ class Worker:
         self.send(Drained())
         await self._until_sent()
         self._finished.set()
-
-    async def _until_idle(self, timeout_s: float) -> None:
-        shared = self._shared
-        shared.idle.clear()
-        if shared.connections:
-            try:
-                await asyncio.wait_for(shared.idle.wait(), timeout_s)
-            except asyncio.TimeoutError:
-                _log.debug("%d connections are open after %s s", len(shared.connections), timeout_s)
 
     async def _until_sent(self) -> None:
         link = self._link
@@ -265,9 +228,8 @@ class Worker:
     def _recover(self) -> None:
         recovery.recover(self._data_dir / "profiles", self._known, self._client)
 
-    def _service(
-        self, spec: SlotSpec, engine: engines.Engine, calibration: engines.Calibration
-    ) -> SlotService:
+    def _service(self, slot: LoadedSlot) -> SlotService:
+        spec, engine, calibration, _ = slot
         manifest = engine.manifest
         if not self._settings.profiles:
             return SlotService(spec.slot, engine, calibration, None, self._settings)
@@ -365,7 +327,7 @@ async def _run(start: Start, listening: Sequence[socket.socket], channel: socket
         _log.error("%s cannot be served: %s", error.failed.slot, error.failed.message)
         channel.sendall(encode_frame(error.failed))
         return EXIT_LOAD_FAILED
-    _give_back_memory()
+    give_back_memory()
     for sock in (*listening, channel):
         sock.setblocking(False)  # noqa: FBT003 - the socket's own API
     await worker.serve()
@@ -388,40 +350,6 @@ def _receive_start(channel: socket.socket) -> Start | None:
         return None
     _log.error("control closed the channel before Start")
     return None
-
-
-def _load(spec: SlotSpec) -> tuple[engines.Engine, engines.Calibration, float]:
-    started = time.perf_counter()
-    try:
-        engine = engines.load(Path(spec.path), spec.keys, digest=spec.digest or None)
-        calibration = engine.calibrate()
-    except WhimbrelError as error:
-        raise LoadError(spec, error.code, error.message) from error
-    return engine, calibration, (time.perf_counter() - started) * 1e3
-
-
-def _slot_ready(
-    spec: SlotSpec, engine: engines.Engine, calibration: engines.Calibration, load_ms: float
-) -> SlotReady:
-    manifest = engine.manifest
-    return SlotReady(
-        slot=spec.slot,
-        digest=engine.digest,
-        name=manifest.name,
-        version=manifest.version,
-        release=manifest.release,
-        load_ms=load_ms,
-        first_run_us=calibration.first_us,
-    )
-
-
-def _give_back_memory() -> None:
-    """Return what loading needed, and keep the collector off what stays."""
-    gc.collect()
-    gc.freeze()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # glibc only
-        trim(0)
 
 
 if __name__ == "__main__":
