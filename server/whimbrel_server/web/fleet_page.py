@@ -199,14 +199,18 @@ def _tiles(
         Tile(
             name="Devices online",
             value=f"{online} / {len(devices)}",
-            note=f"{silent} not connected" if silent else "all connected",
+            note=f"{silent} not connected"
+            if silent
+            else ("all connected" if devices else "none enrolled"),
             tone="warn" if silent else ("ok" if devices else "none"),
             href="?state=offline#devices" if silent else "",
         ),
         Tile(
             name="Drifting",
             value=count(drifting),
-            note=f"worst state: {scale.word(worst)}",
+            note="nothing judged yet"
+            if worst == "too_few"
+            else f"worst state: {scale.word(worst)}",
             tone=scale.tone(worst),
             href=f"?state={worst}#devices" if drifting else "",
         ),
