@@ -22,8 +22,9 @@ from whimbrel_core import identity
 from whimbrel_core.errors import InputError, UsageError, WhimbrelError
 from whimbrel_core.identity import DeviceId
 from whimbrel_core.signing.keys import PrivateKey
-from whimbrel_core.wire import topics
+from whimbrel_core.wire import codec, topics
 from whimbrel_core.wire.assignment import SlotAssignment
+from whimbrel_core.wire.messages import Hint
 from whimbrel_server import enrolment
 from whimbrel_server.broker import EmbeddedBroker
 from whimbrel_server.domain import aggregation
@@ -263,6 +264,9 @@ class Fleet:
             return record
 
         record = self._database.write(change, lambda one: self._registry.settle({name: one}))
+        # It may have been talking already, to a server that did not know it then.
+        hint = codec.encode(Hint("rebirth"))
+        self._link.publish(topics.down(name, "hint"), hint)
         mqtt, http = self._config.mqtt, self._config.http
         return Enrolment(
             device=name,
