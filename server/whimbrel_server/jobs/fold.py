@@ -305,7 +305,7 @@ class Fold:
                 ).all()
             for row in rows:
                 if (row.start_ms, row.key) not in history:
-                    stored = msgspec.msgpack.decode(row.payload, type=StoredJudgement)
+                    stored = StoredJudgement.decode(row.payload)
                     history[row.start_ms, row.key] = stored.judged
             state, shown = self._judge(at[0]).replay(history.values())
             self._states[at] = state

@@ -158,7 +158,7 @@ def _worst(connection: sa.Connection, record: Record) -> tuple[DriftState, str]:
         ).scalar()
         if payload is None:
             continue
-        for shown in msgspec.msgpack.decode(payload, type=StoredJudgement).shown:
+        for shown in StoredJudgement.decode(payload).shown:
             if drift.worst_of((worst, shown.level)) != worst:
                 worst, feature = shown.level, shown.drift.feature
     return worst, "" if worst in {"ok", "too_few"} else feature

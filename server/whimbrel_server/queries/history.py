@@ -56,7 +56,7 @@ def drift_series(  # noqa: PLR0917 - the parts of a question
         if span.until_ms is not None:
             query = query.where(table.c.start_ms < span.until_ms)
         for payload in connection.execute(query.order_by(table.c.start_ms)).scalars():
-            judgement = msgspec.msgpack.decode(payload, type=StoredJudgement)
+            judgement = StoredJudgement.decode(payload)
             judged = judgement.judged
             for shown in judgement.shown:
                 one = shown.drift

@@ -109,7 +109,7 @@ def newest_drift(  # noqa: PLR0917 - the parts of a question
         # Two windows of one start (after a restart): the later one of its outbox is shown.
         latest = {(row.level, row.subject): row.payload for row in rows}
         for (stored_level, stored), payload in latest.items():
-            judgement = msgspec.msgpack.decode(payload, type=StoredJudgement)
+            judgement = StoredJudgement.decode(payload)
             found.append(drift_view(judgement, stored_level, stored, published, baseline))
         devices = [stored for stored_level, stored in latest if stored_level == "device"]
         for stored in devices if len(devices) <= _PEERS_AT_MOST else ():
