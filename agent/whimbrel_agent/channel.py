@@ -29,7 +29,7 @@ Verdict = Literal["pending", "passed", "failed"]
 
 
 class ServingSettings(msgspec.Struct, frozen=True):
-    """Limits and habits of a worker; every one has a key in ``agent.toml``."""
+    """Limits and habits of a worker."""
 
     max_body_bytes: int = 4 << 20
     max_rows: int = 4096
