@@ -74,6 +74,7 @@ class Application:
         self._incarnation = 0
         self._last_error = ""
         self._desired: bytes | None = None
+        self._accepted: bytes | None = None
         self._desired_due = asyncio.Event()
         self._sync_due = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -211,7 +212,8 @@ class Application:
             await self._desired_due.wait()
             self._desired_due.clear()
             envelope = self._desired
-            if envelope is None:
+            if envelope is None or envelope == self._accepted:
+                # The same document comes with every session: once verified is enough.
                 continue
             failure = await self._verify(envelope)
             if failure is not None and failure.code in {"trust.signature", "trust.fleet"}:
@@ -222,6 +224,8 @@ class Application:
                     asyncio.get_running_loop().call_later(5.0, self._desired_due.set)
             if failure is not None:
                 self._error(f"desired state refused: {failure.message}")
+            else:
+                self._accepted = envelope
 
     async def _verify(self, envelope: bytes) -> Failure | None:
         from whimbrel_agent.update.messages import Failure

@@ -18,16 +18,25 @@ if TYPE_CHECKING:
 
     from whimbrel_agent.serving.protocol import Shared
 
+_ACCEPT_TURNS = 10
 _log = logging.getLogger("whimbrel.worker")
 
 
 async def drain(shared: Shared, servers: Iterable[asyncio.Server], grace_s: float) -> None:
     """Stop accepting and return when no client is left, or the time of grace is over."""
     shared.draining = True
+    servers = tuple(servers)
+    # Accept no more, but leave the servers open for some turns of the loop: asyncio gives an
+    # accepted connection its protocol two turns later, and drops it if its server is closed by
+    # then. Turns, not a time: on a busy machine one turn outlasts any short sleep.
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for sock in server.sockets:
+            loop.remove_reader(sock.fileno())
+    for _ in range(_ACCEPT_TURNS):
+        await asyncio.sleep(0)
     for server in servers:
         server.close()
-    # A connection that was accepted in this turn of the loop gets its protocol in the next.
-    await asyncio.sleep(0.01)
     await _until_idle(shared, grace_s)
     for connection in list(shared.connections):
         connection.close_if_idle()
