@@ -7,7 +7,8 @@ An alarm needs both:
 - effect: the feature is at "warn" or worse against the signed baseline (its level goes up at once
   and down only after ``calm_windows`` lower windows), in ``confirm_windows`` windows in a row.
 
-It ends when the effect is gone, or the evidence. Everything here is a fold over windows sorted by
+It ends when the effect is gone, or the evidence. States that people are shown follow the same rule
+(`told`). Everything here is a fold over windows sorted by
 `Position`: replaying the same windows gives the same states and alarms, whenever they arrived.
 """
 
@@ -141,7 +142,7 @@ class DeviceJudge:
             shown.append(
                 Shown(
                     drift,
-                    after.held.level,
+                    told(after.held.level, evidence=after.alarm is not None),
                     proof.log_e,
                     proof.threshold,
                     after.alarm is not None,
@@ -174,6 +175,17 @@ class DeviceJudge:
         if alarm is not None:
             since = known.since_ms if known.alarm is not None else proof.since_ms
         return FeatureState(held, strong, alarm, since)
+
+
+def told(level: State, *, evidence: bool) -> State:
+    """Return the state that people are told: an effect without evidence is a notice at most.
+
+    A day's weather differs from a season's by any effect size, every day of a healthy year.
+    Only what lasts, against the device's own beginning, is worth a warning.
+    """
+    if evidence or severity_of(level, "warn") is None:
+        return level
+    return "notice"
 
 
 def severity_of(level: State, least: Severity) -> Severity | None:

@@ -333,9 +333,24 @@ class Fold:
             judge = self._judge(key.digest)
             judged = judge.judge(totals.window(), drift.Position(key.bucket_ms, ""))
             judged = msgspec.structs.replace(judged, observation=None)
-            shown = tuple(drift.Shown(one, one.state) for one in judged.drift)
+            alarmed = self._alarmed(key.digest)
+            shown = tuple(
+                drift.Shown(one, drift.told(one.state, evidence=one.feature in alarmed))
+                for one in judged.drift
+            )
             level = "fleet" if key.subject == FLEET else "cohort"
             yield StoredJudgement(judged, shown).row(key.digest, key.subject, level)
+
+    def _alarmed(self, digest: str) -> set[str]:
+        """Return the features for which a device with this bundle has an alarm."""
+        features = self._judge(digest).baseline.layout.features
+        return {
+            feature.name
+            for (of, _), state in self._states.items()
+            if of == digest
+            for feature, known in zip(features, state.features, strict=True)
+            if known.alarm is not None
+        }
 
     # ---------------------------------------------------------------------------- checkpoint
 
