@@ -59,12 +59,15 @@ class Load:
 
     @property
     def acknowledged(self) -> int:
+        """How many windows are acknowledged."""
         return sum(self._acked.values())
 
     def send(self, device: str, message: bytes) -> None:
+        """Publish one prepared message."""
         self._client.publish(topics.up(DeviceId(device), "window"), message, qos=1)
 
     def wait(self, total: int, timeout_s: float) -> None:
+        """Wait until so many windows are acknowledged."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while self.acknowledged < total:
@@ -73,6 +76,7 @@ class Load:
                 self._changed.wait(left)
 
     def close(self) -> None:
+        """Leave."""
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -134,7 +138,9 @@ def end_to_end(folder: Path, windows: int, devices: int) -> None:
         (segments,) = db.execute("SELECT COUNT(*) FROM segments").fetchone()
     assert counted == windows, f"{counted} of {windows} windows are in the aggregates"
     size = sum(len(data) for _, data in messages) / windows
-    print(f"windows                         {windows:>10,}  ({devices} devices, {size:.0f} bytes each)")
+    print(
+        f"windows                         {windows:>10,}  ({devices} devices, {size:.0f} bytes each)"
+    )
     print(f"published                       {windows / published:>10,.0f} /s")
     print(f"durable and acknowledged        {windows / durable:>10,.0f} /s  ({segments} commits)")
     print(f"merged and judged               {windows / judged:>10,.0f} /s")
@@ -152,10 +158,17 @@ def steps() -> None:
     _row("flatten it", lambda: [Totals.of(layout, one) for one in windows], len(windows))
     flat = [Totals.of(layout, one) for one in windows]
     whole = Totals(layout)
-    _row("merge it into a total", lambda: [whole.add(one) for one in flat], len(flat))
+
+    def merge() -> None:
+        for one in flat:
+            whole.add(one)
+
+    _row("merge it into a total", merge, len(flat))
     position = drift.Position(START_MS, "")
     judged = [judge.judge(one, position) for one in windows]
-    _row("judge it by itself", lambda: [judge.judge(one, position) for one in windows], len(windows))
+    _row(
+        "judge it by itself", lambda: [judge.judge(one, position) for one in windows], len(windows)
+    )
     state = judge.start()
 
     def advance() -> None:
