@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from typing_extensions import Self
+
     from tests.support.broker import Broker
     from tests.support.repository import RepositorySimulator
 
@@ -27,54 +29,28 @@ WAIT_S = 40.0
 DEVICE = "device-1"
 
 
-class RunningAgent:
-    """One agent; it can be killed and started again on the same data.
+class AgentProcess:
+    """One agent over a folder that has its configuration; killed and started again on its data.
 
     Args:
-        folder: for its configuration, data and log.
-        broker: its fleet's broker, or None.
-        repository: its repository, or None; ``url`` says otherwise.
-        more: further TOML.
-        module: what to run (default: the agent itself).
+        folder: for its log.
+        config: its configuration.
+        data: its data directory.
+        arguments: what Python runs (default: ``whimbrel agent run``).
     """
 
     def __init__(
-        self,
-        folder: Path,
-        broker: Broker | None = None,
-        repository: RepositorySimulator | None = None,
-        *,
-        url: str = "",
-        more: str = "",
-        arguments: tuple[str, ...] = (),
+        self, folder: Path, config: Path, data: Path, arguments: tuple[str, ...] = ()
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.home = DataDirectory(folder / "data")
-        self.config = folder / "agent.toml"
+        self.config = config
+        self.home = DataDirectory(data)
         self.log = folder / "agent.log"
-        self._arguments = arguments or (
-            "-m",
-            "whimbrel_core.cli",
-            "agent",
-            "run",
-            "--config",
-            str(self.config),
-        )
-        lines = [f'device_id = "{DEVICE}"', f'data_dir = "{self.home.root}"']
-        if repository is not None:
-            (folder / "root.json").write_bytes(repository.root_json)
-            lines += [f'root = "{folder / "root.json"}"']
-        lines += ["[http]", "port = 0"]
-        if repository is not None:
-            lines += ["[repository]", f'url = "{url or repository.folder}"', "timeout_s = 5.0"]
-        if broker is not None:
-            lines += ["[mqtt]", f'host = "{broker.host}"', f"port = {broker.port}"]
-            lines += ["reconnect_max_s = 0.5"]
-        self.config.write_text("\n".join(lines) + "\n" + more)
+        run = ("-m", "whimbrel_core.cli", "agent", "run", "--config", str(config))
+        self._arguments = arguments or run
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, environment: dict[str, str] | None = None) -> RunningAgent:
+    def start(self, environment: dict[str, str] | None = None) -> Self:
         """Start it and wait until it answers on its admin socket."""
         self.launch(environment)
         self.wait_for(self.status)
@@ -193,3 +169,39 @@ class RunningAgent:
             return self.process.wait(WAIT_S)
         finally:
             self.process.kill()
+
+
+class RunningAgent(AgentProcess):
+    """An agent whose configuration is written by the test.
+
+    Args:
+        folder: for its configuration, data and log.
+        broker: its fleet's broker, or None.
+        repository: its repository, or None; ``url`` says otherwise.
+        more: further TOML.
+        arguments: what Python runs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        broker: Broker | None = None,
+        repository: RepositorySimulator | None = None,
+        *,
+        url: str = "",
+        more: str = "",
+        arguments: tuple[str, ...] = (),
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder, folder / "agent.toml", folder / "data", arguments)
+        lines = [f'device_id = "{DEVICE}"', f'data_dir = "{self.home.root}"']
+        if repository is not None:
+            (folder / "root.json").write_bytes(repository.root_json)
+            lines += [f'root = "{folder / "root.json"}"']
+        lines += ["[http]", "port = 0"]
+        if repository is not None:
+            lines += ["[repository]", f'url = "{url or repository.folder}"', "timeout_s = 5.0"]
+        if broker is not None:
+            lines += ["[mqtt]", f'host = "{broker.host}"', f"port = {broker.port}"]
+            lines += ["reconnect_max_s = 0.5"]
+        self.config.write_text("\n".join(lines) + "\n" + more)

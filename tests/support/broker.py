@@ -12,31 +12,29 @@ from tests.support.ports import free_port
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from typing_extensions import Self
+
 WAIT_S = 10.0
 
 
-class Broker:
-    """One mosquitto without persistence: whatever it knew dies with it.
+class BrokerProcess:
+    """One mosquitto over a configuration file.
 
     Args:
-        folder: for its configuration and log.
-        more: lines for its configuration.
+        config: the file, with a listener on ``port`` of 127.0.0.1.
+        port: that port.
+        log: where its words go.
     """
 
-    def __init__(self, folder: Path, *, more: str = "") -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, config: Path, port: int, log: Path) -> None:
         self.host = "127.0.0.1"
-        self.port = free_port()
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(
-            f"listener {self.port} {self.host}\nallow_anonymous true\npersistence false\n"
-            f"max_queued_messages 100000\n{more}\n"
-        )
-        self._log = folder / "mosquitto.log"
+        self.port = port
+        self._config = config
+        self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self.kills = 0
 
-    def start(self) -> Broker:
+    def start(self) -> Self:
         """Start it and wait until it takes connections."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -67,3 +65,20 @@ class Broker:
             self._process.terminate()
             self._process.wait(WAIT_S)
             self._process = None
+
+
+class Broker(BrokerProcess):
+    """A mosquitto that lets anybody in, without persistence: whatever it knew dies with it.
+
+    Args:
+        folder: for its configuration and log.
+        more: lines for its configuration.
+    """
+
+    def __init__(self, folder: Path, *, more: str = "") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(folder / "mosquitto.conf", free_port(), folder / "mosquitto.log")
+        self._config.write_text(
+            f"listener {self.port} {self.host}\nallow_anonymous true\npersistence false\n"
+            f"max_queued_messages 100000\n{more}\n"
+        )

@@ -15,7 +15,10 @@ from whimbrel_server.api.access import hash_token
 from whimbrel_server.enrolment import now_utc
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from typing_extensions import Self
 
     from tests.support.house import House
 
@@ -23,33 +26,19 @@ TOKEN = "whim_for-tests"
 WAIT_S = 30.0
 
 
-class ServerProcess:
-    """One ``whimbrel server run``.
+class RunningServer:
+    """One ``whimbrel server run`` over a server's folder.
 
     Args:
-        house: the publisher.
-        folder: of the server; made new.
-        mqtt_port: of a broker without TLS on 127.0.0.1.
-        values: other keys of the configuration.
+        folder: of the server.
+        environment: what goes before its configuration.
     """
 
-    def __init__(self, house: House, folder: Path, mqtt_port: int, **values: object) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        plan = provision.Plan(
-            directory=folder,
-            repository=house.repository.directory,
-            online_keys=house.online,
-            http_port=0,
-            mqtt_port=mqtt_port,
-        )
-        provision.make(plan, token_hash=hash_token(TOKEN), now=now_utc())
-        plain = {"mqtt.ca": "", "mqtt.cert": "", "mqtt.key": ""}
-        admit = {"enrolment.unknown_devices": "admit", "monitoring.checkpoint_s": 0.2}
-        file = folder / config.FILE
-        chosen: dict[str, Any] = {**plain, **admit, **values}
-        file.write_text(provision.fill_in(file.read_text(), chosen))
-        self._process: subprocess.Popen[bytes] | None = None
         self.log = folder.with_suffix(".log")
+        self._environment = {**os.environ, **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def database(self) -> Path:
@@ -62,14 +51,17 @@ class ServerProcess:
         address = json.loads((self.folder / "data" / "http.json").read_text())
         return f"http://{address['host']}:{address['port']}"
 
-    def start(self) -> ServerProcess:
+    def start(self) -> Self:
         """Start it and wait until its web listens."""
         address = self.folder / "data" / "http.json"
         address.unlink(missing_ok=True)
         command = [sys.executable, "-m", "whimbrel_core.cli", "server", "run", "--config"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, str(self.folder / config.FILE)], stdout=log, stderr=log, env=os.environ
+                [*command, str(self.folder / config.FILE)],
+                stdout=log,
+                stderr=log,
+                env=self._environment,
             )
         deadline = time.monotonic() + WAIT_S
         while not address.exists():
@@ -90,3 +82,30 @@ class ServerProcess:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         return self._process.wait(WAIT_S)
+
+
+class ServerProcess(RunningServer):
+    """A server whose folder is made by the test, over a broker without TLS on 127.0.0.1.
+
+    Args:
+        house: the publisher.
+        folder: of the server; made new.
+        mqtt_port: of the broker.
+        values: other keys of the configuration.
+    """
+
+    def __init__(self, house: House, folder: Path, mqtt_port: int, **values: object) -> None:
+        super().__init__(folder)
+        plan = provision.Plan(
+            directory=folder,
+            repository=house.repository.directory,
+            online_keys=house.online,
+            http_port=0,
+            mqtt_port=mqtt_port,
+        )
+        provision.make(plan, token_hash=hash_token(TOKEN), now=now_utc())
+        plain = {"mqtt.ca": "", "mqtt.cert": "", "mqtt.key": ""}
+        admit = {"enrolment.unknown_devices": "admit", "monitoring.checkpoint_s": 0.2}
+        file = folder / config.FILE
+        chosen: dict[str, Any] = {**plain, **admit, **values}
+        file.write_text(provision.fill_in(file.read_text(), chosen))
