@@ -203,7 +203,9 @@ def errors(
 def _words(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind == "U":
         return array
-    return np.array([_word(value) for value in array.ravel()], dtype=np.str_).reshape(array.shape)
+    words = np.array([_word(value) for value in array.ravel()], dtype=np.str_)
+    shaped: np.ndarray[Any, Any] = words.reshape(array.shape)
+    return shaped
 
 
 def _word(value: object) -> str:
