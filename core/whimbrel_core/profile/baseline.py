@@ -55,12 +55,14 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         true: rows per score bin whose claim was true.
         right: rows per score bin whose predicted class was the true one (equal to ``true`` when
             the claim is about the predicted class).
+        means: mean score per bin, 0 to 1: how often claims of a calibrated model come true there.
         binary: whether the claim is about a positive class.
     """
 
     false: tuple[int, ...]
     true: tuple[int, ...]
     right: tuple[int, ...]
+    means: tuple[float, ...]
     binary: bool
 
 
@@ -145,5 +147,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         rows = (calibration.false, calibration.true, calibration.right)
         if any(len(row) != bins or min(row) < 0 or max(row) > MAX_COUNT for row in rows):
             raise ProfileError(f"a calibration has {bins} counts in each of its rows")
+        means = calibration.means
+        if len(means) != bins or not all(0 <= mean <= 1 for mean in means):
+            raise ProfileError(f"a calibration has {bins} mean scores from 0 to 1")
         if self.layout.score_tensor is None or calibration.binary != self.layout.binary:
             raise ProfileError("a calibration must belong to the scores of its layout")

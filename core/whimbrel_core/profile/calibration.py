@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,22 +43,47 @@ def calibrate(
         )
     right = chosen == truth
     claim = truth == layout.positive if layout.binary else right
-    if probabilities.shape[1] == 1:
-        score = probabilities[:, 0]
-    elif layout.positive is not None:
-        score = probabilities[:, layout.positive]
-    else:
-        score = probabilities.max(axis=1)
-    bins = layout.score_bins
+    score = _of_claim(layout, probabilities)
     # As `Layout.score_bin`, for all rows at once.
-    bin_ = np.clip((np.clip(score.astype(np.float64), -1, 2) * bins).astype(int), 0, bins - 1)
+    bin_ = np.array(layout.score_edges, np.float32).searchsorted(score, "left")
 
     def per_bin(mask: NDArray[np.bool_]) -> tuple[int, ...]:
-        return tuple(np.bincount(bin_[mask], minlength=bins).tolist())
+        return tuple(np.bincount(bin_[mask], minlength=layout.score_bins).tolist())
 
     return Calibration(
-        false=per_bin(~claim), true=per_bin(claim), right=per_bin(right), binary=layout.binary
+        false=per_bin(~claim),
+        true=per_bin(claim),
+        right=per_bin(right),
+        means=_means(layout, score, bin_),
+        binary=layout.binary,
     )
+
+
+def scores_of(layout: Layout, scores: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the score (m,) of each row of ``scores``, as for `build`. Raises `ProfileError`."""
+    return _of_claim(layout, _probabilities(layout, scores))
+
+
+def _of_claim(layout: Layout, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `Layout.score_of` for every row of (m, 1) or (m, classes)."""
+    if probabilities.shape[1] == 1:
+        return probabilities[:, 0]
+    if layout.positive is not None:
+        return probabilities[:, layout.positive]
+    best: NDArray[np.float32] = probabilities.max(axis=1)
+    return best
+
+
+def _means(
+    layout: Layout, score: NDArray[np.float32], bin_: NDArray[np.int64]
+) -> tuple[float, ...]:
+    """Return the mean score per bin, or a bin's middle where none fell; within 0 … 1."""
+    means = []
+    for index, (low, high) in enumerate(pairwise([0.0, *layout.score_edges, 1.0])):
+        inside = score[bin_ == index].tolist()
+        mean = math.fsum(inside) / len(inside) if inside else (low + high) / 2
+        means.append(min(max(mean, 0.0), 1.0))
+    return tuple(means)
 
 
 def _probabilities(layout: Layout, scores: NDArray[Any]) -> NDArray[np.float32]:

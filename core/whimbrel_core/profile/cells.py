@@ -66,7 +66,7 @@ class Tables:
 
 
 def score_cells(layout: Layout) -> int:
-    """Return the number of score bins that ``layout`` profiles: 20 or 0."""
+    """Return the number of score bins that ``layout`` profiles; 0 without scores."""
     return layout.score_bins if layout.score_tensor is not None else 0
 
 
@@ -98,7 +98,8 @@ class Cells:
         self._all_ordered = bool(self._ordered.all())
         self._discrete = [i for i, feature in enumerate(features) if feature.kind == "discrete"]
         self._edges = [_lookup(feature) for feature in features]
-        self._score_queries = _score_queries(layout)
+        # "How many are at most this", as `Layout.score_bin`; NaN is above all of them.
+        self._score_queries = np.array([*layout.score_edges, np.inf], np.float32)
         self._codes = [
             _code_table(feature) if feature.kind == "categorical" else {} for feature in features
         ]
@@ -324,21 +325,6 @@ def _queries(feature: Feature) -> Floats32:
         points = np.column_stack([below, points]).ravel()
     ends = np.array([-np.inf, _TOP, np.inf], np.float32)
     return np.concatenate([ends[:1], points, ends[1:]])
-
-
-def _score_queries(layout: Layout) -> Floats32:
-    """Return the largest float32 of each score bin: `Layout.score_bin` on sorted columns."""
-    tops = []
-    for bin_ in range(1, layout.score_bins):
-        first = np.float32(bin_ / layout.score_bins)
-        # Rounding may put the boundary's float32 on either side: step to the bin's first member.
-        while layout.score_bin(float(first)) != bin_:
-            first = np.nextafter(first, np.float32(np.inf))
-        below = np.nextafter(first, np.float32(-np.inf))
-        while layout.score_bin(float(below)) == bin_:
-            below = np.nextafter(below, np.float32(-np.inf))
-        tops.append(below)
-    return np.array([*tops, np.inf], np.float32)
 
 
 def _code_table(feature: Feature) -> dict[object, float]:

@@ -15,12 +15,15 @@ Cells of a feature, by kind:
 Nulls (a missing tensor, NaN, None) and infinities are counted apart and are in no cell. Numbers
 are compared as float32, in the baseline and on the device alike, so ``edges`` and ``values``
 must be exact float32 numbers.
+
+Scores are sorted into right-closed bins in the same way, between ``score_edges``.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+from bisect import bisect_left
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal
@@ -44,7 +47,7 @@ MAX_WORD_CHARS = 256
 MAX_CLASSES = 1024
 MAX_CONFUSION_CLASSES = 32  # beyond it, a confusion matrix outweighs the rest of a window
 MAX_COLUMN = 1 << 20
-SCORE_BINS = 20
+MAX_SCORE_BINS = 20
 _MIN_SCALE = 1e-60  # float32 columns have scales within ± 1e45; squares of it stay in float64
 
 # Sums are rounded to 2^-12 of a feature's scale when a window closes. Sums of such numbers are
@@ -90,8 +93,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 <= self.column < MAX_COLUMN:
             raise ProfileError(f"feature {self.name!r}: column {self.column} is out of range")
-        _require_ascending(self.name, "edges", self.edges, MAX_CELLS - 1)
-        _require_ascending(self.name, "values", self.values, MAX_VALUES)
+        _require_ascending(f"feature {self.name!r}", "edges", self.edges, MAX_CELLS - 1)
+        _require_ascending(f"feature {self.name!r}", "values", self.values, MAX_VALUES)
         words = self.vocabulary
         if len(words) > MAX_VOCABULARY or len(set(words)) != len(words):
             raise ProfileError(
@@ -155,7 +158,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             None: the score is the probability of the predicted class (its confidence).
         score_tensor: output that holds the probabilities: (n,) or (n, 1) of the positive class,
             or (n, classes). None: no scores are profiled.
-        score_bins: number of equal bins of the score over [0, 1].
+        score_edges: ascending interior edges of the score bins, float32 numbers, at most 19; none:
+            all scores are in one bin. Needs a ``score_tensor``.
         format: version of this structure.
     """
 
@@ -164,7 +168,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     classes: tuple[str, ...] = ()
     positive: int | None = None
     score_tensor: str | None = None
-    score_bins: int = SCORE_BINS
+    score_edges: tuple[float, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -184,8 +188,9 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise ProfileError(f"feature names must be unique; used twice: {', '.join(twice)}")
-        if self.score_bins != SCORE_BINS:
-            raise ProfileError(f"scores are kept in {SCORE_BINS} bins, got {self.score_bins}")
+        _require_ascending("the score", "edges", self.score_edges, MAX_SCORE_BINS - 1)
+        if self.score_edges and self.score_tensor is None:
+            raise ProfileError("edges of score bins need a score_tensor; there is none")
         self._check_classes()
 
     def _check_classes(self) -> None:
@@ -227,14 +232,19 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Rows (and columns) of the confusion matrix; 0 when there are too many classes."""
         return len(self.classes) if len(self.classes) <= MAX_CONFUSION_CLASSES else 0
 
-    def score_bin(self, score: float) -> int | None:
-        """Return the bin of ``score``: equal bins [0, .05), …, [.95, 1]; None for NaN.
+    @property
+    def score_bins(self) -> int:
+        """Number of score bins, 1 to 20."""
+        return len(self.score_edges) + 1
 
-        Numbers outside [0, 1] go to the first or last bin.
+    def score_bin(self, score: float) -> int | None:
+        """Return the bin of ``score``, a float32 number; None for NaN.
+
+        Bins are (−inf, e₀], (e₀, e₁], …, (eₖ, inf): an edge belongs to the bin below it.
         """
         if score != score:  # noqa: PLR0124 — NaN, without an import on the serving path
             return None
-        return max(0, min(int(max(-1.0, min(score, 2.0)) * self.score_bins), self.score_bins - 1))
+        return bisect_left(self.score_edges, score)
 
     def score_of(self, probabilities: tuple[float, ...] | list[float]) -> float:
         """Return the score of one row's output: ``(p_positive,)`` or one number per class."""
@@ -251,10 +261,10 @@ def is_float32(value: float) -> bool:
         return False
 
 
-def _require_ascending(name: str, what: str, numbers: tuple[float, ...], limit: int) -> None:
+def _require_ascending(owner: str, what: str, numbers: tuple[float, ...], limit: int) -> None:
     if len(numbers) > limit:
-        raise ProfileError(f"feature {name!r}: {len(numbers)} {what}, {limit} are allowed")
+        raise ProfileError(f"{owner}: {len(numbers)} {what}, {limit} are allowed")
     if not all(is_float32(number) for number in numbers):
-        raise ProfileError(f"feature {name!r}: {what} must be finite float32 numbers")
+        raise ProfileError(f"{owner}: {what} must be finite float32 numbers")
     if any(a >= b for a, b in pairwise(numbers)):
-        raise ProfileError(f"feature {name!r}: {what} must ascend strictly")
+        raise ProfileError(f"{owner}: {what} must ascend strictly")

@@ -11,8 +11,8 @@ r_b = P(predicted class right | b):
 
 This is confidence-based performance estimation. It holds while the relation of score and truth is
 that of the reference (covariate shift), and says nothing about a change of that relation.
-c_b and r_b are shrunk with one pseudo-row, so that an empty bin has a value: to the bin's centre
-x_b for c_b, and for r_b to what a calibrated model has, max(x_b, 1 − x_b) or x_b (a confidence).
+c_b and r_b are shrunk with one pseudo-row, so that an empty bin has a value: to the bin's mean
+score x_b for c_b, and for r_b to what a calibrated model has, max(x_b, 1 − x_b) or x_b (a confidence).
 
 Realised (labels joined). The same AUC with counted P_b and N_b; its standard error is DeLong's:
 for placements V_b = (Σ_{a<b} N_a + N_b / 2) / ΣN of positives and W_b likewise of negatives,
@@ -58,7 +58,6 @@ class RealisedQuality(msgspec.Struct, frozen=True, kw_only=True):
         accuracy: share of right predictions, and its binomial standard error.
         auc: area under the ROC curve from score bins (ties half), and DeLong's standard error.
         positive_rate: share of rows whose claim was true.
-        brier: mean squared difference between bin centre and truth of the claim.
         bias: mean error (regression).
         mae: mean absolute error (regression).
         rmse: root mean squared error (regression).
@@ -70,7 +69,6 @@ class RealisedQuality(msgspec.Struct, frozen=True, kw_only=True):
     auc: float | None = None
     auc_se: float | None = None
     positive_rate: float | None = None
-    brier: float | None = None
     bias: float | None = None
     mae: float | None = None
     rmse: float | None = None
@@ -92,15 +90,13 @@ def expected(score_cells: tuple[int, ...], calibration: Calibration) -> Expected
     if not rows:
         return ExpectedQuality(rows=0, accuracy=None, auc=None)
     seen = [false + true for false, true in zip(calibration.false, calibration.true, strict=True)]
-    centres = [(b + 0.5) / bins for b in range(bins)]
-    hoped = [max(x, 1 - x) for x in centres] if calibration.binary else centres
+    means = calibration.means
+    hoped = [max(x, 1 - x) for x in means] if calibration.binary else means
     right = [(r + h) / (n + 1) for r, h, n in zip(calibration.right, hoped, seen, strict=True)]
     accuracy = sum(n * r for n, r in zip(score_cells, right, strict=True)) / rows
     if not calibration.binary:
         return ExpectedQuality(rows=rows, accuracy=accuracy, auc=None)
-    claim = [
-        (true + x) / (n + 1) for true, x, n in zip(calibration.true, centres, seen, strict=True)
-    ]
+    claim = [(true + x) / (n + 1) for true, x, n in zip(calibration.true, means, seen, strict=True)]
     positives = [n * c for n, c in zip(score_cells, claim, strict=True)]
     negatives = [n * (1 - c) for n, c in zip(score_cells, claim, strict=True)]
     return ExpectedQuality(rows=rows, accuracy=accuracy, auc=_auc(positives, negatives))
@@ -129,16 +125,12 @@ def realised(counts: QualityCounts, *, binary: bool = True) -> RealisedQuality:
     scored = sum(counts.scores)
     if not scored or not binary:
         return quality
-    bins = len(true)
-    centres = [(b + 0.5) / bins for b in range(bins)]
-    squared = sum(f * c**2 + t * (1 - c) ** 2 for f, t, c in zip(false, true, centres, strict=True))
     auc = _auc(true, false)
     return msgspec.structs.replace(
         quality,
         auc=auc,
         auc_se=None if auc is None else _auc_se(true, false, auc),
         positive_rate=sum(true) / scored,
-        brier=squared / scored,
     )
 
 

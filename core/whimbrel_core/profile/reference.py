@@ -26,7 +26,7 @@ import numpy as np
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.accumulator import Accumulator, rounded
 from whimbrel_core.profile.baseline import Baseline, FeatureStats
-from whimbrel_core.profile.calibration import calibrate
+from whimbrel_core.profile.calibration import calibrate, scores_of
 from whimbrel_core.profile.cells import cells_of
 from whimbrel_core.profile.layout import (
     MAX_VALUES,
@@ -38,6 +38,7 @@ from whimbrel_core.profile.layout import (
     Role,
     Task,
 )
+from whimbrel_core.profile.scores import EQUAL_EDGES, score_edges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +92,8 @@ def build(
     """Return the baseline of reference ``columns``.
 
     Kinds: strings are categorical; at most 64 distinct float32 values, which repeat, are discrete;
-    else numeric.
+    else numeric. Score bins: `score_edges` of the reference rows' scores; where their columns are not
+    profiled, of ``scores``; without these, equal bins over [0, 1].
 
     Args:
         columns: inputs and outputs of the model on the same n ≥ 1 reference rows.
@@ -123,13 +125,20 @@ def build(
     )
     if (scores is None) != (labels is None):
         raise ProfileError("scores and labels of held-out rows belong together; one is missing")
+    known = _reference_scores(columns, prepared, layout)
+    if layout.score_tensor is not None:
+        if known is None and scores is not None:
+            edges = score_edges(scores_of(layout, scores))
+        else:
+            edges = EQUAL_EDGES if known is None else score_edges(known)
+        layout = msgspec.structs.replace(layout, score_edges=edges)
     cells = cells_of(layout)
     encoded = [
         cells.encode(index, values) if kind == "categorical" else values
         for index, (values, kind) in enumerate(prepared)
     ]
     if cells.width > len(columns):
-        encoded.append(_reference_scores(columns, encoded, layout))
+        encoded.append(np.full(len(encoded[0]), np.nan, np.float32) if known is None else known)
     accumulator = Accumulator(layout)
     accumulator.update_rows(np.column_stack(encoded))
     window = _with_exact_sums(accumulator.window(0, 0), layout, encoded)
@@ -363,17 +372,17 @@ def _moments(finite: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def _reference_scores(
-    columns: Sequence[ColumnSpec], encoded: list[NDArray[Any]], layout: Layout
-) -> NDArray[np.float32]:
-    """Return the score of every reference row, NaN where its columns are not profiled."""
+    columns: Sequence[ColumnSpec], prepared: Sequence[tuple[NDArray[Any], Kind]], layout: Layout
+) -> NDArray[np.float32] | None:
+    """Return the score of every reference row, None where its columns are not profiled."""
     found = {
         column.column: values
-        for column, values in zip(columns, encoded, strict=True)
-        if column.tensor == layout.score_tensor
+        for column, (values, kind) in zip(columns, prepared, strict=True)
+        if column.tensor == layout.score_tensor and kind != "categorical"
     }
-    if layout.positive is None and set(found) == set(range(len(layout.classes))):
+    if layout.positive is not None:
+        return found.get(layout.positive, found[0] if set(found) == {0} else None)
+    if layout.classes and set(found) == set(range(len(layout.classes))):
         best: NDArray[np.float32] = np.max(list(found.values()), axis=0)
         return best
-    if layout.positive is not None and set(found) == {0}:
-        return found[0]
-    return np.full(len(encoded[0]), np.nan, np.float32)
+    return None

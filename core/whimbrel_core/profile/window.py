@@ -29,7 +29,7 @@ from whimbrel_core.profile.layout import (
     MAX_CELLS,
     MAX_CONFUSION_CLASSES,
     MAX_FEATURES,
-    SCORE_BINS,
+    MAX_SCORE_BINS,
     Layout,
 )
 from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer, require_finite
@@ -142,10 +142,11 @@ def require_fit(window: Window, layout: Layout) -> None:
             code="profile.mismatch",
         )
     cells = [len(counts.cells) for counts in window.features]
+    scores = None if window.score_cells is None else len(window.score_cells)
     quality = no_quality(layout)
     fits = (
         cells == [feature.cells for feature in layout.features]
-        and (window.score_cells is not None) == (layout.score_tensor is not None)
+        and scores == (layout.score_bins if layout.score_tensor is not None else None)
         and (
             window.quality is None
             or (
@@ -189,6 +190,7 @@ def encode(window: Window) -> bytes:
             out.unsigned(number)
         out.cells(ops.latency)
     if window.score_cells is not None:
+        out.unsigned(len(window.score_cells))
         out.cells(window.score_cells)
     if quality is not None:
         _write_quality(out, quality)
@@ -224,7 +226,7 @@ def decode(data: bytes) -> Window:
         else tuple(FeatureCounts(cells=(0,) * count) for count in cells)
     )
     ops = _read_ops(source) if flags & _HAS_OPS else OpsCounts()
-    score_cells = source.cells(SCORE_BINS) if flags & _HAS_SCORES else None
+    score_cells = source.cells(source.unsigned(MAX_SCORE_BINS)) if flags & _HAS_SCORES else None
     if score_cells is not None and sum(score_cells) > rows:
         raise ProfileError(f"a window of {rows} rows has {sum(score_cells)} scores")
     quality = _read_quality(source) if flags & _HAS_QUALITY else None
@@ -338,7 +340,7 @@ def _write_quality(out: Writer, quality: QualityCounts) -> None:
 def _read_quality(source: Reader) -> QualityCounts:
     rows = source.unsigned(MAX_COUNT)
     right = source.unsigned(rows)
-    scores = source.cells(source.unsigned(2 * SCORE_BINS))
+    scores = source.cells(source.unsigned(2 * MAX_SCORE_BINS))
     confusion = source.cells(source.unsigned(MAX_CONFUSION_CLASSES**2))
     if sum(scores) > rows or (confusion and sum(confusion) != rows):
         raise ProfileError(f"the quality counts of {rows} labels do not add up")

@@ -66,7 +66,9 @@ def test_a_prediction_is_read_from_the_label_and_the_scores(made: MadeBundle) ->
         "probabilities": np.array([[0.9, 0.1], [0.02, 0.98]], np.float32),
     }
     own = PredictionReader(made.manifest, made.baseline.layout)
-    assert own.read(tensors, 2, 7) == [Prediction(7, 0.0, 2, 0), Prediction(7, 0.0, 19, 1)]
+    low, high = np.searchsorted(own.layout.score_edges, tensors["probabilities"][:, 1]).tolist()
+    assert 0 <= low < high
+    assert own.read(tensors, 2, 7) == [Prediction(7, 0.0, low, 0), Prediction(7, 0.0, high, 1)]
 
 
 def test_a_regression_keeps_the_value(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.layout import SCORE_BINS, Feature, Layout
+from whimbrel_core.profile.layout import Feature, Layout
 from whimbrel_core.profile.reference import ColumnSpec, build
+from whimbrel_core.profile.scores import EQUAL_EDGES
 from whimbrel_core.profile.window import FeatureCounts, OpsCounts, QualityCounts, Window
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ SMALL = Layout(
     classes=("on time", "late"),
     positive=1,
     score_tensor="probabilities",
+    score_edges=EQUAL_EDGES,
 )  # fmt: skip
 
 
@@ -107,7 +109,7 @@ def windows(draw: st.DrawFn, layout: Layout = SMALL) -> Window:
     rows = draw(st.one_of(st.just(0), st.integers(1, 1 << 40)))
     start = draw(st.integers(0, 1 << 41))
     features = [draw(_features(feature.cells, rows)) for feature in layout.features]
-    scores = draw(_parts(rows, SCORE_BINS))
+    scores = draw(_parts(rows, layout.score_bins))
     latency = tuple(draw(st.lists(_counts, min_size=32, max_size=32)))
     return Window(
         profile_id=layout.profile_id,
@@ -116,7 +118,7 @@ def windows(draw: st.DrawFn, layout: Layout = SMALL) -> Window:
         rows=rows,
         features=tuple(features),
         ops=OpsCounts(sum(latency), draw(_counts), draw(_counts), latency),
-        quality=draw(st.one_of(st.none(), _quality())),
+        quality=draw(st.one_of(st.none(), _quality(layout.score_bins))),
         score_cells=scores,
     )
 
@@ -133,12 +135,10 @@ def _features(draw: st.DrawFn, cells: int, rows: int) -> FeatureCounts:
 
 
 @st.composite
-def _quality(draw: st.DrawFn) -> QualityCounts:
+def _quality(draw: st.DrawFn, bins: int) -> QualityCounts:
     rows = draw(st.integers(1, 1 << 20))
     confusion = draw(_parts(rows, 4))
-    return QualityCounts(
-        rows, confusion[0] + confusion[3], draw(_parts(rows, 2 * SCORE_BINS)), confusion
-    )
+    return QualityCounts(rows, confusion[0] + confusion[3], draw(_parts(rows, 2 * bins)), confusion)
 
 
 @st.composite

@@ -24,6 +24,7 @@ from whimbrel_core.profile import accumulator as accumulator_module
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.cells import Kernel, cells_of, fastest_kernel
 from whimbrel_core.profile.layout import Feature, Layout
+from whimbrel_core.profile.window import decode, empty, encode, merge, require_fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,9 +115,14 @@ def test_words_are_counted_as_known_unseen_or_missing(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_scores_are_counted_in_the_bins_of_the_layout(kernel: Kernel) -> None:
-    edges = [np.float32(k / 20) for k in range(21)]
+    edges = np.array([0, *SMALL.score_edges, 1], np.float32)
     late = np.array(
-        [*edges, *(np.nextafter(edge, np.float32(-1)) for edge in edges), -0.5, 1.5, np.nan],
+        [
+            *edges,
+            *np.nextafter(edges, np.float32(-1)),
+            *np.nextafter(edges, np.float32(2)),
+            *(-0.5, 1.5, np.nan, np.inf, -np.inf),
+        ],
         np.float32,
     )
     accumulator = Accumulator(SMALL, kernel=kernel)
@@ -124,6 +130,31 @@ def test_scores_are_counted_in_the_bins_of_the_layout(kernel: Kernel) -> None:
     bins = [SMALL.score_bin(float(score)) for score in late]
     counted = [bins.count(bin_) for bin_ in range(20)]
     assert accumulator.window(0, 1).score_cells == tuple(counted)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("edges", [(), (0.5,), (0.25, 0.5)], ids=str)
+def test_few_score_bins_are_counted_joined_and_sent(
+    kernel: Kernel, edges: tuple[float, ...]
+) -> None:
+    layout = msgspec.structs.replace(SMALL, score_edges=edges)
+    buffer = bytearray(Accumulator.size(layout))
+    accumulator = Accumulator(layout, buffer, kernel=kernel)
+    late = np.array([0.1, 0.3, 0.5, 0.7, np.nan], np.float32)
+    accumulator.update({"probabilities": np.column_stack([1 - late, late])})
+    for score in late.tolist():
+        accumulator.record_label(layout.score_bin(score), 0, 0)
+    with pytest.raises(ProfileError):
+        accumulator.record_label(layout.score_bins, 0, 0)
+    window = Accumulator.attach(layout, buffer, kernel=kernel).window(0, 1)
+    bins = [layout.score_bin(score) for score in late.tolist()]
+    counted = tuple(bins.count(bin_) for bin_ in range(layout.score_bins))
+    assert window.score_cells == counted
+    assert window.quality is not None
+    assert window.quality.scores[::2] == counted
+    require_fit(decode(encode(window)), layout)
+    assert decode(encode(window)) == window
+    assert merge(window, empty(layout, 0, 1)) == window
 
 
 def test_the_score_of_many_classes_is_the_largest_probability() -> None:

@@ -58,7 +58,12 @@ def test_a_feature_whose_cells_are_not_well_defined_is_refused(
         ({"classes": ("a", "b", "c")}, "two-class"),
         ({"positive": 2}, "two-class"),
         ({"task": "regression"}, "regression"),
-        ({"score_bins": 10}, "20 bins"),
+        ({"score_edges": tuple(k / 32 for k in range(20))}, "20 edges, 19 are allowed"),
+        ({"score_edges": (0.5, 0.25)}, "the score: edges must ascend"),
+        ({"score_edges": (0.5, 0.5)}, "ascend"),
+        ({"score_edges": (0.1,)}, "float32"),
+        ({"score_edges": (float("nan"),)}, "float32"),
+        ({"score_tensor": None}, "score_tensor"),
     ],
     ids=str,
 )
@@ -81,7 +86,8 @@ def test_the_identity_of_a_layout_changes_with_every_part_of_it() -> None:
         )
     ]
     others.append(msgspec.structs.replace(SMALL, classes=("late", "on time")))
-    assert len({SMALL.profile_id, *(other.profile_id for other in others)}) == 6
+    others.append(msgspec.structs.replace(SMALL, score_edges=SMALL.score_edges[1:]))
+    assert len({SMALL.profile_id, *(other.profile_id for other in others)}) == 7
     copied = msgspec.json.decode(msgspec.json.encode(SMALL), type=Layout)
     assert copied.profile_id == SMALL.profile_id
 
@@ -92,10 +98,23 @@ def test_every_cell_has_a_name() -> None:
     assert SMALL.features[2].cell_names() == ("UA", "AA", "other")
 
 
-@given(st.floats(width=32))
+@given(st.floats(width=32) | st.sampled_from(SMALL.score_edges))
 def test_a_score_bin_is_the_bin_that_numpy_would_choose(score: float) -> None:
     found = SMALL.score_bin(score)
     if np.isnan(score):
         assert found is None
     else:
-        assert found == int(np.clip(np.floor(np.clip(score, -1, 2) * 20), 0, 19))
+        assert found == np.searchsorted(SMALL.score_edges, score, "left")
+
+
+def test_an_edge_of_the_score_belongs_to_the_bin_below_it() -> None:
+    layout = msgspec.structs.replace(SMALL, score_edges=(0.25, 0.5))
+    assert layout.score_bins == 3
+    found = [layout.score_bin(score) for score in (-1.0, 0.25, 0.375, 0.5, 0.501, 7.0)]
+    assert found == [0, 0, 1, 1, 2, 2]
+
+
+def test_without_edges_all_scores_are_in_one_bin() -> None:
+    layout = msgspec.structs.replace(SMALL, score_edges=())
+    assert layout.score_bins == 1
+    assert (layout.score_bin(0.3), layout.score_bin(float("nan"))) == (0, None)

@@ -142,7 +142,11 @@ def test_windows_of_different_layouts_are_not_added() -> None:
 def test_a_window_with_other_cells_than_its_layout_does_not_fit() -> None:
     window = empty(SMALL, 0, 1)
     fewer = msgspec.structs.replace(window, features=window.features[1:])
-    for wrong in (fewer, msgspec.structs.replace(window, score_cells=None)):
+    for wrong in (
+        fewer,
+        msgspec.structs.replace(window, score_cells=None),
+        msgspec.structs.replace(window, score_cells=(0,) * 19),
+    ):
         with pytest.raises(ProfileError):
             require_fit(wrong, SMALL)
     require_fit(window, SMALL)
