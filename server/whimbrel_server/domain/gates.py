@@ -140,10 +140,15 @@ def _traffic(gates: Gates, facts: WaveFacts) -> GateView:
         value=float(least.rows),
         limit=float(gates.min_rows),
         sentence=(
-            f"every device has served at least {least.rows} of {gates.min_rows} rows "
-            f"and sent {fewest} of {windows} windows"
+            f"each device has served {_count(least.rows, 'row')} or more "
+            f"(at least {gates.min_rows:,} needed) and sent {_count(fewest, 'window')} or more "
+            f"(at least {windows:,} needed)"
         ),
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _errors(limit: float, facts: WaveFacts) -> GateView:

@@ -21,7 +21,7 @@ from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
-from whimbrel_server.domain import aggregation, drift
+from whimbrel_server.domain import aggregation, drift, effects
 from whimbrel_server.domain.aggregation import FLEET, Key, Totals
 from whimbrel_server.ingest.journal import Entry
 from whimbrel_server.store import alerts, schema
@@ -431,10 +431,6 @@ def _alert(
     if change.severity is None:
         alerts.close(connection, cause, now_ms)
         return
-    psi, w1 = change.evidence.get("psi"), change.evidence.get("w1_sd")
-    how = ", ".join(
-        f"{name} {value:.2f}" for name, value in (("PSI", psi), ("W1/sd", w1)) if value is not None
-    )
     alerts.raise_alert(
         connection,
         alerts.NewAlert(
@@ -444,7 +440,7 @@ def _alert(
             severity=change.severity,
             message=(
                 f"{change.feature} of {published.name} {published.version} has drifted on {device}"
-                f" ({how}; log e {change.evidence['log_e']:.1f} of {change.evidence['threshold']:.1f})"
+                f" ({effects.describe(change.evidence)})"
             ),
             device=device,
             model=published.name,

@@ -80,6 +80,16 @@ def test_a_wave_that_shows_everything_passes() -> None:
     assert all(one.sentence for one in seen)
 
 
+def test_traffic_is_told_in_numbers_that_read_naturally() -> None:
+    busy = device(rows=2249, windows=1)
+    gates = msgspec.structs.replace(ALL, min_rows=1500, min_windows=1, soak_windows=0)
+    (said,) = (one for one in evaluate(gates, busy) if one.name == "traffic")
+    assert said.sentence == (
+        "each device has served 2,249 rows or more (at least 1,500 needed) "
+        "and sent 1 window or more (at least 1 needed)"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "facts", "state"),
     [

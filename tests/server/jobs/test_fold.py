@@ -170,6 +170,7 @@ def test_drift_of_one_device_is_found_there_and_not_on_the_others(
     assert {one.device for one in alarms} == {"lga"}
     (alarm,) = [one for one in alarms if one.feature == "x0"]
     assert alarm.evidence["log_e"] >= alarm.evidence["threshold"]
+    assert alarm.message.startswith("x0 of churn 1.0.0 has drifted on lga (location, PSI ")
     assert START_MS + 60 * DAY_MS <= alarm.at_ms <= START_MS + 68 * DAY_MS
     device = fleet.drift("churn", level="device", subject="lga")
     assert {one.against for one in device} == {"baseline", "peers"}
