@@ -21,7 +21,6 @@ import whimbrel_server
 from whimbrel_core import identity
 from whimbrel_core.errors import InputError, UsageError, WhimbrelError
 from whimbrel_core.identity import DeviceId
-from whimbrel_core.signing.keys import PrivateKey
 from whimbrel_core.wire import codec, topics
 from whimbrel_core.wire.assignment import SlotAssignment
 from whimbrel_core.wire.messages import Hint
@@ -38,7 +37,8 @@ from whimbrel_server.jobs.rollouts import Rollouts
 from whimbrel_server.queries import devices as device_queries
 from whimbrel_server.queries import history
 from whimbrel_server.queries import models as model_queries
-from whimbrel_server.repository import OnlineRoles, Repository, load_signer
+from whimbrel_server.repository import Repository, keys
+from whimbrel_server.repository.online import OnlineRoles
 from whimbrel_server.store import alerts, audit, schema
 from whimbrel_server.store import rollouts as rollout_store
 from whimbrel_server.store.assignments import Assignments, Desired
@@ -107,11 +107,12 @@ class Fleet:
         data.mkdir(parents=True, exist_ok=True)
         self.repository = Repository(settings.path(config.repository.directory))
         self._repository_problem = watch.problem_of(self.repository)
-        self._online = self._load_online()
+        online_keys = settings.optional(config.repository.online_keys)
+        self._online = self._load_online(online_keys)
         self._database = Database(data / DATABASE)
         self._registry = Registry(self._database)
         self._journal = Journal(self._registry)
-        self._assignments = Assignments(self._registry, self._load_fleet_key())
+        self._assignments = Assignments(self._registry, keys.fleet_key(online_keys))
         self._known = _Known(self)
         self._receiver = Receiver(
             self._database,
@@ -204,12 +205,14 @@ class Fleet:
                 0
             ]
 
-    def events(self, device: str | None = None, limit: int = 200) -> tuple[EventView, ...]:
-        """Return what devices told, newest first."""
+    def events(
+        self, device: str | None = None, limit: int = 200, kind: str = ""
+    ) -> tuple[EventView, ...]:
+        """Return what devices told, newest first; of one kind, or of a family (``update.``)."""
         if device is not None:
             self._require(device)
         with self._database.read() as connection:
-            return device_queries.events_of(connection, device, limit)
+            return device_queries.events_of(connection, device, limit, kind)
 
     def counts(self) -> tuple[CountsView, ...]:
         """Return telemetry bookkeeping by device."""
@@ -655,27 +658,17 @@ class Fleet:
         host, port = self._bound
         return f"http://{host}:{port}"
 
-    def _key_file(self, name: str) -> Path | None:
-        folder = self.settings.optional(self._config.repository.online_keys)
-        file = folder / name if folder is not None else None
-        return file if file is not None and file.is_file() else None
-
-    def _load_online(self) -> OnlineRoles | None:
-        snapshot, timestamp = self._key_file("snapshot.pem"), self._key_file("timestamp.pem")
-        if snapshot is None or timestamp is None:
+    def _load_online(self, folder: Path | None) -> OnlineRoles | None:
+        signers = keys.online_signers(folder)
+        if signers is None:
             return None
         lives = self._config.repository
         return OnlineRoles(
             self.repository.directory,
-            load_signer(snapshot.read_bytes()),
-            load_signer(timestamp.read_bytes()),
+            *signers,
             snapshot_life=timedelta(hours=lives.snapshot_hours),
             timestamp_life=timedelta(hours=lives.timestamp_hours),
         )
-
-    def _load_fleet_key(self) -> PrivateKey | None:
-        file = self._key_file("fleet.pem")
-        return PrivateKey.from_pem(file.read_bytes()) if file is not None else None
 
     def _make_link(self) -> Link:
         mqtt, path = self._config.mqtt, self.settings.optional

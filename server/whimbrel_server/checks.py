@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.errors import WhimbrelError
-from whimbrel_core.signing.keys import PrivateKey
 from whimbrel_server import enrolment, running
-from whimbrel_server.repository import Repository
+from whimbrel_server.repository import Repository, keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,9 +75,9 @@ def _repository(settings: Settings) -> Finding:
 
 def _online_keys(settings: Settings) -> Finding:
     folder = settings.optional(settings.config.repository.online_keys)
-    names = ("snapshot.pem", "timestamp.pem", "fleet.pem")
-    missing = [name for name in names if folder is None or not (folder / name).is_file()]
-    if missing or folder is None:
+    missing = keys.missing(folder)
+    key = None if missing else keys.fleet_key(folder)
+    if key is None:
         return Finding(
             "online keys",
             ok=False,
@@ -87,7 +86,6 @@ def _online_keys(settings: Settings) -> Finding:
         )
     repository = Repository(settings.path(settings.config.repository.directory))
     repository.reload()
-    key = PrivateKey.from_pem((folder / "fleet.pem").read_bytes())
     if key.public.id not in repository.fleet_key_ids():
         return Finding(
             "online keys",

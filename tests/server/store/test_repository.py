@@ -12,7 +12,10 @@ import pytest
 
 from tests.support.house import House, build_house
 from whimbrel_core.errors import StorageError, TrustError, UsageError
-from whimbrel_server.repository import OnlineRoles, Repository, load_signer, newest
+from whimbrel_server.repository import Repository
+from whimbrel_server.repository.chain import newest
+from whimbrel_server.repository.keys import load_signer
+from whimbrel_server.repository.online import OnlineRoles
 
 if TYPE_CHECKING:
     from pathlib import Path
