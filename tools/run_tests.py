@@ -24,7 +24,7 @@ TIERS = ("core", "packager", "agent", "server", "integration", "e2e")
 DEVICE_TIERS = ("core", "agent")
 DEVICE_VENV = ROOT / ".venv-3.10"
 # Program that a test looks for, and Debian's package that has it.
-PROGRAMS = {"mosquitto": "mosquitto", "chromium": "chromium"}
+PROGRAMS = {"mosquitto": "mosquitto", "chromium": "chromium", "curl": "curl"}
 INTERRUPTED = 2
 
 

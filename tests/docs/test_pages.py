@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support import documents
@@ -17,7 +18,24 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize("page", dict.fromkeys(PAGES), ids=lambda p: str(p.relative_to(ROOT)))
+# Programs beside Python and a shell that a page may call, where the machine has them.
+PROGRAMS = ("curl", "mosquitto")
+
+
+def needs(page: Path) -> tuple[str, ...]:
+    """Return the programs that the marked blocks of a page call."""
+    text = "\n".join(block.body for block in documents.runnable(page.read_text()))
+    return tuple(name for name in PROGRAMS if f"$ {name} " in text)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=str(page.relative_to(ROOT)), marks=pytest.mark.needs(*needs(page)))
+        for page in dict.fromkeys(PAGES)
+    ],
+)
 def test_the_blocks_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
     documents.run(page, tmp_path)
 
@@ -36,6 +54,25 @@ def test_a_page_runs_from_top_to_bottom_in_one_folder(tmp_path: Path) -> None:
         "```console run\n$ cat note; \\\n  echo ' and read'\nma... and read\n$ exit 3 # exit 3\n```\n",
     )
     assert documents.run(page, tmp_path) == 2
+
+
+def test_what_a_page_leaves_running_serves_the_next_blocks_and_ends_with_it(tmp_path: Path) -> None:
+    page = write(
+        tmp_path,
+        "<!-- free ports: 8080 -->\n"
+        "```console run\n$ python -m http.server 8080 --bind 127.0.0.1 > log 2>&1 & echo $! > pid\n```\n"
+        "```python run\n"
+        "import time, urllib.request\n"
+        "while True:\n"
+        "    try:\n"
+        "        urllib.request.urlopen('http://127.0.0.1:8080/pid').read()\n"
+        "        break\n"
+        "    except OSError:\n"
+        "        time.sleep(0.05)\n```\n",
+    )
+    assert documents.run(page, tmp_path) == 2
+    pid = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(

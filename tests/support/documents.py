@@ -11,21 +11,35 @@ The blocks of a page run from top to bottom in one empty folder. A python block 
 its own. In a console block ``$`` begins a command (a backslash continues it), ``# exit 3`` at its
 end says that it must fail so, and the lines below are what it prints, with ``...`` for anything;
 no lines, no claim.
+
+What a console block leaves running (``&``) runs on for the blocks below, and is ended with the
+page. A line ``<!-- free ports: 8080, 8500 -->`` anywhere says which numbers are ports that a
+reader has free: each is exchanged for one that is free here, wherever it stands in a marked block.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
+
+from tests.support.ports import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+PORTS = re.compile(r"^<!-- free ports: ([\d, ]+) -->$", re.MULTILINE)
 EXIT = re.compile(r"\s+# exit (\d+)\s*$")
 LANGUAGES = {"python", "console"}
 TIMEOUT_S = 90
+END_S = 15
 
 
 class Block(NamedTuple):
@@ -97,48 +111,94 @@ def agrees(expected: str, printed: str) -> bool:
     return re.fullmatch(pattern, got, re.DOTALL) is not None
 
 
+def with_free_ports(text: str) -> str:
+    """Return ``text`` with the ports that it names exchanged for free ones."""
+    for named in PORTS.finditer(text):
+        for port in named[1].replace(",", " ").split():
+            text = re.sub(rf"\b{port}\b", str(free_port()), text)
+    return text
+
+
 def run(page: Path, folder: Path) -> int:
     """Run the marked blocks of ``page`` in ``folder``; return how many there were.
 
     Raises:
         DocumentError: naming page, line and command, with what was promised and what happened.
     """
-    blocks = runnable(page.read_text())
-    for block in blocks:
-        where = f"{page.name}, line {block.line}"
-        if block.language == "python":
-            done = _start([sys.executable, "-c", block.body], folder)
-            if done.returncode != 0:
-                msg = f"{where}: the program ended with {done.returncode}:\n{done.stdout}"
-                raise DocumentError(msg)
-            continue
-        for command in commands(block.body):
-            done = _start(["bash", "-c", command.words], folder)
-            if done.returncode != command.exit_code:
-                msg = (
-                    f"{where}: `{command.words}` ended with {done.returncode}, "
-                    f"not with {command.exit_code}:\n{done.stdout}"
-                )
-                raise DocumentError(msg)
-            if command.output.strip() and not agrees(command.output, done.stdout):
-                msg = (
-                    f"{where}: `{command.words}` is said to print\n{command.output}\n"
-                    f"and printed\n{done.stdout}"
-                )
-                raise DocumentError(msg)
+    blocks = runnable(with_free_ports(page.read_text()))
+    groups: list[int] = []
+    try:
+        for block in blocks:
+            _run_block(block, f"{page.name}, line {block.line}", folder, groups)
+    finally:
+        _end(groups)
     return len(blocks)
 
 
-def _start(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.run(
+def _run_block(block: Block, where: str, folder: Path, groups: list[int]) -> None:
+    if block.language == "python":
+        code, printed = _start([sys.executable, "-c", block.body], folder, groups)
+        if code != 0:
+            msg = f"{where}: the program ended with {code}:\n{printed}"
+            raise DocumentError(msg)
+        return
+    for command in commands(block.body):
+        code, printed = _start(["bash", "-c", command.words], folder, groups)
+        if code != command.exit_code:
+            msg = (
+                f"{where}: `{command.words}` ended with {code}, "
+                f"not with {command.exit_code}:\n{printed}"
+            )
+            raise DocumentError(msg)
+        if command.output.strip() and not agrees(command.output, printed):
+            msg = (
+                f"{where}: `{command.words}` is said to print\n{command.output}\n"
+                f"and printed\n{printed}"
+            )
+            raise DocumentError(msg)
+
+
+def _start(words: list[str], folder: Path, groups: list[int]) -> tuple[int, str]:
+    """Run a program in a process group of its own; return exit code and output."""
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # noqa: PTH120 - a string for PATH
+    process = subprocess.Popen(
         words,
-        check=False,
         cwd=folder,
         env=os.environ | {"PATH": path, "COLUMNS": "100", "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=TIMEOUT_S,
+        start_new_session=True,
     )
+    try:
+        printed, _ = process.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        printed, _ = process.communicate()
+        msg = f"`{' '.join(words[2:])}` did not end in {TIMEOUT_S} s; it printed\n{printed}"
+        raise DocumentError(msg) from error
+    if _members(process.pid):
+        groups.append(process.pid)
+    return process.returncode, printed
+
+
+def _end(groups: list[int]) -> None:
+    """End what blocks left running: first those started last, which may lean on the others."""
+    for group in reversed(groups):
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            members = _members(group)
+            if members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(group, number)
+                psutil.wait_procs(members, timeout=END_S)
+
+
+def _members(group: int) -> list[psutil.Process]:
+    """Return the processes of a group that still run."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
