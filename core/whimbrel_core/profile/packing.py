@@ -97,7 +97,11 @@ class Reader:
 
     def byte(self) -> int:
         """Take one byte."""
-        return self.raw(1)[0]
+        if self._at >= len(self._data):
+            self.raw(1)  # refuses
+        byte = self._data[self._at]
+        self._at += 1
+        return byte
 
     def unsigned(self, limit: int = (1 << _MAX_VARINT_BITS) - 1) -> int:
         """Take an unsigned varint of at most ``limit``."""
@@ -123,7 +127,7 @@ class Reader:
         self, count: int, limit: float, *, width: Width = "d", missing: bool = False
     ) -> tuple[float, ...]:
         """Take a row of numbers of magnitude at most ``limit``; NaN only where ``missing``."""
-        packed = self._woven(count, _FLOATS[width])
+        packed = _woven(self.raw(_FLOATS[width] * count), _FLOATS[width])
         numbers: tuple[float, ...] = struct.unpack(f"<{count}{width}", packed)
         for number in numbers:
             if not -limit <= number <= limit and not (missing and number != number):  # noqa: PLR0124
@@ -132,29 +136,37 @@ class Reader:
 
     def cells(self, count: int) -> tuple[int, ...]:
         """Take one row of ``count`` counts."""
-        width = self.byte()
-        if width not in _UNSIGNED:
-            raise ProfileError(f"a row of counts has {width} bytes a count; 1, 2, 4 or 8 are known")
-        packed = self._woven(count, width)
+        width, planes = self.planes(count)
+        if width == 1:
+            return tuple(planes)
+        packed = _woven(planes, width)
         counts: tuple[int, ...] = struct.unpack(f"<{count}{_UNSIGNED[width]}", packed)
         if width > 4 and max(counts, default=0) > MAX_COUNT:  # noqa: PLR2004 — narrower ones cannot be
             raise ProfileError("a count in a profile is above 2^53")
         return counts
 
-    def _woven(self, count: int, width: int) -> bytes:
-        planes = self.raw(width * count)
-        if width == 1:
-            return planes
-        woven = bytearray(len(planes))
-        for plane in range(width):
-            woven[plane::width] = planes[plane * count : (plane + 1) * count]
-        return bytes(woven)
+    def planes(self, count: int) -> tuple[int, bytes]:
+        """Take one row of ``count`` counts as it is: bytes a count, and its byte planes."""
+        at = self._at
+        width = self._data[at] if at < len(self._data) else self.byte()
+        if width not in _UNSIGNED:
+            raise ProfileError(f"a row of counts has {width} bytes a count; 1, 2, 4 or 8 are known")
+        self._at = at + 1
+        return width, self.raw(width * count)
 
     def finish(self) -> None:
         """Require that nothing is left."""
         left = len(self._data) - self._at
         if left:
             raise ProfileError(f"a profile has {left} bytes after its end")
+
+
+def _woven(planes: bytes, width: int) -> bytes:
+    count = len(planes) // width
+    woven = bytearray(len(planes))
+    for plane in range(width):
+        woven[plane::width] = planes[plane * count : (plane + 1) * count]
+    return bytes(woven)
 
 
 def require_finite(numbers: list[float]) -> list[float]:

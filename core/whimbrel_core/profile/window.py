@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from typing import NamedTuple
 
 import msgspec
 
@@ -50,8 +51,8 @@ MAGIC = b"WPW1"
 MAX_ENCODED_BYTES = 64 * 1024
 MAX_PLAIN_BYTES = 512 * 1024  # 256 features × 103 cells × 8 bytes and their sums fit
 _MAX_TIME_MS = 1 << 47  # the year 6429
-_MAX_SUM = 1e100  # 2^53 rows of (2 × the largest float32)² stay below it
-_MAX_VALUE = 3.5e38  # the largest float32 is 3.4028e38
+MAX_SUM = 1e100  # 2^53 rows of (2 × the largest float32)² stay below it
+MAX_VALUE = 3.5e38  # the largest float32 is 3.4028e38
 
 _HAS_FEATURES = 1
 _HAS_OPS = 2
@@ -205,7 +206,47 @@ def decode(data: bytes) -> Window:
         ProfileError: these bytes are no window, are truncated or beyond a limit, or their counts
             do not add up. Nothing else is raised, whatever the bytes.
     """
-    source = Reader(_inflate(data))
+    source = Reader(inflate(data))
+    head = read_head(source)
+    features = (
+        _read_features(source, head.cells, head.rows)
+        if head.rows
+        else tuple(FeatureCounts(cells=(0,) * count) for count in head.cells)
+    )
+    rest = read_rest(source, head)
+    return Window(
+        profile_id=head.profile_id,
+        start_ms=head.start_ms,
+        end_ms=head.end_ms,
+        rows=head.rows,
+        features=features,
+        ops=rest.ops,
+        quality=rest.quality,
+        score_cells=rest.score_cells,
+    )
+
+
+class Head(NamedTuple):
+    """What stands before the counts of features; ``cells``: a byte per feature."""
+
+    profile_id: str
+    start_ms: int
+    end_ms: int
+    rows: int
+    flags: int
+    cells: bytes
+
+
+class Rest(NamedTuple):
+    """What stands after them."""
+
+    ops: OpsCounts
+    score_cells: tuple[int, ...] | None
+    quality: QualityCounts | None
+
+
+def read_head(source: Reader) -> Head:
+    """Read the beginning of a window. Raises `ProfileError`, as `decode`."""
     profile_id = source.raw(32).hex()
     start_ms = source.signed()
     end_ms = start_ms + source.unsigned(_MAX_TIME_MS)
@@ -218,29 +259,21 @@ def decode(data: bytes) -> Window:
     if bool(rows) != bool(flags & _HAS_FEATURES):
         raise ProfileError(f"a window of {rows} rows must have feature counts, and no other may")
     cells = source.raw(source.unsigned(MAX_FEATURES))
-    if not all(0 < count <= MAX_CELLS for count in cells):
+    if 0 in cells or max(cells, default=0) > MAX_CELLS:
         raise ProfileError(f"a feature has 1 to {MAX_CELLS} cells")
-    features = (
-        _read_features(source, cells, rows)
-        if flags & _HAS_FEATURES
-        else tuple(FeatureCounts(cells=(0,) * count) for count in cells)
-    )
+    return Head(profile_id, start_ms, end_ms, rows, flags, cells)
+
+
+def read_rest(source: Reader, head: Head) -> Rest:
+    """Read what follows the features, to the end. Raises `ProfileError`, as `decode`."""
+    flags, rows = head.flags, head.rows
     ops = _read_ops(source) if flags & _HAS_OPS else OpsCounts()
     score_cells = source.cells(source.unsigned(MAX_SCORE_BINS)) if flags & _HAS_SCORES else None
     if score_cells is not None and sum(score_cells) > rows:
         raise ProfileError(f"a window of {rows} rows has {sum(score_cells)} scores")
     quality = _read_quality(source) if flags & _HAS_QUALITY else None
     source.finish()
-    return Window(
-        profile_id=profile_id,
-        start_ms=start_ms,
-        end_ms=end_ms,
-        rows=rows,
-        features=features,
-        ops=ops,
-        quality=quality,
-        score_cells=score_cells,
-    )
+    return Rest(ops, score_cells, quality)
 
 
 def _merge_scores(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> tuple[int, ...] | None:
@@ -249,7 +282,8 @@ def _merge_scores(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> tuple
     return add_cells(a, b)
 
 
-def _inflate(data: bytes) -> bytes:
+def inflate(data: bytes) -> bytes:
+    """Return the packed fields of a window. Raises `ProfileError`, as `decode`."""
     if len(data) > MAX_ENCODED_BYTES:
         raise ProfileError(
             f"a profile window of {len(data)} bytes is above the limit of {MAX_ENCODED_BYTES}",
@@ -294,8 +328,8 @@ def _read_features(source: Reader, cells: bytes, rows: int) -> tuple[FeatureCoun
     count = len(cells)
     counts = [source.cells(length) for length in cells]
     nulls, pos_inf, neg_inf = (source.cells(count) for _ in range(3))
-    totals, squares = (source.reals(count, _MAX_SUM) for _ in range(2))
-    lows, highs = (source.reals(count, _MAX_VALUE, width="f", missing=True) for _ in range(2))
+    totals, squares = (source.reals(count, MAX_SUM) for _ in range(2))
+    lows, highs = (source.reals(count, MAX_VALUE, width="f", missing=True) for _ in range(2))
     features = tuple(
         FeatureCounts(
             cells=counts[i],
@@ -344,7 +378,7 @@ def _read_quality(source: Reader) -> QualityCounts:
     confusion = source.cells(source.unsigned(MAX_CONFUSION_CLASSES**2))
     if sum(scores) > rows or (confusion and sum(confusion) != rows):
         raise ProfileError(f"the quality counts of {rows} labels do not add up")
-    error, absolute, squared = source.reals(3, _MAX_SUM)
+    error, absolute, squared = source.reals(3, MAX_SUM)
     if absolute < 0 or squared < 0:
         raise ProfileError("absolute and squared errors cannot be negative")
     return QualityCounts(rows, right, scores, confusion, error, absolute, squared)

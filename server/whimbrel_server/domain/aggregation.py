@@ -13,7 +13,6 @@ vectorised additions. Counts are integers and sums are multiples of a power of t
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -21,6 +20,7 @@ import numpy as np
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counts import LATENCY_CELLS
+from whimbrel_core.profile.flat import FlatWindow, flatten
 from whimbrel_core.profile.window import FeatureCounts, OpsCounts, QualityCounts, Window
 
 if TYPE_CHECKING:
@@ -105,38 +105,36 @@ class Totals:
         Raises:
             ProfileError: it has other cells than the layout.
         """
-        totals = cls(layout)
-        features, ops = window.features, window.ops
-        quality = window.quality or _NO_QUALITY
-        scores = window.score_cells or ()
+        return cls.of_flat(layout, flatten(window), windows)
+
+    @classmethod
+    def of_flat(cls, layout: Layout, window: FlatWindow, windows: int = 1) -> Totals:
+        """Return `of` a window that is arrays already. Raises `ProfileError` as `of`."""
+        quality, ops = window.quality or _NO_QUALITY, window.ops
         n_scores, n_quality, n_confusion = _parts(layout)
-        flat = np.fromiter(
-            chain(
-                chain.from_iterable(counts.cells for counts in features),
-                (counts.nulls for counts in features),
-                (counts.pos_inf for counts in features),
-                (counts.neg_inf for counts in features),
-                (window.rows, ops.requests, ops.rejected, ops.failed),
-                ops.latency,
-                scores or (0,) * n_scores,
-                (quality.rows, quality.right),
-                quality.scores or (0,) * n_quality,
-                quality.confusion or (0,) * n_confusion,
-            ),
-            dtype=np.int64,
+        rest = (
+            window.rows,
+            ops.requests,
+            ops.rejected,
+            ops.failed,
+            *ops.latency,
+            *(window.score_cells or (0,) * n_scores),
+            quality.rows,
+            quality.right,
+            *(quality.scores or (0,) * n_quality),
+            *(quality.confusion or (0,) * n_confusion),
         )
-        if len(flat) != len(totals._ints):
+        held = len(window.counts) + len(rest)
+        if held != _width(layout) or len(window.sums) != 2 * len(layout.features):
             raise ProfileError(
-                f"a window holds {len(flat)} counts where its profile has {len(totals._ints)}",
+                f"a window holds {held} counts where its profile has {_width(layout)}",
                 code="profile.mismatch",
             )
-        totals._ints = flat
-        sums = [counts.total for counts in features]
-        sums += [counts.squares for counts in features]
-        sums += (quality.error, quality.absolute, quality.squared)
-        totals._sums = np.array(sums)
-        totals._low = np.array([np.inf if c.min is None else c.min for c in features])
-        totals._high = np.array([-np.inf if c.max is None else c.max for c in features])
+        totals = cls.__new__(cls)
+        totals._layout = layout
+        totals._ints = np.concatenate([window.counts, rest])
+        totals._sums = np.append(window.sums, (quality.error, quality.absolute, quality.squared))
+        totals._low, totals._high = window.low.copy(), window.high.copy()
         totals.start_ms, totals.end_ms, totals.windows = window.start_ms, window.end_ms, windows
         return totals
 

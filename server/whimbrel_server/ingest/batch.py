@@ -18,7 +18,8 @@ from typing import Protocol
 import msgspec
 
 from whimbrel_core.errors import WhimbrelError, WireError
-from whimbrel_core.profile import window as profile_windows
+from whimbrel_core.profile import flat
+from whimbrel_core.profile.flat import FlatWindow
 from whimbrel_core.wire import codec, topics
 from whimbrel_core.wire.messages import EventMessage, Life, State, WindowMessage
 
@@ -59,12 +60,16 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row of an outbox: a window or an event, its bytes, and why it is refused, if it is."""
+    """One row of an outbox: a window or an event, its bytes, and why it is refused, if it is.
+
+    ``window``: what the payload of a window that is not refused holds.
+    """
 
     message: WindowMessage | EventMessage
     payload: bytes
     at_ms: int
     refusal: Refusal | None = None
+    window: FlatWindow | None = None
 
 
 class Batch(msgspec.Struct):
@@ -98,8 +103,13 @@ def sort(messages: list[Incoming], known: Known) -> Batch:
         elif isinstance(message, State):
             batch.states.append((message, incoming.at_ms))
         elif isinstance(message, WindowMessage):
-            refusal = _refusal(message, known)
-            batch.rows.append(Row(message, incoming.payload, incoming.at_ms, refusal))
+            found = _opened(message, known)
+            row = (
+                Row(message, incoming.payload, incoming.at_ms, refusal=found)
+                if isinstance(found, Refusal)
+                else Row(message, incoming.payload, incoming.at_ms, window=found)
+            )
+            batch.rows.append(row)
         elif isinstance(message, EventMessage):
             batch.rows.append(Row(message, incoming.payload, incoming.at_ms))
     return batch
@@ -110,7 +120,7 @@ def _require_sender(claimed: str, device: str) -> None:
         raise WireError(f"a message of {device} claims to be of {claimed!r}", code="wire.device")
 
 
-def _refusal(message: WindowMessage, known: Known) -> Refusal | None:
+def _opened(message: WindowMessage, known: Known) -> FlatWindow | Refusal:
     title = f"window {message.seq} of {message.name}-{message.version}"
     profile_id = known.profile_of(message.digest)
     if profile_id is None:
@@ -125,11 +135,11 @@ def _refusal(message: WindowMessage, known: Known) -> Refusal | None:
     if message.end_ms - message.start_ms > _MAX_PERIOD_MS:
         return Refusal("window.period", f"{title}: its period is longer than a year")
     try:
-        window = profile_windows.decode(message.payload)
+        window = flat.decode(message.payload)
     except WhimbrelError as error:
         return Refusal("window.payload", f"{title}: {error.message}")
     said = (message.profile_id, message.start_ms, message.end_ms, message.rows)
     holds = (window.profile_id, window.start_ms, window.end_ms, window.rows)
     if said != holds:
         return Refusal("window.payload", f"{title}: says {said[1:]}, its payload {holds[1:]}")
-    return None
+    return window

@@ -1,0 +1,237 @@
+"""A window as flat arrays, for whoever adds up or judges many: the server.
+
+`decode` reads the same bytes as `whimbrel_core.profile.window.decode` and refuses the same ones
+(tests hold the two against each other), without an object per feature. Counts stand in the order of the wire
+form: the cells of all features, then their nulls, then positive, then negative infinities.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.counts import OpsCounts, QualityCounts, no_quality
+from whimbrel_core.profile.packing import MAX_COUNT, Reader
+from whimbrel_core.profile.window import MAX_SUM, MAX_VALUE, inflate, read_head, read_rest
+
+if TYPE_CHECKING:
+    from whimbrel_core.profile.layout import Layout
+    from whimbrel_core.profile.window import Window
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class FlatWindow(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The counts of one period, as `whimbrel_core.profile.window.Window` holds them.
+
+    Args:
+        sizes: number of cells of each feature, a byte each (F).
+        counts: (C + 3F,) int64: cells, nulls, positive infinities, negative infinities.
+        sums: (2F,) float64: totals, then squares.
+        low: (F,) float64: smallest values; +inf where there is none.
+        high: (F,) float64: largest values; −inf where there is none.
+    """
+
+    profile_id: str
+    start_ms: int
+    end_ms: int
+    rows: int
+    sizes: bytes
+    counts: Counts
+    sums: Floats
+    low: Floats
+    high: Floats
+    ops: OpsCounts
+    score_cells: tuple[int, ...] | None
+    quality: QualityCounts | None
+
+    @property
+    def cells(self) -> Counts:
+        """(C,) counts of all cells."""
+        return self.counts[: len(self.counts) - 3 * len(self.sizes)]
+
+    @property
+    def invalid(self) -> Counts:
+        """(F,) nulls and infinities."""
+        missing: Counts = self.counts[len(self.cells) :].reshape(3, -1).sum(axis=0)
+        return missing
+
+
+def flatten(window: Window) -> FlatWindow:
+    """Return ``window`` as arrays."""
+    features = window.features
+    counts = chain(
+        chain.from_iterable(one.cells for one in features),
+        (one.nulls for one in features),
+        (one.pos_inf for one in features),
+        (one.neg_inf for one in features),
+    )
+    sums = [*(one.total for one in features), *(one.squares for one in features)]
+    return FlatWindow(
+        profile_id=window.profile_id,
+        start_ms=window.start_ms,
+        end_ms=window.end_ms,
+        rows=window.rows,
+        sizes=bytes(len(one.cells) for one in features),
+        counts=np.fromiter(counts, np.int64),
+        sums=np.array(sums, np.float64),
+        low=np.array([np.inf if one.min is None else one.min for one in features]),
+        high=np.array([-np.inf if one.max is None else one.max for one in features]),
+        ops=window.ops,
+        score_cells=window.score_cells,
+        quality=window.quality,
+    )
+
+
+def decode(data: bytes) -> FlatWindow:
+    """Return the window that `whimbrel_core.profile.window.encode` wrote.
+
+    Raises:
+        ProfileError: these bytes are no window, are truncated or beyond a limit, or their counts
+            do not add up. Nothing else is raised, whatever the bytes.
+    """
+    source = Reader(inflate(data))
+    head = read_head(source)
+    count = len(head.cells)
+    if head.rows:
+        counts = _read_counts(source, head.cells)
+        _require_rows(counts, head.cells, head.rows)
+        sums = _read_reals(source, 2 * count, "<f8", rows=2)
+        extremes = _read_reals(source, 2 * count, "<f4", rows=2)
+        low, high = _checked(sums, extremes)
+    else:
+        counts, sums = np.zeros(sum(head.cells) + 3 * count, np.int64), np.zeros(2 * count)
+        low, high = np.full(count, np.inf), np.full(count, -np.inf)
+    rest = read_rest(source, head)
+    return FlatWindow(
+        profile_id=head.profile_id,
+        start_ms=head.start_ms,
+        end_ms=head.end_ms,
+        rows=head.rows,
+        sizes=head.cells,
+        counts=counts,
+        sums=sums,
+        low=low,
+        high=high,
+        ops=rest.ops,
+        score_cells=rest.score_cells,
+        quality=rest.quality,
+    )
+
+
+def require_fit(window: FlatWindow, layout: Layout) -> None:
+    """Require that ``window`` belongs to ``layout``, cell by cell.
+
+    Raises:
+        ProfileError: another profile, or counts that the layout has no cells for.
+    """
+    if window.profile_id != layout.profile_id:
+        raise ProfileError(
+            f"a window of profile {window.profile_id[:12]}… does not belong to "
+            f"profile {layout.profile_id[:12]}…",
+            code="profile.mismatch",
+        )
+    scores = None if window.score_cells is None else len(window.score_cells)
+    quality = window.quality
+    hoped = no_quality(layout) if quality is not None else QualityCounts()
+    fits = (
+        window.sizes == sizes_of(layout)
+        and scores == (layout.score_bins if layout.score_tensor is not None else None)
+        and (
+            quality is None
+            or (
+                len(quality.scores) == len(hoped.scores)
+                and len(quality.confusion) == len(hoped.confusion)
+            )
+        )
+    )
+    if not fits:
+        raise ProfileError(
+            f"a window claims profile {layout.profile_id[:12]}… and has other cells than it",
+            code="profile.mismatch",
+        )
+
+
+@lru_cache(64)
+def _starts(sizes: bytes) -> Counts:
+    ends = np.cumsum(np.frombuffer(sizes, np.uint8), dtype=np.int64)
+    starts: Counts = ends - np.frombuffer(sizes, np.uint8)
+    return starts
+
+
+def sizes_of(layout: Layout) -> bytes:
+    """Return the number of cells of each feature of ``layout``, a byte each."""
+    return bytes(feature.cells for feature in layout.features)
+
+
+def _read_counts(source: Reader, sizes: bytes) -> Counts:
+    """Read the rows of cells and the three rows of missing values into one array."""
+    lengths = (*sizes, *(len(sizes),) * 3)
+    rows = [source.planes(length) for length in lengths]
+    # Nearly all counts of a window fit a byte: the low planes of all rows at once, then the rest.
+    low = b"".join(
+        planes if width == 1 else planes[:length]
+        for length, (width, planes) in zip(lengths, rows, strict=True)
+    )
+    counts: Counts = np.frombuffer(low, np.uint8).astype(np.int64)
+    at = 0
+    for length, (width, planes) in zip(lengths, rows, strict=True):
+        if width > 1 and length:
+            woven = np.frombuffer(planes, np.uint8).reshape(width, length).T.copy()
+            counts[at : at + length] = woven.view(f"<u{width}").ravel()
+        at += length
+    # An unsigned count above 2^63 has become negative.
+    if any(width == 8 for width, _ in rows) and not ((counts >= 0) & (counts <= MAX_COUNT)).all():  # noqa: PLR2004 - narrower ones cannot be
+        raise ProfileError("a count in a profile is above 2^53")
+    return counts
+
+
+def _require_rows(counts: Counts, sizes: bytes, rows: int) -> None:
+    features = len(sizes)
+    cells = len(counts) - 3 * features
+    # A sum of 106 counts up to 2^53 stays below 2^60.
+    counted = counts[cells:].reshape(3, features).sum(axis=0)
+    if features:
+        counted += np.add.reduceat(counts[:cells], _starts(sizes))
+    wrong = np.flatnonzero(counted != rows)
+    if len(wrong):
+        raise ProfileError(
+            f"a feature counts {counted[wrong[0]]} values in a window of {rows} rows"
+        )
+
+
+def _read_reals(source: Reader, count: int, dtype: str, *, rows: int) -> Floats:
+    """Read ``rows`` rows of byte planes, ``count`` numbers in all."""
+    width = np.dtype(dtype).itemsize
+    planes = np.frombuffer(source.raw(width * count), np.uint8)
+    woven = planes.reshape(rows, width, count // rows).transpose(0, 2, 1).copy()
+    numbers: Floats = woven.view(dtype).reshape(count)
+    return numbers
+
+
+def _checked(sums: Floats, extremes: Floats) -> tuple[Floats, Floats]:
+    """Return smallest and largest values, infinite where there is none."""
+    count = len(extremes) // 2
+    # A maximum with a NaN among the numbers is NaN, and at most nothing.
+    if count and not np.abs(sums).max() <= MAX_SUM:
+        raise ProfileError(f"a sum in a profile is beyond the limit {MAX_SUM!r}, or no number")
+    with np.errstate(invalid="ignore"):  # a signalling NaN is one, too
+        extremes = extremes.astype(np.float64)
+    low, high = extremes[:count], extremes[count:]
+    none = np.isnan(low)
+    if none.any():
+        fits = (low <= high) | (none & np.isnan(high))
+        low, high = np.where(none, np.inf, low), np.where(none, -np.inf, high)
+        within = np.abs(np.concatenate([low[~none], high[~none]])) <= MAX_VALUE
+    else:
+        fits, within = low <= high, np.abs(extremes) <= MAX_VALUE
+    if not (fits.all() and within.all()) or (sums[count:] < 0).any():
+        raise ProfileError("the sums and extremes of a feature contradict each other")
+    return low, high

@@ -1,0 +1,93 @@
+"""Windows as arrays: the same content, the same refusals."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.profile.samples import SMALL, flight_window, windows
+from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile import flat
+from whimbrel_core.profile.window import MAGIC, Window, decode, empty, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from whimbrel_core.profile.flat import FlatWindow
+
+
+def content(window: FlatWindow) -> dict[str, object]:
+    fields = msgspec.structs.asdict(window)
+    return {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in fields.items()
+    }
+
+
+def read(data: bytes) -> tuple[dict[str, object] | None, dict[str, object] | None]:
+    """Return what the reader without numpy and the one with it make of ``data``."""
+    plain = refused_or(lambda: flat.flatten(decode(data)))
+    return plain, refused_or(lambda: flat.decode(data))
+
+
+def refused_or(reader: Callable[[], FlatWindow]) -> dict[str, object] | None:
+    try:
+        return content(reader())
+    except ProfileError:
+        return None
+
+
+@given(windows())
+def test_both_readers_read_the_same(window: Window) -> None:
+    plain, arrays = read(encode(window))
+    assert plain == arrays == content(flat.flatten(window))
+
+
+@given(windows(), st.data())
+def test_both_readers_refuse_the_same_damage(window: Window, data: st.DataObject) -> None:
+    fields = bytearray(zlib.decompress(encode(window)[len(MAGIC) :]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        fields[data.draw(st.integers(0, len(fields) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, 12))
+    damaged = bytes(fields[: len(fields) - cut])
+    plain, arrays = read(MAGIC + zlib.compress(damaged))
+    # Negative zero among sums and extremes is equal to zero, NaN is refused or means none.
+    assert plain == arrays
+
+
+@given(st.binary(max_size=200))
+def test_both_readers_refuse_bytes_that_are_no_window(data: bytes) -> None:
+    assert read(MAGIC + zlib.compress(data)) == read(data)
+
+
+def test_wide_counts_and_missing_values_are_read() -> None:
+    for rows in (300, 70_000):
+        window = flight_window(3, rows)
+        plain, arrays = read(encode(window))
+        assert plain == arrays
+        assert plain is not None
+        assert plain["rows"] == rows
+
+
+def test_nulls_and_infinities_are_counted_together() -> None:
+    window = flight_window(5, 500)
+    arrays = flat.decode(encode(window))
+    assert arrays.invalid.tolist() == [feature.invalid for feature in window.features]
+    assert arrays.cells.tolist() == [cell for one in window.features for cell in one.cells]
+
+
+def test_a_window_with_other_cells_than_its_layout_does_not_fit() -> None:
+    window = empty(SMALL, 0, 1)
+    flat.require_fit(flat.flatten(window), SMALL)
+    fewer = msgspec.structs.replace(window, features=window.features[1:])
+    other = msgspec.structs.replace(window, profile_id="0" * 64)
+    scoreless = msgspec.structs.replace(window, score_cells=None)
+    for wrong in (fewer, other, scoreless):
+        with pytest.raises(ProfileError):
+            flat.require_fit(flat.flatten(wrong), SMALL)
