@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 OPSETS = {"": 17, "ai.onnx.ml": 3}
 IR_VERSION = 8
 REFERENCE_ROWS = 2000
+TRAP = 7777
 CARRIERS = ("AA", "B6", "DL", "UA")
 _ONNX = {
     "FP32": TensorProto.FLOAT,
@@ -337,3 +338,59 @@ def _baseline(recipe: Recipe, answers: dict[str, NDArray[Any]]) -> Baseline:
         labels=recipe.labels if scored else None,
         scores=answers[recipe.score_tensor] if scored and recipe.score_tensor else None,
     )
+
+
+def trapping(*, seed: int = 0) -> Recipe:
+    """Return a classifier that ends its process by a real SIGFPE where ``x[0]`` is `TRAP`.
+
+    The least 64-bit integer divided by -1 has no result, which an x86 processor answers with a
+    trap, and the runtime does not guard against.
+    """
+    return _trapping(seed, at_load=False)
+
+
+def crash_at_load(made: MadeBundle, folder: Path) -> MadeBundle:
+    """Return ``made`` with a model inside, validly signed, that ends who loads it by a SIGFPE."""
+    return replace_model(made, folder, _trapping(0, at_load=True).model)
+
+
+def replace_model(made: MadeBundle, folder: Path, model: bytes) -> MadeBundle:
+    """Return ``made`` with other model bytes, signed by the same key."""
+    with made.path.open("rb") as file:
+        opened = bundle.open_bundle(file, [made.key.public])
+        files = {name: opened.read(name) for name in opened.names}
+    files.pop("model.sig", None)
+    files["model.onnx"] = model
+    data = bundle.build(files, made.key)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / made.path.name
+    path.write_bytes(data)
+    return dataclasses.replace(made, path=path, digest=str(sha256(data)))
+
+
+def _trapping(seed: int, *, at_load: bool) -> Recipe:
+    good = logistic(seed=seed)
+    model = onnx.load_from_string(good.model)
+    graph = model.graph
+    graph.node[0].input[0] = "safe"
+    least = np.array([-(2**63)], dtype=np.int64)
+    constants = {"least": least, "trap": np.array([TRAP + 1], dtype=np.int64)}
+    constants |= {"minus_one": np.array([-1], dtype=np.int64), "none": np.zeros(1, np.float32)}
+    made = {name: helper.make_tensor(name, *_flat(array)) for name, array in constants.items()}
+    graph.initializer.extend(made.values())
+    nodes = [
+        helper.make_node("Cast", ["x"], ["x_int"], to=TensorProto.INT64),
+        helper.make_node("Sub", ["x_int", "trap"], ["beside"]),
+        helper.make_node("Div", ["least", "minus_one" if at_load else "beside"], ["quotient"]),
+        helper.make_node("Cast", ["quotient"], ["quotient_f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["quotient_f", "none"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["safe"]),
+    ]
+    for place, node in enumerate(nodes):
+        graph.node.insert(place, node)
+    return dataclasses.replace(good, model=model.SerializeToString())
+
+
+def _flat(array: NDArray[Any]) -> tuple[int, list[int], list[Any]]:
+    kind = TensorProto.INT64 if array.dtype == np.int64 else TensorProto.FLOAT
+    return int(kind), list(array.shape), array.tolist()

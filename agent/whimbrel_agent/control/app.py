@@ -121,7 +121,7 @@ class Application:
             drain_s=config.limits.drain_s,
             # The driver is made below; it needs the supervisor itself.
             on_judgement=lambda judgement: self.driver.judge(judgement),  # noqa: PLW0108
-            on_down=lambda ending: self.driver.worker_down(ending),  # noqa: PLW0108
+            on_down=lambda ending, at_work: self.driver.worker_down(ending, at_work),  # noqa: PLW0108
             module=self._worker_module,
         )
         self.supervisor.incarnation = self._incarnation
@@ -261,15 +261,15 @@ class Application:
             with contextlib.suppress(asyncio.TimeoutError):
                 await within(self._sync_due.wait(), max(1.0, self.config.repository.sync_s))
             self._sync_due.clear()
-            await self._sync_now()
+            await self._sync_now(asked=False)
 
-    async def _sync_now(self) -> Failure | None:
+    async def _sync_now(self, *, asked: bool) -> Failure | None:
         failure = await self.driver.bring_trust()
         if failure is not None:
             self._error(failure.message)
         if self._desired is not None:
             self._desired_due.set()
-        self.driver.sync()
+        self.driver.sync(asked=asked)
         return failure
 
     async def _report_regularly(self) -> None:
@@ -375,7 +375,7 @@ class Application:
         if not self.config.repository.url:
             msg = "no repository is configured"
             raise InputError(msg, hint="set repository.url in agent.toml")
-        failure = await self._sync_now()
+        failure = await self._sync_now(asked=True)
         if failure is not None:
             raise UnavailableError(failure.message, code=failure.code, hint=failure.hint or None)
         return {"synced": True}

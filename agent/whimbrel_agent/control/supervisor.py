@@ -36,6 +36,7 @@ from whimbrel_agent.channel import (
     encode_frame,
 )
 from whimbrel_agent.control.waiting import within
+from whimbrel_agent.marks import SharedMarks
 from whimbrel_agent.paths import replace_file
 from whimbrel_core.errors import RefusedError, WireError
 
@@ -52,8 +53,15 @@ _READ = 64 * 1024
 _KILL_GRACE_S = 2.0
 
 
+CRASH, TIMEOUT = "worker.crash", "worker.timeout"
+
+
 class WorkerFailedError(RefusedError):
-    """A worker did not become ready. ``slot`` and ``digest`` name the cause where it is known."""
+    """A worker did not become ready. ``slot`` and ``digest`` name the cause where it is known.
+
+    The code is the worker's own reason (`LoadFailed`), or `CRASH` or `TIMEOUT` when it could say
+    none: then the slot is the one whose model was being loaded.
+    """
 
     default_code = "worker.failed"
 
@@ -66,9 +74,15 @@ class WorkerFailedError(RefusedError):
 class Worker:
     """One worker process and the channel to it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, specs: tuple[SlotSpec, ...]) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        specs: tuple[SlotSpec, ...],
+        marks: SharedMarks,
+    ) -> None:
         self.process = process
         self.specs = specs
+        self.marks = marks
         self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self.drained = asyncio.Event()
         self.stopping = False
@@ -86,9 +100,14 @@ class Worker:
             self._writer.write(encode_frame(message))
 
     def close(self) -> None:
-        """Close the channel."""
+        """Close the channel; the process has ended."""
         if self._writer is not None:
             self._writer.close()
+        self.marks.close()
+
+    def at_work(self) -> tuple[SlotSpec, ...]:
+        """Return the slots whose model was loading or running at its last moment."""
+        return tuple(self.specs[place] for place in self.marks.marked(len(self.specs)))
 
     @property
     def running(self) -> bool:
@@ -112,7 +131,8 @@ class Supervisor:
         load_timeout_s: how long a worker may take until `Ready`.
         drain_s: how long an old worker may take to finish.
         on_judgement: called with each `Judgement`.
-        on_down: called with a sentence when the serving worker ended unasked.
+        on_down: called when the serving worker ended unasked: with the name of the signal or the
+            exit code, and the slots whose models were running then.
         module: the worker's module.
     """
 
@@ -125,7 +145,7 @@ class Supervisor:
         load_timeout_s: float,
         drain_s: float,
         on_judgement: Callable[[Judgement], None],
-        on_down: Callable[[str], None],
+        on_down: Callable[[str, tuple[SlotSpec, ...]], None],
         module: str = WORKER_MODULE,
     ) -> None:
         self._listeners = listeners
@@ -178,16 +198,17 @@ class Supervisor:
         except BaseException:
             worker.stopping = True
             worker.kill()
-            await worker.process.wait()
-            worker.close()
+            await asyncio.shield(self._bury(worker))
             raise
         self._worker = worker
         watcher = asyncio.create_task(self._watch(worker))
         worker.tasks.append(watcher)
-        replace_file(
-            self._home.worker_json,
-            msgspec.json.encode({"pid": ready.pid, "rss_bytes": ready.rss_bytes}),
-        )
+        with contextlib.suppress(OSError):
+            # For people who look; a full disk must not keep a worker from serving.
+            replace_file(
+                self._home.worker_json,
+                msgspec.json.encode({"pid": ready.pid, "rss_bytes": ready.rss_bytes}),
+            )
         if old is not None:
             task = asyncio.create_task(self._drain(old))
             self._draining.add(task)
@@ -215,24 +236,31 @@ class Supervisor:
 
     async def _spawn(self, specs: tuple[SlotSpec, ...]) -> Worker:
         ours, theirs = socket.socketpair()
+        marks = SharedMarks()
         listen = self._listeners.descriptors
         arguments = [sys.executable, "-m", self._module, "--channel", str(theirs.fileno())]
+        inherited = [theirs.fileno(), *listen]
+        if marks.descriptor >= 0:
+            arguments += ["--marks", str(marks.descriptor)]
+            inherited.append(marks.descriptor)
         for descriptor in listen:
             arguments += ["--listen", str(descriptor)]
         try:
             process = await asyncio.create_subprocess_exec(
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *listen),
+                pass_fds=tuple(inherited),
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
         except OSError as error:
             ours.close()
+            marks.close()
             msg = f"a worker cannot be started: {error}"
             raise WorkerFailedError(msg, code="worker.start") from error
         finally:
             theirs.close()
-        worker = Worker(process, specs)
+            marks.close_descriptor()
+        worker = Worker(process, specs, marks)
         reader, writer = await asyncio.open_connection(sock=ours)
         worker.attach(writer)
         worker.tasks.append(asyncio.create_task(self._read(worker, reader)))
@@ -265,14 +293,18 @@ class Supervisor:
             ended.cancel()
             if not worker.ready.done():
                 worker.ready.cancel()
+        loading = worker.at_work()
+        what = f"{loading[0].slot} ({loading[0].digest[:12]}…)" if loading else "its models"
+        slot, digest = (loading[0].slot, loading[0].digest) if loading else ("", "")
         if ended.done() and not ended.cancelled():
-            raise WorkerFailedError(
-                f"the worker ended while it loaded ({_ending(ended.result())})",
-                code="worker.crash",
-            )
-        raise WorkerFailedError(
-            f"the worker was not ready within {self._load_timeout_s:g} s", code="worker.timeout"
-        )
+            msg = f"the worker ended while it loaded {what}: {_ending(ended.result())}"
+            raise WorkerFailedError(msg, code=CRASH, slot=slot, digest=digest)
+        msg = f"the worker had not loaded {what} after {self._load_timeout_s:g} s"
+        raise WorkerFailedError(msg, code=TIMEOUT, slot=slot, digest=digest)
+
+    async def _bury(self, worker: Worker) -> None:
+        await worker.process.wait()
+        worker.close()
 
     async def _read(self, worker: Worker, reader: asyncio.StreamReader) -> None:
         decoder = FrameDecoder[FromWorker](FromWorker)
@@ -307,9 +339,10 @@ class Supervisor:
         if worker.stopping or worker is not self._worker:
             return
         self._worker = None
+        at_work = worker.at_work()
         worker.close()
         self.restarts += 1
-        self._on_down(_ending(code))
+        self._on_down(_ending(code), at_work)
 
     async def _drain(self, worker: Worker) -> None:
         worker.stopping = True

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from whimbrel_agent.marks import Marks
     from whimbrel_core.bundle.manifest import Manifest
 
     Feeds = dict[str, NDArray[Any]]
@@ -101,7 +102,13 @@ class Engine:
         self.output_names = tuple(output.name for output in manifest.outputs)
         self._names = list(self.output_names)
         self._session = session
+        self._marks: Marks = bytearray(1)
+        self._place = 0
         self._check_signature()
+
+    def mark(self, marks: Marks, place: int) -> None:
+        """Set ``marks[place]`` while the model runs, for whoever asks after a crash."""
+        self._marks, self._place = marks, place
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the outputs in the manifest's order.
@@ -112,6 +119,7 @@ class Engine:
         Raises:
             ModelFailedError: the runtime refuses or fails. The session can be used again.
         """
+        self._marks[self._place] = 1
         try:
             outputs: list[NDArray[Any]] = self._session.run(self._names, feeds)
         except Exception as error:
@@ -121,6 +129,8 @@ class Engine:
             raise ModelFailedError(
                 msg, hint="the request fits the model's signature; report it to its publisher"
             ) from error
+        finally:
+            self._marks[self._place] = 0
         return outputs
 
     def calibrate(self) -> Calibration:

@@ -14,6 +14,7 @@ from whimbrel_core.errors import WhimbrelError
 
 if TYPE_CHECKING:
     from whimbrel_agent.channel import SlotSpec
+    from whimbrel_agent.marks import Marks
 
 
 class LoadError(Exception):
@@ -47,18 +48,22 @@ class LoadedSlot(NamedTuple):
         )
 
 
-def load_slot(spec: SlotSpec) -> LoadedSlot:
-    """Verify and load the bundle of ``spec``, and run it.
+def load_slot(spec: SlotSpec, marks: Marks, place: int) -> LoadedSlot:
+    """Verify and load the bundle of ``spec``, and run it; ``marks[place]`` is set meanwhile.
 
     Raises:
         LoadError: it cannot be served, and why.
     """
     started = time.perf_counter()
+    marks[place] = 1
     try:
         engine = engines.load(Path(spec.path), spec.keys, digest=spec.digest or None)
+        engine.mark(marks, place)
         calibration = engine.calibrate()
     except WhimbrelError as error:
         raise LoadError(spec, error.code, error.message) from error
+    finally:
+        marks[place] = 0
     return LoadedSlot(spec, engine, calibration, (time.perf_counter() - started) * 1e3)
 
 

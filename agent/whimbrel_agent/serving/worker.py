@@ -1,7 +1,7 @@
 """The worker process: loads what control names, serves it, and goes when it is told to.
 
-Started by control as ``python -m whimbrel_agent.serving.worker --channel FD --listen FD …``. The
-listening sockets belong to control and are shared by the worker that comes and the one that goes:
+Started by control as ``python -m whimbrel_agent.serving.worker --channel FD --marks FD --listen FD …``.
+The listening sockets belong to control and are shared by the worker that comes and the one that goes:
 the new one accepts as soon as it is ready, the old one drains, and no request fails.
 
 When the channel closes, control is gone: the worker finishes what is in flight and exits, so that
@@ -34,6 +34,7 @@ from whimbrel_agent.channel import (
     ToWorker,
     encode_frame,
 )
+from whimbrel_agent.marks import inherited
 from whimbrel_agent.serving import handover
 from whimbrel_agent.serving.batching import Batcher
 from whimbrel_agent.serving.loading import LoadedSlot, LoadError, give_back_memory, load_slot
@@ -51,6 +52,8 @@ from whimbrel_core.errors import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from whimbrel_agent.marks import Marks
 
 EXIT_USAGE = 2
 EXIT_LOAD_FAILED = 3
@@ -74,13 +77,18 @@ class Worker:
         start: what control asked for.
         listening: sockets that are bound and listening.
         channel: to control.
+        marks: where to say whose model is running.
 
     Raises:
         LoadError: a slot cannot be served; nothing was accepted.
     """
 
     def __init__(
-        self, start: Start, listening: Sequence[socket.socket], channel: socket.socket
+        self,
+        start: Start,
+        listening: Sequence[socket.socket],
+        channel: socket.socket,
+        marks: Marks,
     ) -> None:
         self._start = start
         self._settings = start.settings
@@ -93,7 +101,7 @@ class Worker:
             data_dir / "profiles",
             retry_s=start.settings.telemetry_retry_s,
         )
-        loaded = [load_slot(spec) for spec in start.slots]
+        loaded = [load_slot(spec, marks, place) for place, spec in enumerate(start.slots)]
         self._known = KnownBundles(
             data_dir / "store",
             [pem for spec in start.slots for pem in spec.keys],
@@ -203,6 +211,7 @@ class Worker:
             now = time.perf_counter()
             if now >= next_sweep:
                 next_sweep = now + 5.0
+                self._client.call(self._recover)
                 for connection in list(self._shared.connections):
                     connection.close_if_stalled(
                         now, idle_s=_IDLE_CONNECTION_S, request_s=_REQUEST_S
@@ -299,9 +308,10 @@ class _ChannelProtocol(asyncio.Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker until it is drained; return the exit code."""
     # getopt, because argparse is a thirtieth of the cold start and only control calls this.
-    options, _ = getopt.getopt(list(argv or sys.argv[1:]), "", ["channel=", "listen="])
+    options, _ = getopt.getopt(list(argv or sys.argv[1:]), "", ["channel=", "listen=", "marks="])
     channels = [int(value) for name, value in options if name == "--channel"]
     descriptors = [int(value) for name, value in options if name == "--listen"]
+    marks = [int(value) for name, value in options if name == "--marks"]
     if len(channels) != 1:
         sys.stderr.write("error: a worker is started by control\nhint: whimbrel agent run\n")
         return EXIT_USAGE
@@ -317,12 +327,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = _receive_start(channel)
     if start is None:
         return EXIT_CHANNEL
-    return asyncio.run(_run(start, listening, channel))
+    return asyncio.run(_run(start, listening, channel, inherited(marks[0] if marks else -1)))
 
 
-async def _run(start: Start, listening: Sequence[socket.socket], channel: socket.socket) -> int:
+async def _run(
+    start: Start, listening: Sequence[socket.socket], channel: socket.socket, marks: Marks
+) -> int:
     try:
-        worker = Worker(start, listening, channel)
+        worker = Worker(start, listening, channel, marks)
     except LoadError as error:
         _log.error("%s cannot be served: %s", error.failed.slot, error.failed.message)
         channel.sendall(encode_frame(error.failed))

@@ -20,10 +20,11 @@ import msgspec
 
 from whimbrel_agent.channel import LocalEvent, SlotSpec
 from whimbrel_agent.control.slots import Quarantined
-from whimbrel_agent.control.supervisor import WorkerFailedError
+from whimbrel_agent.control.supervisor import CRASH, TIMEOUT, WorkerFailedError
 from whimbrel_agent.control.waiting import within
 from whimbrel_agent.system import resources
 from whimbrel_agent.update import child, download, machine, trust
+from whimbrel_agent.update.blame import Blame, from_outside
 from whimbrel_agent.update.machine import Effect, Event, SlotState
 from whimbrel_agent.update.messages import ProbeRequest, UpdateRequest, Wanted
 from whimbrel_core.errors import StorageError
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from whimbrel_core.wire.assignment import Assignment
 
 _RETRY_MAX_S = 300.0
-_CRASHES = 3
-_CRASH_WINDOW_S = 120.0
 _RESTART_MAX_S = 30.0
 # Two workers at once need the new model twice over while it loads, and some air.
 _OVERLAP_FACTOR = 1.5
@@ -101,7 +100,7 @@ class Driver:
         self._probing = asyncio.Lock()
         self._swapping = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._crashes: deque[float] = deque(maxlen=_CRASHES)
+        self._blame = Blame()
         self._restarting: asyncio.Task[None] | None = None
         self._stopped = False
         self.last_error = ""
@@ -157,12 +156,19 @@ class Driver:
             self._reconsider(slot)
         self._changed()
 
-    def sync(self) -> None:
-        """Try at once what waits for another try, and what was refused and may hold now."""
+    def sync(self, *, asked: bool) -> None:
+        """Try at once what waits for another try, and what was refused and may hold now.
+
+        Args:
+            asked: by a person: then what was found unusable is tried, too.
+        """
         self._wake.set()
         self._wake = asyncio.Event()
         for slot, state in tuple(self._slots.items()):
-            if state.phase == "failed" and state.wanted is not None:
+            wanted = state.wanted
+            if state.phase != "failed" or wanted is None:
+                continue
+            if asked or state.left_out != wanted.digest:
                 self._slots[slot] = msgspec.structs.replace(state, given_up=-1)
                 self._reconsider(slot)
 
@@ -171,7 +177,7 @@ class Driver:
         found = self._store.forgive(digest)
         self._quarantined = self._store.quarantined()
         if found:
-            self.sync()
+            self.sync(asked=True)
             self._changed()
         return found
 
@@ -187,33 +193,54 @@ class Driver:
         else:
             self._interrupt(judgement.slot, Outcome("failed", "probation.failed", judgement.reason))
 
-    def worker_down(self, ending: str) -> None:
-        """Start the worker again; a version on probation that keeps crashing it has failed."""
+    def worker_down(self, ending: str, at_work: tuple[SlotSpec, ...]) -> None:
+        """Start the worker again, without a model that keeps crashing it.
+
+        Args:
+            ending: how it ended.
+            at_work: the slots whose models were running when it did.
+        """
         if self._stopped:
             return
         now = time.monotonic()
-        self._crashes.append(now)
-        self.last_error = f"the worker ended unasked ({ending})"
-        recent = [at for at in self._crashes if now - at < _CRASH_WINDOW_S]
-        self._note("worker.down", detail={"ending": ending})
-        suspects = [slot for slot, state in self._slots.items() if machine.on_probation(state)]
-        if suspects and len(recent) >= _CRASHES:
-            self._crashes.clear()
-            for slot in suspects:
-                reason = f"the worker crashed {len(recent)} times with it ({ending})"
-                self._interrupt(slot, Outcome("failed", "worker.crash", reason))
-            return
-        if self._restarting is None or self._restarting.done():
-            delay = 0.0 if len(recent) <= 1 else min(_RESTART_MAX_S, 0.2 * 2 ** len(recent))
-            self._restarting = asyncio.create_task(self._serve_or_retry(delay))
+        running = () if from_outside(ending) else at_work
+        names = ", ".join(spec.slot for spec in running)
+        self.last_error = f"the worker ended unasked ({ending})" + (
+            f" while {names} was answering" if names else ""
+        )
+        self._note("worker.down", detail={"ending": ending, "running": names})
+        suspects = {spec.digest for spec in running} or {
+            state.current.digest
+            for state in self._slots.values()
+            if machine.on_probation(state) and state.current is not None
+        }
+        guilty = self._blame.crashed(suspects, now)
+        for slot, state in tuple(self._slots.items()):
+            if state.current is not None and state.current.digest in guilty:
+                self._interrupt(slot, self._guilt(state, f"the worker crashed with it ({ending})"))
+        if not guilty and (self._restarting is None or self._restarting.done()):
+            self._restarting = asyncio.create_task(self._serve_or_retry(self._blame.pause_s(now)))
             self._restarting.add_done_callback(self._check)
+
+    def _guilt(self, state: SlotState, reason: str, code: str = CRASH) -> Outcome:
+        """Return what becomes of a slot whose version cannot be served, from the machine's view."""
+        if machine.on_probation(state) and (state.phase, "failed") in machine.TABLE:
+            return Outcome("failed", code, f"{reason}, again and again")
+        return Outcome(
+            "unusable",
+            code,
+            f"{reason}, again and again; it was left out so that the other slots go on",
+        )
 
     async def bring_trust(self) -> Failure | None:
         """Fetch the newest trust files without any bundle; return why not, if so."""
         if not self._config.repository.url:
             return None
-        async with self._updating:
-            answer = await self._run_updater(None)
+        try:
+            async with self._updating:
+                answer = await self._run_updater(None)
+        except StorageError as error:
+            return child.failure(error)
         return answer.failure
 
     # ------------------------------------------------------------------ the machine's steps
@@ -244,6 +271,20 @@ class Driver:
             self._tell(outcome, before, after)
         self._changed()
         return effects
+
+    async def _advanced(self, slot: str, outcome: Outcome) -> tuple[Effect, ...]:
+        """As `_advance`; where the disk refuses the state, nothing is done until it takes it."""
+        tries = 0
+        while True:
+            try:
+                return self._advance(slot, outcome)
+            except StorageError as error:
+                self.last_error = f"{slot}: {error.message}; waiting for the disk"
+                self._changed()
+            await self._pause(tries)
+            tries += 1
+            if slot not in self._slots:
+                return ()
 
     def _tell(self, outcome: Outcome, before: SlotState, after: SlotState) -> None:
         about = before.candidate or after.candidate or after.current or before.current
@@ -307,7 +348,7 @@ class Driver:
                 previous.cancel()
                 await asyncio.gather(previous, return_exceptions=True)
             if slot in self._slots:
-                await self._work(slot, self._advance(slot, outcome))
+                await self._work(slot, await self._advanced(slot, outcome))
 
         self._launch(slot, go())
 
@@ -333,7 +374,7 @@ class Driver:
                 event = machine.wish(state, refused=self._refused(state))
                 if event is None:
                     return
-                pending.extend(self._advance(slot, self._wish_outcome(event, state)))
+                pending.extend(await self._advanced(slot, self._wish_outcome(event, state)))
                 tries = 0
                 if not pending:
                     return
@@ -346,7 +387,7 @@ class Driver:
                 continue
             if slot not in self._slots:
                 return
-            pending = deque(self._advance(slot, outcome))
+            pending = deque(await self._advanced(slot, outcome))
             if outcome.event == "retry":
                 await self._pause(tries)
                 tries += 1
@@ -502,8 +543,8 @@ class Driver:
                 await self._apply(slot)
             except WorkerFailedError as error:
                 if error.slot and error.slot != slot:
-                    # Another slot's file no longer loads; this candidate is not to blame.
-                    self._damaged(error)
+                    # Another slot's version no longer loads; this candidate is not to blame.
+                    self._take_out(error)
                     return Outcome("retry", error.code, error.message)
                 return Outcome("switch_failed", error.code, error.message)
         asked = not machine.asks_nothing(candidate.assignment)
@@ -543,8 +584,7 @@ class Driver:
             try:
                 await self._apply()
             except WorkerFailedError as error:
-                if error.slot:
-                    self._damaged(error)
+                self._take_out(error)
                 return Outcome("retry", error.code, error.message)
         return Outcome("emptied" if self._slots[slot].wanted is None else "rolled_back")
 
@@ -603,7 +643,7 @@ class Driver:
         await self._supervisor.apply(tuple(specs), overlap=overlap)
 
     async def _serve_or_retry(self, delay_s: float = 0.0) -> None:
-        """Serve what the states say; take damaged files out of use; try again until it works."""
+        """Serve what the states say; take out what cannot be served; try until it works."""
         while not self._stopped:
             await asyncio.sleep(delay_s)
             async with self._swapping:
@@ -611,21 +651,41 @@ class Driver:
                     await self._apply()
                 except WorkerFailedError as error:
                     self.last_error = error.message
-                    if error.slot and self._damaged(error):
+                    self._changed()
+                    if self._take_out(error):
                         delay_s = 0.0
+                        continue
+                    if error.slot:
+                        delay_s = self._blame.pause_s(time.monotonic())
                         continue
                 else:
                     return
             delay_s = min(_RESTART_MAX_S, max(0.5, 2 * delay_s))
 
-    def _damaged(self, error: WorkerFailedError) -> bool:
-        """Go back from a version whose file no longer loads; return whether that was possible."""
+    def _take_out(self, error: WorkerFailedError) -> bool:
+        """Go back from a version that does not load; return whether another try may do better now.
+
+        A damaged file is fetched again. A model that the runtime refuses is out at once, one that
+        crashes or hangs while it loads after it did so a few times.
+        """
         state = self._slots.get(error.slot)
         if state is None or state.current is None or state.current.digest != error.digest:
             return False
-        if error.code.startswith(_DAMAGED):
+        if error.code in {CRASH, TIMEOUT}:
+            if error.digest not in self._blame.crashed({error.digest}, time.monotonic()):
+                return False
+            outcome = self._guilt(state, error.message, error.code)
+        elif error.code.startswith(_DAMAGED):
+            outcome = Outcome("damaged", error.code, error.message)
+        else:
+            outcome = Outcome("unusable", error.code, f"it was left out: {error.message}")
+        try:
+            effects = self._advance(error.slot, outcome)
+        except StorageError as refused:
+            self.last_error = f"{error.slot}: {refused.message}"
+            return False
+        if outcome.event == "damaged":
             self._home.bundle(error.digest).unlink(missing_ok=True)
-        effects = self._advance(error.slot, Outcome("damaged", error.code, error.message))
         previous = self._tasks.get(error.slot)
         if previous is asyncio.current_task():
             # Inside the slot's own way back: it sees the new state when it tries again.

@@ -34,6 +34,7 @@ Event = Literal[
     "removed",
     "refused",
     "damaged",
+    "unusable",
     "fetched",
     "fetch_refused",
     "probed",
@@ -53,8 +54,10 @@ Event = Literal[
 assigned: a version is wanted that is neither served nor on its way. withdrawn: what serves, or
 what served before the version on probation, is wanted again. removed: the slot is no longer
 assigned. refused: what is wanted is in quarantine. damaged: the file of what serves no longer
-loads (a bad disk); it goes back a version, and fetches the file again. retry: an effect could not be done now (no
-network, disk full) and is due again. expired: probation ended without enough evidence. The others
+loads (a bad disk); it goes back a version, and fetches the file again. unusable: the file is as it
+was, and what serves cannot be loaded any more, or crashes the worker again and again; it goes back
+a version, or out of use, and is not tried again by itself. retry: an effect could not be done now
+(no network, disk full) and is due again. expired: probation ended without enough evidence. The others
 are the outcomes of effects, and the worker's judgement.
 """
 Effect = Literal[
@@ -113,6 +116,9 @@ class SlotState(msgspec.Struct, frozen=True):
     error: str = ""
     given_up: int = -1
     """The revision at which the wanted version was refused: it is not tried again in it."""
+    left_out: str = ""
+    """Digest of the version that was found unusable: only a newer revision, or an operator, has
+    it tried again; looking at the repository regularly does not."""
 
 
 class Row(NamedTuple):
@@ -179,6 +185,14 @@ TABLE: dict[tuple[Phase, Event], Row] = {
     ("switching", "damaged"): Row("rolling_back", "back", ("roll_back",)),
     ("watching", "damaged"): Row("rolling_back", "back", ("roll_back",)),
     ("rolling_back", "damaged"): Row("rolling_back", "back", ("roll_back",)),
+    # So is a model that takes the worker down: it must not take the other slots with it.
+    ("serving", "unusable"): Row("rolling_back", "back", ("roll_back",)),
+    ("failed", "unusable"): Row("rolling_back", "back", ("roll_back",)),
+    ("fetching", "unusable"): Row("rolling_back", "back", ("roll_back",)),
+    ("probing", "unusable"): Row("rolling_back", "back", ("roll_back",)),
+    ("switching", "unusable"): Row("rolling_back", "back", ("roll_back",)),
+    ("watching", "unusable"): Row("rolling_back", "back", ("roll_back",)),
+    ("rolling_back", "unusable"): Row("rolling_back", "back", ("roll_back",)),
 }
 """Pairs that are not here cannot happen, or are late news about something that is over
 (a judgement of a version that is no longer on probation): `step` leaves the state as it is."""
@@ -206,12 +220,17 @@ def step(
         # that was withdrawn is on probation again.
         phase, effects = "watching", (*effects, "watch")
     changes: dict[str, object] = {"phase": phase}
+    if event == "unusable" and state.current is not None:
+        changes["left_out"] = state.current.digest
     if code:
         changes |= {"error_code": code, "error": reason}
-        if event not in {"retry", "damaged"}:
+        if event not in {"retry", "damaged", "unusable"} or (
+            # What is on its way meanwhile is another version, which did nothing wrong.
+            event == "unusable" and state.wanted is not None and _holds(state, state.wanted.digest)
+        ):
             changes["given_up"] = state.revision
     elif row.move == "begin" or phase in {"serving", "empty"}:
-        changes |= {"error_code": "", "error": ""}
+        changes |= {"error_code": "", "error": "", "left_out": ""}
     return msgspec.structs.replace(moved, **changes), effects
 
 
@@ -274,6 +293,10 @@ def wish(state: SlotState, *, refused: bool) -> Event | None:
     if state.phase == "failed" and state.given_up >= state.revision:
         return None
     return "assigned"
+
+
+def _holds(state: SlotState, digest: str) -> bool:
+    return state.current is not None and state.current.digest == digest
 
 
 def _move(state: SlotState, move: Move, now_ms: int) -> SlotState:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from whimbrel_agent.channel import SlotSpec
+
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[MadeBundle]:
@@ -61,7 +63,7 @@ class Observed:
             on_down=self._fall,
         )
 
-    def _fall(self, ending: str) -> None:
+    def _fall(self, ending: str, _at_work: tuple[SlotSpec, ...]) -> None:
         self.down.append(ending)
         self.fell.set()
 

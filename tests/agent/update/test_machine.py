@@ -173,3 +173,28 @@ def test_any_history_serves_a_proven_version_or_nothing(
 
 def test_the_diagram_has_every_row() -> None:
     assert machine.diagram().count("-->") == len(TABLE) + 1
+
+
+def test_an_unusable_version_is_not_tried_again_in_its_revision() -> None:
+    before = SlotState(
+        "s", "serving", wanted=NEW.assignment, revision=2, current=NEW, previous=OLD, committed=True
+    )
+    after, effects = machine.step(before, "unusable", code="worker.crash", reason="x")
+    assert (after.phase, machine.serving(after), effects) == ("rolling_back", OLD, ("roll_back",))
+    after, _ = machine.step(after, "rolled_back")
+    assert (after.phase, after.left_out, after.error_code) == ("failed", NEW.digest, "worker.crash")
+    assert machine.wish(after, refused=False) is None
+    newer = msgspec.structs.replace(after, revision=3)
+    assert machine.wish(newer, refused=False) == "assigned"
+    begun, _ = machine.step(newer, "assigned")
+    assert (begun.left_out, begun.error_code) == ("", "")
+
+
+@pytest.mark.parametrize("phase", ["fetching", "probing", "switching"])
+def test_what_is_on_its_way_is_not_given_up_for_the_version_that_became_unusable(
+    phase: Phase,
+) -> None:
+    after, _ = machine.step(state(phase), "unusable", code="worker.crash", reason="x")
+    assert (after.current, after.left_out) == (None, OLD.digest)
+    after, _ = machine.step(after, "rolled_back")
+    assert machine.wish(after, refused=False) == "assigned"
