@@ -104,7 +104,7 @@ class TelemetryClient:
         self._persist()
 
     def _run(self) -> None:
-        self._adopt()
+        self.adopt()
         wait = self._retry_s
         while True:
             with self._changed:
@@ -120,7 +120,8 @@ class TelemetryClient:
                 self._changed.notify_all()
             self._persist()
             try:
-                self._exchange()
+                if self._pending:
+                    self._exchange()
                 wait = self._retry_s
             except (OSError, WireError) as error:
                 _log.info("control is away (%s); keeping %d messages", error, len(self._pending))
@@ -128,8 +129,11 @@ class TelemetryClient:
                     self._changed.wait_for(lambda: self._stopping or bool(self._jobs), wait)
                 wait = min(wait * 2, 60.0)
 
-    def _adopt(self) -> None:
-        """Queue what an earlier process closed and could not hand over."""
+    def adopt(self) -> None:
+        """Queue what another process closed and could not hand over. On the telemetry thread.
+
+        It may belong to a process that is still trying: control stores a window only once.
+        """
         for path in sorted(self._directory.glob("*" + SUFFIX), key=_age):
             with self._changed:
                 self._pending.setdefault(path.stem, None)

@@ -39,7 +39,10 @@ def recover(
     *,
     only: str | None = None,
 ) -> Recovered:
-    """Hand over every window in ``directory`` whose process is gone.
+    """Hand over every window in ``directory`` whose process is gone. On the telemetry thread.
+
+    An agent does so again and again: a worker that drains may end after its successor has begun,
+    and what it could not hand over must not wait until the next restart.
 
     A file that cannot be read is moved to ``damaged/`` and reported as an event; the others are
     not touched by it. One whose bundle is not in the store waits a week for somebody who has it
@@ -52,6 +55,8 @@ def recover(
         only: take over windows of this bundle alone; None for all.
     """
     windows = rows = damaged = 0
+    if only is None:
+        client.adopt()
     _remove_unborn(directory)
     for path in sorted(directory.glob("*" + windowfile.SUFFIX)):
         if path.with_suffix(clients.SUFFIX).exists():
