@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile.quality import expected, realised
 from whimbrel_server.domain import aggregation, devices
 from whimbrel_server.domain.aggregation import DAY_MS, FLEET
@@ -183,12 +182,3 @@ def prune(database: Database, retention: Retention, folded: int, now_ms: int) ->
         connection.execute(sa.delete(judgements).where(judgements.c.start_ms < old["day"] - shift))
 
     database.write(change)
-
-
-def problem_of(repository: Repository) -> str:
-    """Return why the repository cannot be used, or an empty text."""
-    try:
-        repository.reload()
-    except WhimbrelError as error:
-        return error.message
-    return ""

@@ -108,6 +108,14 @@ class Repository:
             }
             return True
 
+    def problem(self) -> str:
+        """Read the metadata again if it changed; return why it cannot be used, or an empty text."""
+        try:
+            self.reload()
+        except WhimbrelError as error:
+            return error.message
+        return ""
+
     def published(self) -> tuple[Published, ...]:
         """Return all released bundles, newest release of each model first."""
         with self._lock:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
+from whimbrel_core.errors import UsageError
 from whimbrel_core.wire.messages import State
 from whimbrel_server.domain.devices import Presence
 from whimbrel_server.store import schema
@@ -63,6 +64,21 @@ class Registry:
     def get(self, device: str) -> Record | None:
         """Return a device's record, or None for a device that is not enrolled."""
         return self._records.get(device)
+
+    def require(self, device: str) -> Record:
+        """Return a device's record.
+
+        Raises:
+            UsageError: the device is not enrolled (``not_found``).
+        """
+        record = self.get(device)
+        if record is None:
+            raise UsageError(
+                f"device {device!r} is not enrolled",
+                hint="see 'whimbrel fleet devices'",
+                code="not_found",
+            )
+        return record
 
     def all(self) -> tuple[Record, ...]:
         """Return all records by device id."""

@@ -70,7 +70,7 @@ class Books:
         self.fleet = Fleet(self._settings, env={}, now_ms=lambda: START_MS)
 
     def take(self, batch: list[Incoming]) -> None:
-        sorted_out = sort(batch, self.fleet._known)
+        sorted_out = sort(batch, self.fleet._admission)
         journal = self.fleet._journal
         self.fleet._database.write(
             lambda connection: journal.commit(connection, sorted_out, START_MS), journal.settle

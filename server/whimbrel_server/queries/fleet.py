@@ -1,0 +1,174 @@
+"""Everything that may be asked of the fleet, each answer from one consistent read.
+
+The half of `whimbrel_server.port.FleetPort` that changes nothing, health aside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from whimbrel_server.domain import aggregation
+from whimbrel_server.queries import devices as device_queries
+from whimbrel_server.queries import history
+from whimbrel_server.queries import models as model_queries
+from whimbrel_server.store import alerts, audit
+from whimbrel_server.store import rollouts as rollout_store
+
+if TYPE_CHECKING:
+    from whimbrel_server.repository import Repository
+    from whimbrel_server.store.assignments import Assignments
+    from whimbrel_server.store.database import Database
+    from whimbrel_server.store.registry import Registry
+    from whimbrel_server.views import (
+        AlertState,
+        AlertView,
+        AuditView,
+        CountsView,
+        DeviceView,
+        DriftView,
+        EventView,
+        HistogramView,
+        Level,
+        ModelView,
+        RolloutView,
+        SeriesPoint,
+    )
+
+
+class FleetReads:
+    """Answers from the store, the registry and the repository."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        assignments: Assignments,
+        repository: Repository,
+    ) -> None:
+        self._database, self._registry, self._assignments = database, registry, assignments
+        self.repository = repository
+
+    def devices(self) -> tuple[DeviceView, ...]:
+        """Return all devices by id."""
+        with self._database.read() as connection:
+            return device_queries.views(
+                connection, self._registry.all(), self._assignments, self.repository
+            )
+
+    def device(self, device: str) -> DeviceView:
+        """Return one device."""
+        record = self._registry.require(device)
+        with self._database.read() as connection:
+            return device_queries.views(connection, (record,), self._assignments, self.repository)[
+                0
+            ]
+
+    def events(
+        self, device: str | None = None, limit: int = 200, kind: str = ""
+    ) -> tuple[EventView, ...]:
+        """Return what devices told, newest first; of one kind, or of a family (``update.``)."""
+        if device is not None:
+            self._registry.require(device)
+        with self._database.read() as connection:
+            return device_queries.events_of(connection, device, limit, kind)
+
+    def counts(self) -> tuple[CountsView, ...]:
+        """Return telemetry bookkeeping by device."""
+        with self._database.read() as connection:
+            return device_queries.counts_of(connection)
+
+    def models(self) -> tuple[ModelView, ...]:
+        """Return all published models by name."""
+        with self._database.read() as connection:
+            return model_queries.views(connection, self.repository, self._registry.all())
+
+    def model(self, name: str) -> ModelView:
+        """Return one model."""
+        model_queries.require(self.repository, name)
+        with self._database.read() as connection:
+            return model_queries.views(connection, self.repository, self._registry.all(), name)[0]
+
+    def drift(
+        self,
+        name: str,
+        version: str | None = None,
+        level: Level | None = None,
+        subject: str | None = None,
+    ) -> tuple[DriftView, ...]:
+        """Return the newest judgement of each subject, worst first."""
+        with self._database.read() as connection:
+            return model_queries.newest_drift(
+                connection, self.repository, name, version, level, subject
+            )
+
+    def drift_series(
+        self,
+        name: str,
+        version: str | None = None,
+        *,
+        device: str | None = None,
+        cohort: str | None = None,
+        feature: str | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> dict[str, tuple[SeriesPoint, ...]]:
+        """Return drift over time by feature; neither device nor cohort: the whole fleet."""
+        subject = aggregation.FLEET
+        if device is not None:
+            subject = aggregation.device_subject(self._registry.require(device).device)
+        elif cohort is not None:
+            subject = f"c:{cohort}"
+        span = history.Span(since_ms, until_ms)
+        with self._database.read() as connection:
+            return history.drift_series(
+                connection, self.repository, name, version, subject, feature, span
+            )
+
+    def histogram(  # noqa: PLR0917 - as the port says
+        self,
+        name: str,
+        version: str,
+        subject: str,
+        feature: str,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> HistogramView:
+        """Return reference against current; subject: device, ``key=value`` or ``fleet``."""
+        span = history.Span(since_ms, until_ms)
+        with self._database.read() as connection:
+            return history.histogram(
+                connection, self.repository, name, version, subject, feature, span
+            )
+
+    def quality_series(
+        self,
+        name: str,
+        version: str | None = None,
+        device: str | None = None,
+        step: Literal["month", "day"] = "month",
+    ) -> dict[str, tuple[SeriesPoint, ...]]:
+        """Return quality over time by version (calendar months or days, UTC, event time)."""
+        if device is not None:
+            self._registry.require(device)
+        with self._database.read() as connection:
+            return history.quality_series(connection, self.repository, name, version, device, step)
+
+    def alerts(self, state: AlertState | None = None, limit: int = 100) -> tuple[AlertView, ...]:
+        """Return alerts, newest first."""
+        with self._database.read() as connection:
+            return alerts.listing(connection, state, limit)
+
+    def audit(self, limit: int = 200) -> tuple[AuditView, ...]:
+        """Return who did what, newest first."""
+        with self._database.read() as connection:
+            return audit.listing(connection, limit)
+
+    def rollouts(self) -> tuple[RolloutView, ...]:
+        """Return rollouts, newest first."""
+        with self._database.read() as connection:
+            return tuple(one.view() for one in rollout_store.listing(connection))
+
+    def rollout(self, rollout_id: int) -> RolloutView:
+        """Return one rollout."""
+        with self._database.read() as connection:
+            return rollout_store.get(connection, rollout_id).view()
