@@ -212,7 +212,6 @@ class Worker:
             if now >= next_sweep:
                 next_sweep = now + 5.0
                 self._client.call(self._recover)
-                self._client.call(self._recover)
                 for connection in list(self._shared.connections):
                     connection.close_if_stalled(
                         now, idle_s=_IDLE_CONNECTION_S, request_s=_REQUEST_S
