@@ -159,6 +159,7 @@ class Application:
                 config,
                 self.outbox,
                 birth=self._birth,
+                life=self._life,
                 state=self.reported_state,
                 on_desired=self._receive_desired,
                 on_sync=self._sync_later,
@@ -288,6 +289,9 @@ class Application:
 
     def _birth(self) -> Life:
         self._incarnation = self._next_incarnation()
+        return self._life()
+
+    def _life(self) -> Life:
         totals = self.outbox.totals()
         return Life(
             device=self.config.device_id,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from whimbrel_agent.control.waiting import within
 from whimbrel_agent.telemetry.backoff import Reconnect, Resend
 from whimbrel_agent.telemetry.session import Session
-from whimbrel_core.errors import StorageError, UnavailableError, WireError
+from whimbrel_core.errors import StorageError, WhimbrelError, WireError
 from whimbrel_core.identity import device_id
 from whimbrel_core.wire import codec, topics
 from whimbrel_core.wire.messages import Ack, Hint, Life, ServerLife, WindowMessage
@@ -33,6 +33,11 @@ _LEAST_IN_FLIGHT = 16
 # Two seconds of the server's drain rate keep it busy across a coalesced acknowledgement.
 _DRAIN_S = 2.0
 _STATE_DELAY_S = 0.05
+# The backlog is told again when it is gone or has grown beyond this, and not more often than this:
+# what the server knows of it is what it subtracts its commits from.
+BACKLOG_EVERY_S = 30.0
+_GROWN_FACTOR = 2
+_GROWN_ROWS = 50
 
 
 class Publisher:
@@ -42,6 +47,7 @@ class Publisher:
         config: the agent's configuration.
         outbox: rows to send.
         birth: returns the `Life` of a new incarnation (persisted before it returns).
+        life: returns the `Life` of the present incarnation, its backlog as it is now.
         state: returns the reported state for that incarnation.
         on_desired: called with the bytes of ``down/desired``.
         on_sync: called when the server asks to look again.
@@ -53,6 +59,7 @@ class Publisher:
         outbox: Outbox,
         *,
         birth: Callable[[], Life],
+        life: Callable[[], Life],
         state: Callable[[], State],
         on_desired: Callable[[bytes], None],
         on_sync: Callable[[float], None],
@@ -60,18 +67,21 @@ class Publisher:
         self._config = config
         self._outbox = outbox
         self._birth = birth
+        self._present = life
         self._state = state
         self._on_desired = on_desired
         self._on_sync = on_sync
         self._device = device_id(config.device_id)
         self._session: Session | None = None
         self._server: ServerLife | None = None
-        self._life: Life | None = None
         self._cursor = 0
         self._in_flight = 0
         self._heard = 0.0
         self._resend = Resend(config.telemetry.resend_s)
         self._work = asyncio.Event()
+        self._told_rows = 0
+        self._told_at = 0.0
+        self._moved = False
         self._state_due: asyncio.TimerHandle | None = None
         self.connected = False
         self.last_error = ""
@@ -86,6 +96,7 @@ class Publisher:
 
     def outbox_changed(self) -> None:
         """Note that there is something to send."""
+        self._moved = True
         self._work.set()
 
     def state_changed(self) -> None:
@@ -103,8 +114,9 @@ class Publisher:
             began = time.monotonic()
             try:
                 pause = await self._one_session(reconnect, began)
-            except (UnavailableError, WireError, StorageError) as error:
-                self.last_error = error.message
+            except WhimbrelError as error:
+                # Whatever it is (a certificate that cannot be read, too): serving goes on.
+                self.last_error = error.message + (f" ({error.hint})" if error.hint else "")
                 pause = reconnect.after_failure()
             finally:
                 self.connected = False
@@ -113,7 +125,6 @@ class Publisher:
 
     async def _one_session(self, reconnect: Reconnect, began: float) -> float:
         life = self._birth()
-        self._life = life
         will = Life(device=life.device, alive=False, incarnation=life.incarnation)
         life_topic = topics.up(self._device, "life")
         session = Session(
@@ -136,7 +147,7 @@ class Publisher:
             )
             self.connected = True
             self.last_error = ""
-            session.publish(life_topic, codec.encode(life), retain=True)
+            self._publish_life(session, life)
             self._publish_state()
             pump = asyncio.create_task(self._pump(session))
             try:
@@ -170,16 +181,43 @@ class Publisher:
             self._work.clear()
             if self.consumer:
                 self._send(session)
-            timeout = None
-            if self.consumer and self._in_flight > 0:
-                timeout = max(0.0, self._heard + self._resend.wait_s - time.monotonic())
+            self._tell_backlog(session)
+            now = time.monotonic()
+            due = [self._told_at + BACKLOG_EVERY_S - now] if self._moved else []
+            silent = self._silent_in(now)
+            if silent is not None:
+                due.append(silent)
             try:
-                await within(self._work.wait(), timeout)
+                await within(self._work.wait(), max(0.0, min(due)) if due else None)
             except asyncio.TimeoutError:
-                if self.consumer and self._in_flight > 0:
+                silent = self._silent_in(time.monotonic())
+                if silent is not None and silent <= 0:
                     self.resent += self._in_flight
                     self._resend.sent_again()
                     self._rewind()
+
+    def _silent_in(self, now: float) -> float | None:
+        """Return in how many seconds an acknowledgement is overdue; None when none is awaited."""
+        if not self.consumer or self._in_flight == 0:
+            return None
+        return self._heard + self._resend.wait_s - now
+
+    def _tell_backlog(self, session: Session) -> None:
+        """Say `life` again when the backlog that was told of is gone, or has grown a lot."""
+        if not self._moved or time.monotonic() < self._told_at + BACKLOG_EVERY_S:
+            return
+        self._moved = False
+        life = self._present()
+        told = self._told_rows
+        drained = told > 0 and life.outbox_rows == 0
+        if drained or life.outbox_rows > told * _GROWN_FACTOR + _GROWN_ROWS:
+            self._publish_life(session, life)
+
+    def _publish_life(self, session: Session, life: Life) -> None:
+        self._told_rows = life.outbox_rows
+        self._told_at = time.monotonic()
+        topic = topics.up(self._device, "life")
+        session.publish(topic, codec.encode(life), retain=True)
 
     def _send(self, session: Session) -> None:
         allowed = self._allowed()
@@ -247,6 +285,7 @@ class Publisher:
             self._heard = time.monotonic()
             self._resend.heard()
             self._in_flight = max(0, self._in_flight - removed)
+            self._moved = True
             self._work.set()
 
     def _server_life(self, life: ServerLife) -> None:
@@ -269,12 +308,12 @@ class Publisher:
         asyncio.get_running_loop().call_later(delay_s, self._follow, hint.kind)
 
     def _follow(self, kind: str) -> None:
-        session, life = self._session, self._life
-        if session is None or life is None or not self.connected:
+        session = self._session
+        if session is None or not self.connected:
             return
         if kind == "resend":
             self._rewind()
             self._work.set()
         else:
-            session.publish(topics.up(self._device, "life"), codec.encode(life), retain=True)
+            self._publish_life(session, self._present())
             self._publish_state()
