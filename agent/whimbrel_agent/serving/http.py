@@ -91,14 +91,12 @@ class Head:
 
     def response(self, body: bytes, *, keep_alive: bool) -> bytes:
         """Return the whole response."""
-        return b"".join(
-            (
-                self._start,
-                _DATE.get(),
-                b"content-length: %d" % len(body),
-                _END if keep_alive else _END_AND_CLOSE,
-                body,
-            )
+        return b"%b%bcontent-length: %d%b%b" % (
+            self._start,
+            _DATE.get(),
+            len(body),
+            _END if keep_alive else _END_AND_CLOSE,
+            body,
         )
 
     def without_body(self, body: bytes, *, keep_alive: bool) -> bytes:

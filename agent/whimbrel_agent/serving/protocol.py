@@ -5,6 +5,11 @@ Built for many small requests on connections that stay: one read buffer for the 
 no future per request. Pipelined requests are answered in order; a client that sends faster than
 it reads is read no further.
 
+A client that stays sends the same head again and again. A head that the parser has passed, with
+a body of the length that it states, is remembered byte for byte: the same bytes at the start of
+a message mean the same again, so they are looked up and not parsed (a third of what the worker
+itself spends on a request).
+
 Whatever bytes arrive, the answer is a response or the end of the connection: a limit passed or a
 request that is not HTTP is answered once, with an error, and the connection is closed after the
 client had time to read it.
@@ -16,7 +21,7 @@ import asyncio
 import logging
 from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import httptools
 
@@ -29,6 +34,10 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 256 * 1024
 _MAX_PIPELINED = 64
+# Heads that are remembered, and how long one may be: 128 KB at most, forgotten all at once.
+_MAX_HEADS = 128
+_MAX_KNOWN_HEAD = 1024
+_END_OF_HEAD = b"\r\n\r\n"
 # How long a connection that was refused in mid-request is drained, so that its client gets to
 # read why: closing with unread bytes sends a reset, which may overtake the answer.
 _LINGER_S = 1.0
@@ -36,6 +45,13 @@ _LENGTHS_THAT_MATTER = frozenset(
     map(len, ("expect", "content-encoding", "inference-header-content-length"))
 )
 _log = logging.getLogger("whimbrel.serving")
+
+
+class _KnownHead(NamedTuple):
+    """What the parser made of a head: a plain inference request on a connection that stays."""
+
+    route: InferRoute
+    body_bytes: int
 
 
 class Shared:
@@ -50,6 +66,7 @@ class Shared:
         self.routes = routes
         self.settings = settings
         self.buffer = memoryview(bytearray(_READ_BYTES))
+        self.heads: dict[bytes, _KnownHead] = {}
         self.connections: set[Connection] = set()
         self.draining = False
         self.idle = asyncio.Event()
@@ -103,6 +120,7 @@ class Connection(asyncio.BufferedProtocol):
         self._in_head = False
         self._refusal: RequestError | None = None
         self._expects = False
+        self._plain: InferRoute | None = None
         self._closing = False
         self._paused = False
         settings = shared.settings
@@ -144,13 +162,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._closing:
             return
         self.last_active = perf_counter()
-        self._wire_bytes += nbytes
-        try:
-            self._feed(self.shared.buffer[:nbytes])
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._on_parser_error(error)
-        if self._in_message:
-            self._check_unfinished()
+        if self._in_message or not self._answer_known(nbytes):
+            self._parse(nbytes)
         out = self._out
         if out:
             self._out = []
@@ -158,6 +171,51 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.write(out[0] if len(out) == 1 else b"".join(out))
         if self._refusal is not None or self._closing:
             self._finish()
+
+    def _answer_known(self, nbytes: int) -> bool:
+        """Answer what came if it is one request, whole, with a head that is known."""
+        shared = self.shared
+        data = bytes(shared.buffer[:nbytes])
+        end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        known = shared.heads.get(data[:end])
+        if known is None or nbytes - end != known.body_bytes or shared.draining:
+            return False
+        shared.served += 1
+        self._infer(known.route, data[end:], keep_alive=True)
+        return True
+
+    def _parse(self, nbytes: int) -> None:
+        shared = self.shared
+        fresh = not self._in_message
+        self._wire_bytes += nbytes
+        try:
+            self._feed(shared.buffer[:nbytes])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._on_parser_error(error)
+            return
+        finally:
+            if self._in_message:
+                self._check_unfinished()
+        if fresh and self._plain is not None:
+            self._remember(self._plain, nbytes)
+        self._plain = None
+
+    def _remember(self, route: InferRoute, nbytes: int) -> None:
+        """Remember the head of the message that has just been parsed, if it was all that came.
+
+        Only then are the head up to the first empty line and the body together all the bytes: a
+        chunked body has its framing between, and a message before this one would be longer.
+        """
+        shared = self.shared
+        size = nbytes - self._body_bytes
+        if not len(_END_OF_HEAD) < size <= _MAX_KNOWN_HEAD:
+            return
+        head = bytes(shared.buffer[:size])
+        if head.find(_END_OF_HEAD) + len(_END_OF_HEAD) != size:
+            return
+        if len(shared.heads) >= _MAX_HEADS:
+            shared.heads.clear()
+        shared.heads[head] = _KnownHead(route, self._body_bytes)
 
     def _finish(self) -> None:
         """Refuse what was found wrong; end what is to be ended."""
@@ -283,27 +341,29 @@ class Connection(asyncio.BufferedProtocol):
         method = parser.get_method()
         shared.served += 1
         infer = shared.routes.infer.get(self._url) if method == b"POST" else None
-        if infer is not None and infer.batcher is not None:
-            self._submit(infer, body, keep_alive=keep_alive)
+        if infer is not None:
+            if keep_alive and body and not self._expects:
+                self._plain = infer
+            self._infer(infer, body, keep_alive=keep_alive)
         else:
             try:
-                if infer is not None:
-                    data = http.OK.response(infer.service.answer(body), keep_alive=keep_alive)
-                else:
-                    data = shared.routes.respond(method, self._url, body, keep_alive=keep_alive)
-            except WhimbrelError as error:
-                data = http.error_response(error, keep_alive=keep_alive)
-            except Exception as error:  # noqa: BLE001 - the boundary: a fault is logged, not spread
-                _log.exception("a request failed inside the worker; serving goes on")
-                fault = WhimbrelError(
-                    f"the worker failed on this request: {type(error).__name__}",
-                    code="worker.fault",
-                    hint="see the agent's log",
-                )
-                data = http.error_response(fault, keep_alive=keep_alive)
+                data = shared.routes.respond(method, self._url, body, keep_alive=keep_alive)
+            except Exception as error:  # noqa: BLE001 - the boundary
+                data = _failure(error, keep_alive=keep_alive)
             self._deliver(data, keep_alive=keep_alive)
         if not keep_alive:
             self._closing = True
+
+    def _infer(self, route: InferRoute, body: bytes, *, keep_alive: bool) -> None:
+        """Answer an inference request, or queue its answer."""
+        if route.batcher is not None:
+            self._submit(route, body, keep_alive=keep_alive)
+            return
+        try:
+            data = http.OK.response(route.service.answer(body), keep_alive=keep_alive)
+        except Exception as error:  # noqa: BLE001 - the boundary
+            data = _failure(error, keep_alive=keep_alive)
+        self._deliver(data, keep_alive=keep_alive)
 
     # answers
 
@@ -428,3 +488,15 @@ class Connection(asyncio.BufferedProtocol):
         if transport.can_write_eof():
             transport.write_eof()
         asyncio.get_running_loop().call_later(_LINGER_S, transport.close)
+
+
+def _failure(error: Exception, *, keep_alive: bool) -> bytes:
+    """Return the response to a request that failed; a fault of ours is logged, not spread."""
+    if not isinstance(error, WhimbrelError):
+        _log.error("a request failed inside the worker; serving goes on", exc_info=error)
+        error = WhimbrelError(
+            f"the worker failed on this request: {type(error).__name__}",
+            code="worker.fault",
+            hint="see the agent's log",
+        )
+    return http.error_response(error, keep_alive=keep_alive)

@@ -1,11 +1,15 @@
 """Inference responses: everything that a model's answers have in common is encoded once.
 
+Most requests carry one row, and answers to them differ in their data alone: those are put into a
+text that is ready.
+
 Numbers are written so that reading them back gives the same float32 or float64. JSON has no NaN
 and no infinity: both are ``null``.
 """
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from whimbrel_core.bundle.manifest import Manifest
 
 _encode = msgspec.json.Encoder().encode
+_shape = attrgetter("shape")
 
 
 class _OutputTemplate:
@@ -26,6 +31,12 @@ class _OutputTemplate:
         self._fixed = all(size > 0 for size in tail)
         self._tail = _dimensions(tail)
         self._single = self._start + b"1" + self._tail
+        self.single_shape = (1, *tail) if self._fixed else None
+
+    @property
+    def single(self) -> bytes:
+        """The output of one row, up to its data."""
+        return self._single
 
     def head(self, array: NDArray[Any]) -> bytes:
         rows = array.shape[0]
@@ -55,10 +66,16 @@ class ResponseTemplate:
         }
         self._ordered = tuple(self._outputs.values())
         self._names = tuple(self._outputs)
+        self._single_shapes = [template.single_shape for template in self._ordered]
+        single = b"},".join(
+            template.single.replace(b"%", b"%%") + b"%b" for template in self._ordered
+        )
+        self._single = self._plain.replace(b"%", b"%%") + single + b"}]}"
 
     def render(
         self,
         outputs: list[NDArray[Any]],
+        values: list[list[Any]],
         request_id: str | None,
         chosen: tuple[str, ...] | None,
     ) -> bytes:
@@ -66,9 +83,13 @@ class ResponseTemplate:
 
         Args:
             outputs: every output in the manifest's order, (rows, …).
+            values: their values, flat.
             request_id: echoed when given.
             chosen: names of the outputs asked for; None for all.
         """
+        plain = request_id is None and chosen is None
+        if plain and list(map(_shape, outputs)) == self._single_shapes:
+            return self._single % tuple(map(_encode, values))
         parts = [
             self._plain
             if request_id is None
@@ -76,13 +97,14 @@ class ResponseTemplate:
         ]
         templates = self._ordered
         if chosen is not None:
-            by_name = dict(zip(self._names, outputs, strict=True))
-            outputs = [by_name[name] for name in chosen]
+            places = [self._names.index(name) for name in chosen]
+            outputs = [outputs[place] for place in places]
+            values = [values[place] for place in places]
             templates = tuple(self._outputs[name] for name in chosen)
         end = b"}"
-        for template, array in zip(templates, outputs, strict=True):
+        for template, array, numbers in zip(templates, outputs, values, strict=True):
             parts.append(template.head(array))
-            parts.append(_encode(array.ravel().tolist()))
+            parts.append(_encode(numbers))
             parts.append(b"},")
             end = b"}]}"
         if end == b"}]}":

@@ -105,7 +105,8 @@ class SlotService:
 
     def finish(self, request: InferRequest, outputs: list[NDArray[Any]], started: float) -> bytes:
         """Encode the answer and count it; ``started`` is when the request had come whole."""
-        answer = self._template.render(outputs, request.id, request.outputs)
+        values = [output.ravel().tolist() for output in outputs]
+        answer = self._template.render(outputs, values, request.id, request.outputs)
         if self.shadows and self.defer is not None:
             feeds = dict(request.feeds)
             for shadow in self.shadows:
@@ -114,14 +115,22 @@ class SlotService:
                 )
         telemetry = self.telemetry
         if telemetry is not None:
+            latency_us = (perf_counter() - started) * 1e6
+            row = request.row
+            named = request.id is not None or request.ids is not None
+            if row is not None and not named:
+                for numbers in values:
+                    row += numbers
+                if telemetry.record_row(row, request.at_ms, latency_us):
+                    return answer
             tensors = request.feeds
             tensors.update(zip(self._names, outputs))  # noqa: B905 - the engine gives one each
             telemetry.record(
                 tensors,
                 request.rows,
                 request.at_ms,
-                (perf_counter() - started) * 1e6,
-                None if request.id is None and request.ids is None else row_ids(request),
+                latency_us,
+                row_ids(request) if named else None,
             )
         return answer
 

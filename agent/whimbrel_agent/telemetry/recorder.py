@@ -27,7 +27,7 @@ from whimbrel_agent.telemetry.rows import RowWriter
 from whimbrel_core.profile import counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from whimbrel_agent.channel import ClosedWindow, ServingSettings
     from whimbrel_agent.telemetry.windowfile import OpenWindow, ServedModel
     from whimbrel_core.bundle.manifest import DriftPolicy
+    from whimbrel_core.profile.accumulator import Accumulator
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.counts import OpsCounts
     from whimbrel_core.profile.window import Window
@@ -67,6 +68,8 @@ class Recorder:
         sink: is given every closed window, as counts and as a message, and the file it was in.
         clocks: wall and monotonic.
         clock: how far the wall clock is to be trusted.
+        tensors: name and values per row of every input and output, in the order of the values
+            that `record_row` is given.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Recorder:
         sink: Sink,
         clocks: Clocks,
         clock: Clock = "unsynced",
+        tensors: Sequence[tuple[str, int]] = (),
     ) -> None:
         self.model = model
         self.baseline = baseline
@@ -100,6 +104,7 @@ class Recorder:
         self._labels: OrderedDict[int, OpenWindow] = OrderedDict()
         self._newest_ms = 0
         self._disk_trouble = False
+        self._tensors = tensors
         self._writer: RowWriter | None = None
         self.ended = counts.OpsCounts()
 
@@ -118,23 +123,28 @@ class Recorder:
             at_ms: event time; None for now.
             latency_us: None when this is not a request of its own.
         """
-        if at_ms is None:
-            window = self._wall
-            if window is None or self._monotonic() >= self._deadline:
-                window = self._roll()
-        else:
-            window = self._current
-            if window is None or not window.start_ms <= at_ms < window.end_ms:
-                window = self._event_window(at_ms)
+        window = self._window(at_ms)
         accumulator = window.accumulator
-        writer = self._writer
-        if writer is None:
-            writer = self._writer = RowWriter(self.layout, accumulator.width)
-        if rows != 1 or not writer.able or not writer.write(accumulator, tensors):
+        writer = self._writer or self._plan(accumulator)
+        if rows != 1 or not writer.write_tensors(accumulator, tensors, latency_us):
             accumulator.update(tensors)
-        if latency_us is not None:
-            accumulator.count_request(latency_us)
+            if latency_us is not None:
+                accumulator.count_request(latency_us)
         return window
+
+    def record_row(
+        self, row: Sequence[Any], at_ms: int | None = None, latency_us: float | None = None
+    ) -> bool:
+        """Count the answered request of one row, or return False: `record` must do it.
+
+        Args:
+            row: the values of all inputs and outputs, flat.
+            at_ms: event time; None for now.
+            latency_us: None when this is not a request of its own.
+        """
+        accumulator = self._window(at_ms).accumulator
+        writer = self._writer or self._plan(accumulator)
+        return writer.write(accumulator, row, latency_us)
 
     def count_rejected(self) -> None:
         """Count a request that was refused before the model ran."""
@@ -195,6 +205,22 @@ class Recorder:
         self._wall = self._current = None
         self._events.clear()
         self._labels.clear()
+
+    def _window(self, at_ms: int | None) -> OpenWindow:
+        """Return the window that a row of this time belongs to."""
+        if at_ms is None:
+            window = self._wall
+            if window is None or self._monotonic() >= self._deadline:
+                window = self._roll()
+        else:
+            window = self._current
+            if window is None or not window.start_ms <= at_ms < window.end_ms:
+                window = self._event_window(at_ms)
+        return window
+
+    def _plan(self, accumulator: Accumulator) -> RowWriter:
+        self._writer = RowWriter(self.layout, accumulator.width, self._tensors)
+        return self._writer
 
     def _event_window(self, at_ms: int) -> OpenWindow:
         start = at_ms - at_ms % self._period_ms

@@ -22,6 +22,7 @@ one on `Accumulator.attach`; at most the open window is lost then, and never a w
 
 from __future__ import annotations
 
+import struct
 import zlib
 from mmap import mmap
 from typing import TYPE_CHECKING, Any, Union
@@ -43,7 +44,7 @@ from whimbrel_core.profile.tensors import Tensors
 from whimbrel_core.profile.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -86,6 +87,8 @@ class _Plan:
         self.size = self.ring_at + rows * width * 4
         self.sizes = np.array([rows, width, self.counts, self.live, self.size, 0], "<u4").tobytes()
         self.tensors = Tensors(self.cells)
+        self.row_bytes = 4 * width
+        self.pack_row = struct.Struct(f"={width}f").pack_into
 
 
 class Accumulator:
@@ -182,6 +185,12 @@ class Accumulator:
         self._ring: Floats32 = np.frombuffer(memory, np.float32, offset=plan.ring_at).reshape(
             plan.ring_rows, self._cells.width
         )
+        # The ring again, without numpy: what it takes to write one row there is half of the cost.
+        self._ring_memory = memory[plan.ring_at :]
+        self._ring_numbers = self._ring_memory.cast("f")
+        self._width = self._cells.width
+        self._pack_row = plan.pack_row
+        self._row_bytes = plan.row_bytes
         self._state = 0  # the word's value
         self._full = 2 * plan.ring_rows
 
@@ -256,12 +265,45 @@ class Accumulator:
         the last number is the score when `width` is one more than the features.
         """
         state = self._state
-        self._ring[state >> 1] = row
+        at = (state >> 1) * self._width
+        try:
+            # Half of what a line of an array costs, for a row that is float32 already.
+            self._ring_numbers[at : at + self._width] = row.data
+        except ValueError:
+            self._ring[state >> 1] = row
         self._state = state = state + 2
         if state < self._full:
             self._word[0] = state
         else:
             self.flush()
+
+    def update_values(self, values: Sequence[float], latency_us: float | None = None) -> None:
+        """Count one row of Python numbers, as for `update_row`, and the request that it came in.
+
+        The cheapest way to count a request of one row: no array is made.
+
+        Args:
+            values: `width` numbers.
+            latency_us: of the request; None counts no request.
+
+        Raises:
+            ProfileError: not `width` numbers that float32 can hold. Nothing is counted then.
+        """
+        state = self._state
+        try:
+            self._pack_row(self._ring_memory, (state >> 1) * self._row_bytes, *values)
+        except (struct.error, OverflowError) as error:
+            raise ProfileError(
+                f"not a row of {self.width} numbers: {error}", code="profile.row"
+            ) from error
+        self._state = state = state + 2
+        if state < self._full:
+            self._word[0] = state
+        else:
+            self.flush()
+        if latency_us is not None:
+            cell = int(latency_us).bit_length()
+            self._live[cell if cell < LATENCY_CELLS else LATENCY_CELLS - 1] += 1
 
     def count_request(self, latency_us: float) -> None:
         """Count one answered request."""
@@ -357,7 +399,14 @@ class Accumulator:
         """Let go of the buffer, so that a mapped file can be closed. The accumulator is dead then."""
         self._banks.clear()
         self._ring = np.empty((0, self.width), np.float32)
-        views: tuple[memoryview[Any], ...] = (self._word, self._live, self._errors, self._memory)
+        views: tuple[memoryview[Any], ...] = (
+            self._word,
+            self._live,
+            self._errors,
+            self._ring_numbers,
+            self._ring_memory,
+            self._memory,
+        )
         for view in (*self._seals, *views):
             view.release()
 

@@ -117,6 +117,78 @@ def test_requests_cut_anywhere_get_the_same_answers(service: SlotService, cuts: 
     assert statuses(feed(service, pieces).sent) == [b"200", b"200"]
 
 
+OTHER_BODY = json.dumps(row_request([[0.5] * 19 + [0.9]])).encode()
+CHUNKED = (
+    b"POST /v2/models/churn/infer HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+)
+PLAIN_KINDS = (GOOD, CHUNKED, GOOD.replace(b"/infer", b"/nothing"), b"GET /v2 HTTP/1.1\r\n\r\n")
+
+
+@given(st.lists(st.sampled_from(PLAIN_KINDS), min_size=1, max_size=6), st.data())
+def test_a_head_that_was_seen_before_changes_no_answer(
+    service: SlotService, requests: list[bytes], data: st.DataObject
+) -> None:
+    stream = b"".join(requests)
+    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=4))
+    edges = sorted({0, *cuts, len(stream)})
+    pieces = [stream[a:b] for a, b in itertools.pairwise(edges)]
+    alone = b"".join(bytes(feed(service, [request]).sent) for request in requests)
+    known = feed(service, [GOOD, GOOD, *pieces]).sent
+    assert without_dates(known) == without_dates(feed(service, [GOOD]).sent) * 2 + without_dates(
+        alone
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "expected"),
+    [
+        (GOOD[:-1], [b"200"]),  # a body that is not whole is waited for
+        (GOOD[: GOOD.index(b"{")], [b"200"]),
+        (GOOD + b"\r\n", [b"200", b"200"]),
+        (GOOD + GOOD[:9], [b"200", b"200"]),
+        (GOOD.replace(b"churn", b"other"), [b"200", b"404"]),
+        (GOOD[: -len(BODY)] + b"x" * len(BODY), [b"200", b"400"]),
+        (GOOD[: -len(BODY)] + BODY[:-4] + b"\r\n\r\n", [b"200", b"400"]),
+        (GOOD.replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n"), [b"200", b"100", b"200"]),
+        (GOOD.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"), [b"200", b"200"]),
+    ],
+)
+def test_after_a_known_head_everything_else_is_parsed(
+    service: SlotService, then: bytes, expected: list[bytes]
+) -> None:
+    assert statuses(feed(service, [GOOD, then]).sent) == expected
+    if expected[1:] == [b"100", b"200"]:
+        assert statuses(feed(service, [then, then]).sent) == expected[1:] * 2, "invited each time"
+
+
+def test_a_known_head_is_answered_with_what_its_own_body_says(service: SlotService) -> None:
+    other = GOOD[: -len(BODY)] + OTHER_BODY
+    alone = feed(service, [other]).sent
+    assert without_dates(feed(service, [GOOD, other]).sent) == without_dates(
+        feed(service, [GOOD]).sent
+    ) + without_dates(alone)
+
+
+def test_heads_are_remembered_within_bounds(service: SlotService) -> None:
+    async def story() -> Shared:
+        shared = Shared(Routes([(service, None)]), SETTINGS)
+        connection = Connection(shared)
+        connection.connection_made(Wire())  # type: ignore[arg-type]
+        for trace in range(1000):
+            request = GOOD.replace(b"\r\n", b"\r\ntraceparent: %d\r\n" % trace, 1)
+            connection.get_buffer(-1)[: len(request)] = request
+            connection.buffer_updated(len(request))
+        assert shared.served == 1000
+        return shared
+
+    assert 0 < len(asyncio.run(story()).heads) <= 128
+
+
+def without_dates(sent: bytes | bytearray) -> bytes:
+    return re.sub(rb"date: [^\r]*\r\n", b"", bytes(sent))
+
+
 def test_a_client_that_stops_in_the_middle_is_told_and_let_go(service: SlotService) -> None:
     async def story() -> Wire:
         connection = Connection(Shared(Routes([(service, None)]), SETTINGS))

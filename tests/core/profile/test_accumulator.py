@@ -205,9 +205,51 @@ def test_batches_of_any_size_count_like_single_rows() -> None:
     for row in matrix.astype(np.float32):
         single.update_row(row)
     assert single.rows == 9000
+    plain = Accumulator(SMALL)
+    for values in matrix.tolist():
+        plain.update_values(values)
     expected = _without_sums(whole.window(0, 1))
     assert _without_sums(pieces.window(0, 1)) == expected
     assert _without_sums(single.window(0, 1)) == expected
+    assert plain.window(0, 1) == single.window(0, 1)
+
+
+def test_a_row_of_another_type_or_stride_counts_like_one_of_float32() -> None:
+    row = np.array([3.0, 6.0, 1.0, 0.25], np.float32)
+    odd = np.zeros((4, 2), np.float32)
+    odd[:, 1] = row
+    expected = Accumulator(SMALL)
+    expected.update_row(row)
+    others: list[NDArray[Any]] = [row.astype(np.float64), row.astype(">f4"), odd[:, 1]]
+    for same in others:
+        other = Accumulator(SMALL)
+        other.update_row(same)
+        assert other.window(0, 1) == expected.window(0, 1)
+
+
+def test_a_request_of_one_row_is_counted_with_its_latency() -> None:
+    by_values, by_parts = Accumulator(SMALL), Accumulator(SMALL)
+    for latency_us in (0.4, 33.0, 1e12):
+        by_values.update_values([3.0, 6, True, math.nan], latency_us)
+        by_parts.update_row(np.array([3.0, 6.0, 1.0, np.nan], np.float32))
+        by_parts.count_request(latency_us)
+    assert by_values.window(0, 1) == by_parts.window(0, 1)
+    assert by_values.window(0, 1).ops.requests == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], [1.0] * 3, [1.0] * 5, [1.0, 2.0, None, 4.0], [1.0, 2.0, "UA", 4.0], [1e39, 1.0, 1.0, 1.0]],
+)
+def test_what_is_no_row_of_numbers_is_not_counted(values: list[Any]) -> None:
+    accumulator = Accumulator(SMALL)
+    accumulator.update_values([1.0] * 4, 5.0)
+    with pytest.raises(ProfileError):
+        accumulator.update_values(values, 5.0)
+    accumulator.update_values([2.0] * 4, 5.0)
+    window = accumulator.window(0, 1)
+    assert (window.rows, window.ops.requests) == (2, 2)
+    assert window.features[0].cells == (0, 2, 0, 0)
 
 
 def _without_sums(window: Window) -> Window:
@@ -382,10 +424,13 @@ from tests.core.profile.samples import SMALL
 from whimbrel_core.profile.accumulator import Accumulator
 with open(sys.argv[1], "r+b") as file:
     accumulator = Accumulator(SMALL, mmap.mmap(file.fileno(), 0))
-row = np.array([3.0, 6.0, 1.0, 0.3], np.float32)
+values = [3.0, 6.0, 1.0, 0.3]
+row = np.array(values, np.float32)
 while True:
     for _ in range(97):
         accumulator.update_row(row)
+    for _ in range(97):
+        accumulator.update_values(values, 20.0)
     print(accumulator.rows, flush=True)
 """
 
