@@ -122,8 +122,10 @@ class FleetPort(Protocol):
     def enrol(self, device: str, csr_pem: str, labels: Mapping[str, str], actor: str) -> Enrolment:
         """Sign a device's certificate request and admit the device."""
 
-    def events(self, device: str | None = None, limit: int = 200) -> tuple[EventView, ...]:
-        """Return what devices told, newest first."""
+    def events(
+        self, device: str | None = None, limit: int = 200, kind: str = ""
+    ) -> tuple[EventView, ...]:
+        """Return what devices told, newest first; of one kind, or of a family (``update.``)."""
 
     def counts(self) -> tuple[CountsView, ...]:
         """Return telemetry bookkeeping by device."""

@@ -43,7 +43,11 @@ class SlotView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceView(msgspec.Struct, frozen=True, kw_only=True):
-    """One device. ``worst_state`` is the worst drift state of its newest judged windows."""
+    """One device. ``worst_state`` is the worst drift state of its newest judged windows.
+
+    ``outbox_rows`` is how many of the rows that waited on the device when it last told
+    (``outbox_at_ms``) have not been committed here since.
+    """
 
     device: str
     labels: dict[str, str] = {}
@@ -55,6 +59,7 @@ class DeviceView(msgspec.Struct, frozen=True, kw_only=True):
     revision_seen: int = 0
     epoch: str = ""
     outbox_rows: int = 0
+    outbox_at_ms: int | None = None
     clock: str = "unsynced"
     slots: tuple[SlotView, ...] = ()
     quarantined: tuple[str, ...] = ()

@@ -290,11 +290,18 @@ class FakeFleet:
             labels=dict(labels),
         )
 
-    def events(self, device: str | None = None, limit: int = 200) -> tuple[v.EventView, ...]:
+    def events(
+        self, device: str | None = None, limit: int = 200, kind: str = ""
+    ) -> tuple[v.EventView, ...]:
         """Return events, newest first."""
         if self.empty:
             return ()
-        found = [e for e in _events() if device in {None, e.device}]
+        found = [
+            e
+            for e in _events()
+            if device in {None, e.device}
+            and (e.kind.startswith(kind) if kind.endswith(".") else kind in {"", e.kind})
+        ]
         return tuple(sorted(found, key=lambda e: -e.at_ms))[:limit]
 
     def counts(self) -> tuple[v.CountsView, ...]:
@@ -858,17 +865,20 @@ def _events() -> list[v.EventView]:
     for version, day in (("1.0.0", 0), ("1.1.0", 190), ("1.2.0", 286)):
         for device in DEVICES if version != "1.2.0" else ("lga",):
             at = MARCH + day * DAY
-            steps = ["fetching", "probing", "switching", "watching"]
-            steps += ["rolling_back", "serving"] if version == "1.2.0" else ["serving"]
-            for i, phase in enumerate(steps):
+            steps = ["assigned", "fetched", "probed", "switched"]
+            steps += ["failed", "rolled_back"] if version == "1.2.0" else ["passed"]
+            for i, step in enumerate(steps):
+                back = step == "rolled_back"
+                named = {"name": MODEL, "version": "1.1.0" if back else version}
+                failed = {"code": "probation.failed", "reason": "the AUC is 0.470, at least 0.600"}
                 events.append(
                     v.EventView(
                         at_ms=NOW - (300 - day) * 3_600_000 + i * 45_000,
                         device=device,
-                        kind=f"update.{phase}",
+                        kind=f"update.{step}",
                         slot=MODEL,
-                        digest=DIGESTS[version],
-                        detail={"version": version},
+                        digest=DIGESTS[named["version"]],
+                        detail={} if i < 2 else named | (failed if step == "failed" else {}),
                         received_ms=NOW,
                     )
                 )
@@ -880,7 +890,14 @@ def _events() -> list[v.EventView]:
                         kind="drift",
                         slot=MODEL,
                         digest=DIGESTS[version],
-                        detail={"feature": "temp", "state": "severe", "psi": "0.61"},
+                        detail={
+                            "feature": "temp",
+                            "before": "warn",
+                            "now": "severe",
+                            "psi": "0.6100",
+                            "w1_sd": "0.7810",
+                            "window_start_ms": str(at + 120 * DAY),
+                        },
                         received_ms=NOW,
                     )
                 )

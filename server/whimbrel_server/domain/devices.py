@@ -19,6 +19,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from whimbrel_core.wire.messages import Life, SlotReport, State
+    from whimbrel_server.domain.streams import Stream
 
 MAX_PAST_EPOCHS = 16
 
@@ -35,6 +36,7 @@ class Presence(msgspec.Struct, frozen=True):
     agent_version: str = ""
     revision: int = 0
     outbox_rows: int = 0
+    outbox_first: int = 0
     clock: str = "unsynced"
     last_seen_ms: int | None = None
 
@@ -70,11 +72,25 @@ def apply_life(known: Presence, life: Life, now_ms: int) -> tuple[Presence, tupl
             agent_version=life.agent_version,
             revision=life.revision,
             outbox_rows=life.outbox_rows,
+            outbox_first=life.outbox_first,
             clock=life.clock,
             last_seen_ms=now_ms,
         ),
         tuple(notices),
     )
+
+
+def waiting(known: Presence, stream: Stream) -> int:
+    """Return how many rows of the outbox that the last birth told of have not been committed since.
+
+    The rows that waited then have the numbers from the lowest unacknowledged one on: those sent
+    before keep theirs, the others got the next ones when they were sent. What the device made
+    since is not in it; it says so itself when its backlog has grown.
+    """
+    if not known.outbox_first:
+        return known.outbox_rows  # a device that tells no numbers
+    last = known.outbox_first + known.outbox_rows - 1
+    return known.outbox_rows - stream.held(known.outbox_first, last)
 
 
 def accepts_state(known: Presence, state: State) -> bool:

@@ -67,6 +67,11 @@ class Stream:
         at = bisect_right(self._starts, seq) - 1
         return at >= 0 and seq <= self._ends[at]
 
+    def held(self, first: int, last: int) -> int:
+        """Return how many of the numbers ``first`` to ``last`` (both included) were received."""
+        spans = ((1, self._upto), *zip(self._starts, self._ends, strict=True))
+        return sum(max(min(high, last) - max(low, first) + 1, 0) for low, high in spans)
+
     def has_room(self, seq: int) -> bool:
         """Return whether ``seq`` can be added without passing the limit of ranges."""
         if len(self._starts) < MAX_RANGES or seq in self or seq == self._upto + 1:

@@ -8,7 +8,8 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_server.domain import aggregation, drift
-from whimbrel_server.domain.devices import slot_of
+from whimbrel_server.domain.devices import slot_of, waiting
+from whimbrel_server.domain.streams import Stream, StreamState
 from whimbrel_server.store import schema
 from whimbrel_server.store.judgements import StoredJudgement
 from whimbrel_server.views import CountsView, DeviceView, DriftState, EventView, SlotView
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.assignments import Assignments
     from whimbrel_server.store.registry import Record
+
+
+_RANGES = tuple[tuple[int, int], ...]
+_NOTHING = Stream(StreamState())
 
 
 def views(
@@ -38,6 +43,7 @@ def views(
     else:
         wanted = assignments.all(connection)
         revisions = {one.device: one.revision for one in assignments.everybody(connection)}
+    streams = _streams(connection, records)
     found = []
     for record in records:
         device = record.device
@@ -55,7 +61,8 @@ def views(
                 revision_desired=revisions.get(device, 0),
                 revision_seen=max(presence.revision, report.revision if report else 0),
                 epoch=presence.epoch,
-                outbox_rows=presence.outbox_rows,
+                outbox_rows=waiting(presence, streams.get((device, presence.epoch), _NOTHING)),
+                outbox_at_ms=presence.last_seen_ms,
                 clock=presence.clock,
                 slots=_slots(record, wanted.get(device, {}), repository),
                 quarantined=report.quarantined if report else (),
@@ -72,6 +79,24 @@ def views(
             )
         )
     return tuple(found)
+
+
+def _streams(
+    connection: sa.Connection, records: tuple[Record, ...]
+) -> dict[tuple[str, str], Stream]:
+    """Return what was committed of the outboxes that said they had something."""
+    asked = {one.device for one in records if one.presence.outbox_rows}
+    table = schema.streams
+    query = sa.select(table.c.device, table.c.epoch, table.c.upto, table.c.ranges)
+    if len(records) == 1:
+        query = query.where(table.c.device == records[0].device)
+    return {
+        (row.device, row.epoch): Stream(
+            StreamState(row.upto, msgspec.msgpack.decode(row.ranges, type=_RANGES))
+        )
+        for row in (connection.execute(query) if asked else ())
+        if row.device in asked
+    }
 
 
 def counts_of(connection: sa.Connection) -> tuple[CountsView, ...]:
@@ -92,12 +117,18 @@ def counts_of(connection: sa.Connection) -> tuple[CountsView, ...]:
     )
 
 
-def events_of(connection: sa.Connection, device: str | None, limit: int) -> tuple[EventView, ...]:
-    """Return what devices told, newest first."""
+def events_of(
+    connection: sa.Connection, device: str | None, limit: int, kind: str = ""
+) -> tuple[EventView, ...]:
+    """Return what devices told, newest first; ``kind`` is a kind or, with a dot, a family."""
     table = schema.events
     query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
     if device is not None:
         query = query.where(table.c.device == device)
+    if kind.endswith("."):
+        query = query.where(table.c.kind.startswith(kind, autoescape=True))
+    elif kind:
+        query = query.where(table.c.kind == kind)
     return tuple(
         EventView(
             at_ms=row.at_ms,

@@ -12,10 +12,9 @@ from whimbrel_server.views import (
     DeviceView,
     DriftState,
     DriftView,
-    EventView,
     RolloutView,
 )
-from whimbrel_server.web import scale
+from whimbrel_server.web import scale, told
 
 if TYPE_CHECKING:
     from whimbrel_server.port import FleetPort
@@ -54,7 +53,7 @@ class DevicePage(msgspec.Struct, frozen=True, kw_only=True):
     windows: tuple[WindowBar, ...]
     trends: dict[str, tuple[float | None, ...]]
     drift: DriftView | None
-    events: tuple[EventView, ...]
+    log: tuple[told.Line, ...]
     counts: CountsView
     alerts: tuple[AlertView, ...]
     rollouts: tuple[RolloutView, ...]
@@ -85,7 +84,7 @@ def device_page(fleet: FleetPort, name: str, query: DeviceQuery) -> DevicePage:
         windows=windows,
         trends=trends,
         drift=drift,
-        events=fleet.events(name, min(max(query.events, 1), 1000)),
+        log=told.of_events(fleet.events(name, min(max(query.events, 1), 1000))),
         counts=next((c for c in fleet.counts() if c.device == name), CountsView(device=name)),
         alerts=tuple(a for a in fleet.alerts("open", MAX_ALERTS) if a.device == name),
         rollouts=tuple(r for r in fleet.rollouts() if any(name in w.devices for w in r.waves)),

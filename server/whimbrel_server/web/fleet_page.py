@@ -66,6 +66,8 @@ class FleetPage(msgspec.Struct, frozen=True, kw_only=True):
     alerts_open: int
     rollouts: tuple[RolloutView, ...]
     coverage: CountsView
+    waiting: int
+    waiting_since_ms: int | None
     models: int
 
 
@@ -96,6 +98,10 @@ def fleet_page(fleet: FleetPort, query: FleetQuery) -> FleetPage:
         alerts_open=len(alerts),
         rollouts=tuple(r for r in rollouts if r.state in {"running", "paused", "rolling_back"}),
         coverage=coverage,
+        waiting=sum(d.outbox_rows for d in devices),
+        waiting_since_ms=min(
+            (d.outbox_at_ms for d in devices if d.outbox_rows and d.outbox_at_ms), default=None
+        ),
         # What is served, not what is published: that would read every version's history.
         models=len({s.name for d in devices for s in d.slots if s.name}),
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from whimbrel_core.wire.messages import Life, State
 from whimbrel_server.domain.devices import (
@@ -12,7 +15,9 @@ from whimbrel_server.domain.devices import (
     apply_life,
     is_silent,
     next_revision,
+    waiting,
 )
+from whimbrel_server.domain.streams import Stream, StreamState
 
 A, B = "00000000000000aa", "00000000000000bb"
 
@@ -51,6 +56,32 @@ def after(*lives: Life) -> tuple[Presence, tuple[str, ...]]:
 def test_lives(lives: tuple[Life, ...], online: bool, last: tuple[str, ...]) -> None:
     presence, notices = after(*lives)
     assert (presence.online, notices) == (online, last)
+
+
+@given(
+    st.integers(0, 30),
+    st.integers(0, 30),
+    st.sets(st.integers(1, 80), max_size=80),
+    st.integers(0, 20),
+)
+def test_what_waits_is_what_waited_less_what_was_committed_since(
+    sent: int, unsent: int, committed: set[int], before: int
+) -> None:
+    first = before + 1
+    life = msgspec.structs.replace(
+        birth(1), outbox_rows=sent + unsent, outbox_first=first, outbox_last=before + sent
+    )
+    presence, _ = after(life)
+    stream = Stream(StreamState())
+    for seq in committed:
+        stream.add(seq)
+    left = set(range(first, first + sent + unsent)) - committed
+    assert waiting(presence, stream) == len(left)
+
+
+def test_a_device_that_tells_no_numbers_is_believed() -> None:
+    presence, _ = after(msgspec.structs.replace(birth(1), outbox_rows=7))
+    assert waiting(presence, Stream(StreamState(upto=100))) == 7
 
 
 def test_a_state_of_an_earlier_incarnation_is_old() -> None:

@@ -111,7 +111,7 @@ def test_pages_and_interface_show_what_devices_sent(
         assert page["histograms"]
         assert page["quality"]["1.0.0"]
         rollout = http.get(f"/rollouts/{number}.json").json()
-        assert any("ada" in a["actor"] for a in rollout["audit"])
+        assert any("ada" in line["actor"] for line in rollout["log"])
         series = http.get("/api/v1/models/churn/series?version=1.0.0&device=lga").json()
         assert all(len(points) == DAYS for points in series.values())
         timestamp = http.get("/repository/metadata/timestamp.json", headers={"range": "bytes=0-1"})
