@@ -8,7 +8,7 @@
     store/<sha256>.whim            bundles that were proven on this device
     downloads/<sha256>.part|.whim  on their way; checked but not yet proven
     profiles/  labels/             open windows and predictions (the worker's)
-    run/                           admin.sock, telemetry.sock, http.json, worker.json, lock
+    run/                           admin.sock, telemetry.sock, http.json, worker.json, lock, downloaded
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class DataDirectory:
         self.http_json = self.run / "http.json"
         self.worker_json = self.run / "worker.json"
         self.lock = self.run / "lock"
+        self.tally = self.run / "downloaded"
 
     def create(self) -> None:
         """Make every folder that is missing.

@@ -18,6 +18,7 @@ class FileServer:
         ranges: whether Range is understood.
         requests: paths asked for, with the offset from which.
         served: bytes of blobs that were sent.
+        sent: bytes of all bodies that were sent.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,6 +27,7 @@ class FileServer:
         self.status: dict[str, int] = {}
         self.requests: list[tuple[str, int]] = []
         self.served = 0
+        self.sent = 0
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -71,6 +73,7 @@ class FileServer:
             body = body[: self.cut_after.pop(0)]
         if path.startswith("targets/"):
             self.served += len(body)
+        self.sent += len(body)
         request.wfile.write(body)
         request.wfile.flush()
         request.close_connection = True

@@ -78,6 +78,7 @@ class Application:
         self._desired_due = asyncio.Event()
         self._sync_due = asyncio.Event()
         self._stopping = asyncio.Event()
+        self.publisher: Publisher | None = None
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT.
@@ -100,7 +101,11 @@ class Application:
                 self.config.http.host, self.config.http.port, self.config.http.socket
             )
             stack.callback(self.listeners.close)
-            self.listeners.announce(self.home.http_json)
+            try:
+                self.listeners.announce(self.home.http_json)
+            except OSError as error:
+                # Whoever knows the port is served; a full disk must not stop that.
+                self._error(f"{self.home.http_json} cannot be written: {error}")
             self._build()
             await self._run_parts()
 
@@ -151,7 +156,6 @@ class Application:
                 "forgive": self._forgive,
             },
         )
-        self.publisher: Publisher | None = None
         if config.mqtt.host:
             from whimbrel_agent.telemetry.publisher import Publisher
 
@@ -334,6 +338,7 @@ class Application:
         )
 
     def _changed(self) -> None:
+        # Nobody listens yet while the parts are made.
         if self.publisher is not None:
             self.publisher.state_changed()
 

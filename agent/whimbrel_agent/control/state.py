@@ -71,6 +71,9 @@ class StateFile:
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, timeout=5.0)
         try:
+            # One writer and no other reader: SQLite then needs no file of shared memory, which a
+            # full disk would refuse, so that an agent starts on one, too.
+            db.execute("PRAGMA locking_mode=EXCLUSIVE")
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             # 256 KB of pages are plenty for a queue; the default of 2 MB is a device's memory.
@@ -83,8 +86,9 @@ class StateFile:
                 raise StorageError(  # noqa: TRY301
                     msg, hint="install that version again", code="storage.version"
                 )
-            db.executescript(_SCHEMA)
-            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            if version < SCHEMA_VERSION:
+                db.executescript(_SCHEMA)
+                db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)  # noqa: TRY301

@@ -56,6 +56,7 @@ class Session:
         on_message: Callable[[str, bytes], None],
     ) -> None:
         self._config = config
+        self._client_id = client_id
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
         self._connected: asyncio.Future[None] = self._loop.create_future()
@@ -91,6 +92,19 @@ class Session:
             await asyncio.to_thread(
                 self._client.connect, config.host, config.port, config.keepalive_s
             )
+        except ssl.SSLCertVerificationError as error:
+            msg = (
+                f"{where}: its certificate does not hold against mqtt.ca {config.ca}: "
+                f"{error.verify_message or error}"
+            )
+            raise UnavailableError(
+                msg, code="mqtt.tls", hint="use the ca.crt from enrolment, and a right clock"
+            ) from error
+        except ssl.SSLError as error:
+            msg = f"{where}: no secure connection: {error.reason or error}"
+            raise UnavailableError(
+                msg, code="mqtt.tls", hint="is it the broker's port for TLS?"
+            ) from error
         except (OSError, ValueError) as error:
             msg = f"{where} cannot be reached: {error}"
             raise UnavailableError(msg, code="mqtt.connect") from error
@@ -98,7 +112,10 @@ class Session:
         try:
             await within(self._connected, CONNACK_TIMEOUT_S)
         except asyncio.TimeoutError as error:
-            msg = f"{where} took the connection and did not answer: it may not know this device"
+            msg = (
+                f"{where} took the connection and did not answer the login of {self._client_id} "
+                f"within {CONNACK_TIMEOUT_S:g} s: it may not know this device"
+            )
             raise UnavailableError(
                 msg, code="mqtt.connack", hint="check the certificate and the broker's log"
             ) from error
@@ -151,6 +168,10 @@ class Session:
             self._connected.set_result(None)
 
     def _set_lost(self, reason: str) -> None:
+        if self._config.cert and not self._connected.done():
+            # In TLS 1.3 a server looks at the client's certificate after the client believes the
+            # handshake to be over, and says no by hanging up.
+            reason = f"it hung up on the certificate {self._config.cert} ({reason})"
         self._set_connected(reason)
         if not self.lost.done():
             self.lost.set_result(reason)

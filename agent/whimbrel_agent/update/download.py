@@ -23,15 +23,14 @@ if TYPE_CHECKING:
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-def fetch(source: Transport, path: str, part: Path, *, length: int, digest: str) -> int:
-    """Complete ``part`` with the bytes of ``path`` and check it; return the bytes transferred.
+def fetch(source: Transport, path: str, part: Path, *, length: int, digest: str) -> None:
+    """Complete ``part`` with the bytes of ``path`` and check it.
 
     Raises:
         UnavailableError: the source stopped; ``part`` keeps what came.
         StorageError: the disk is full or refuses; ``part`` keeps what was written.
         TrustError: all the bytes came and are not what was signed; ``part`` was removed.
     """
-    transferred = 0
     try:
         with part.open("ab") as file:
             have = file.tell()
@@ -40,10 +39,10 @@ def fetch(source: Transport, path: str, part: Path, *, length: int, digest: str)
                 have = 0
             if have < length:
                 try:
-                    transferred = _append(source, path, file, have, length)
+                    _append(source, path, file, have, length)
                 except RestartError:
                     file.truncate(0)
-                    transferred = _append(source, path, file, 0, length)
+                    _append(source, path, file, 0, length)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -58,7 +57,6 @@ def fetch(source: Transport, path: str, part: Path, *, length: int, digest: str)
         raise TrustError(
             msg, code="trust.digest", hint="the copy is damaged or forged; nothing was installed"
         )
-    return transferred
 
 
 def settle(part: Path, final: Path) -> None:
@@ -93,7 +91,7 @@ def measure(path: Path) -> tuple[int, str]:
     return length, hasher.hexdigest()
 
 
-def _append(source: Transport, path: str, file: IO[bytes], offset: int, length: int) -> int:
+def _append(source: Transport, path: str, file: IO[bytes], offset: int, length: int) -> None:
     added = 0
     for piece in source.chunks(path, offset):
         if offset + added + len(piece) > length:
@@ -104,7 +102,6 @@ def _append(source: Transport, path: str, file: IO[bytes], offset: int, length: 
             raise TrustError(msg, code="trust.length", hint="nothing was installed")
         file.write(piece)
         added += len(piece)
-    return added
 
 
 def _disk(error: OSError, path: Path) -> StorageError:

@@ -27,6 +27,7 @@ from whimbrel_agent.update import child, download, machine, trust
 from whimbrel_agent.update.blame import Blame, from_outside
 from whimbrel_agent.update.machine import Effect, Event, SlotState
 from whimbrel_agent.update.messages import ProbeRequest, UpdateRequest, Wanted
+from whimbrel_agent.update.metering import take_tally
 from whimbrel_core.errors import StorageError
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Driver:
         self._swapping = asyncio.Lock()
         self._wake = asyncio.Event()
         self._blame = Blame()
+        self._downloaded = 0
         self._restarting: asyncio.Task[None] | None = None
         self._stopped = False
         self.last_error = ""
@@ -462,21 +464,29 @@ class Driver:
             max_bytes=config.limits.download_bytes,
             clock_floor_ms=self._state.get_int("clock_floor_ms"),
         )
-        answer = await child.run(
-            "whimbrel_agent.update.updater",
-            request,
-            timeout_s=config.limits.update_timeout_s,
-            what="updater",
-        )
+        try:
+            answer = await child.run(
+                "whimbrel_agent.update.updater",
+                request,
+                timeout_s=config.limits.update_timeout_s,
+                what="updater",
+            )
+        finally:
+            # Also when it failed, was killed, or something newer is wanted meanwhile.
+            self._downloaded += take_tally(self._home.tally)
+            with contextlib.suppress(StorageError):
+                self._count_downloaded()
         done = answer.updated
-        if done is not None:
-            with self._state.transaction():
-                self._state.put("clock_floor_ms", done.clock_floor_ms or request.clock_floor_ms)
-                self._state.put(
-                    "bytes_downloaded",
-                    self._state.get_int("bytes_downloaded") + done.bytes_downloaded,
-                )
+        if done is not None and done.clock_floor_ms > request.clock_floor_ms:
+            self._state.save("clock_floor_ms", done.clock_floor_ms)
         return answer
+
+    def _count_downloaded(self) -> None:
+        """Add what came over the wire to the device's counter, now or when the disk takes it."""
+        if self._downloaded:
+            total = self._state.get_int("bytes_downloaded") + self._downloaded
+            self._state.save("bytes_downloaded", total)
+            self._downloaded = 0
 
     async def _probe(self, slot: str) -> Outcome:
         state = self._slots[slot]

@@ -57,7 +57,10 @@ class UpdateRequest(msgspec.Struct, frozen=True):
 
 
 class Updated(msgspec.Struct, frozen=True):
-    """What the updater did. ``source``: full, delta, store, or none."""
+    """What the updater did. ``source``: full, delta, store, or none.
+
+    ``bytes_downloaded`` is all that came over the wire, metadata included.
+    """
 
     source: str
     bytes_downloaded: int

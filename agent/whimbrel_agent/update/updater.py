@@ -25,6 +25,7 @@ import msgspec
 from whimbrel_agent.paths import DataDirectory, replace_file
 from whimbrel_agent.update import child, delta, download, trust
 from whimbrel_agent.update.messages import Answer, Updated, UpdateRequest, Wanted
+from whimbrel_agent.update.metering import Metered
 from whimbrel_agent.update.transport import NotInRepositoryError, transport
 from whimbrel_core.errors import (
     CompatibilityError,
@@ -72,11 +73,16 @@ def answer(data: bytes) -> Answer:
     request = msgspec.json.decode(data, type=UpdateRequest)
     home = DataDirectory(request.data_dir)
     with _alone(home):
-        source = transport(request.url, ca=request.ca, timeout_s=request.timeout_s)
-        return Answer(updated=update(request, home, source))
+        source = Metered(
+            transport(request.url, ca=request.ca, timeout_s=request.timeout_s), home.tally
+        )
+        try:
+            return Answer(updated=update(request, home, source))
+        finally:
+            source.close()
 
 
-def update(request: UpdateRequest, home: DataDirectory, source: Transport) -> Updated:
+def update(request: UpdateRequest, home: DataDirectory, source: Metered) -> Updated:
     """Refresh trust, then bring the wanted bundle.
 
     Raises:
@@ -91,18 +97,18 @@ def update(request: UpdateRequest, home: DataDirectory, source: Transport) -> Up
     except UnavailableError:
         if wanted is not None and _in_store(home, wanted, request.known):
             # Offline: what was proven here before, and is assigned, may serve again.
-            return Updated(source="store", bytes_downloaded=0)
+            return Updated(source="store", bytes_downloaded=source.bytes)
         raise
     floor = _check_clock(home, request.clock_floor_ms)
-    changed, spent = _bring_trust(client, home, source)
+    changed = _bring_trust(client, home, source)
     if wanted is None:
-        return Updated("none", spent, clock_floor_ms=floor, trust_changed=changed)
+        return Updated("none", source.bytes, clock_floor_ms=floor, trust_changed=changed)
     target = _target(client, wanted.path)
     custom = _check_target(target, wanted, request)
-    how, moved = _bring_bundle(client, target, custom, request, home=home, source=source)
+    how = _bring_bundle(client, target, custom, request, home=home, source=source)
     return Updated(
         source=how,
-        bytes_downloaded=spent + moved,
+        bytes_downloaded=source.bytes,
         name=custom.name,
         version=custom.version,
         release=custom.release,
@@ -193,8 +199,8 @@ def _target(client: Updater, path: str) -> TargetFile:
     return target
 
 
-def _bring_trust(client: Updater, home: DataDirectory, source: Transport) -> tuple[bool, int]:
-    changed, spent = False, 0
+def _bring_trust(client: Updater, home: DataDirectory, source: Transport) -> bool:
+    changed = False
     for path, file in ((trust.PUBLISHERS, home.publishers_json), (trust.FLEET, home.fleet_json)):
         target = client.get_targetinfo(path)
         if target is None:
@@ -210,9 +216,7 @@ def _bring_trust(client: Updater, home: DataDirectory, source: Transport) -> tup
             msg = f"{path} is {target.length} bytes, {trust.MAX_TRUST_BYTES} are allowed"
             raise TrustError(msg, code="trust.length")
         part = home.part(digest)
-        spent += download.fetch(
-            source, _blob(path, digest), part, length=target.length, digest=digest
-        )
+        download.fetch(source, _blob(path, digest), part, length=target.length, digest=digest)
         try:
             replace_file(file, part.read_bytes())
             part.unlink()
@@ -220,7 +224,7 @@ def _bring_trust(client: Updater, home: DataDirectory, source: Transport) -> tup
             msg = f"{file} cannot be written: {error}"
             raise StorageError(msg) from error
         changed = True
-    return changed, spent
+    return changed
 
 
 def _check_target(target: TargetFile, wanted: Wanted, request: UpdateRequest) -> Custom:
@@ -266,14 +270,13 @@ def _bring_bundle(
     *,
     home: DataDirectory,
     source: Transport,
-) -> tuple[str, int]:
+) -> str:
     digest, length = _sha256(target), target.length
     for ready in (home.bundle(digest), home.fetched(digest)):
         if ready.exists():
             if download.measure(ready) == (length, digest):
-                return "store", 0
+                return "store"
             ready.unlink()  # damaged on this disk: fetch it again
-    spent = 0
     part = home.part(digest)
     begun = part.exists() and part.stat().st_size > 0
     for choice in custom.deltas if not begun else ():
@@ -281,7 +284,7 @@ def _bring_bundle(
             found = _target(client, choice.path)
             delta_part = home.part(_sha256(found))
             try:
-                spent += download.fetch(
+                download.fetch(
                     source,
                     _blob(choice.path, _sha256(found)),
                     delta_part,
@@ -291,7 +294,7 @@ def _bring_bundle(
                 delta.rebuild(home.bundle(choice.source), delta_part, part, length=length)
                 if download.measure(part) == (length, digest):
                     download.settle(part, home.fetched(digest))
-                    return "delta", spent
+                    return "delta"
                 part.unlink()
             except (InputError, TrustError, UnavailableError):
                 # A delta is only ever a shortcut.
@@ -301,9 +304,9 @@ def _bring_bundle(
                 with contextlib.suppress(FileNotFoundError):
                     delta_part.unlink()
             break
-    spent += download.fetch(source, _blob(target.path, digest), part, length=length, digest=digest)
+    download.fetch(source, _blob(target.path, digest), part, length=length, digest=digest)
     download.settle(part, home.fetched(digest))
-    return "full", spent
+    return "full"
 
 
 def _sha256(target: TargetFile) -> str:

@@ -16,6 +16,7 @@ from tests.support.repository import RepositorySimulator
 from whimbrel_agent.paths import DataDirectory
 from whimbrel_agent.update import download, updater
 from whimbrel_agent.update.messages import Updated, UpdateRequest, Wanted
+from whimbrel_agent.update.metering import Metered, take_tally
 from whimbrel_agent.update.transport import FolderTransport, transport
 from whimbrel_core.errors import (
     CompatibilityError,
@@ -48,7 +49,11 @@ class Device:
         request = msgspec.structs.replace(
             UpdateRequest(self.url, str(self.home.root), wanted), **more
         )
-        return updater.update(request, self.home, transport(self.url, timeout_s=5))
+        source = Metered(transport(self.url, timeout_s=5), self.home.tally)
+        try:
+            return updater.update(request, self.home, source)
+        finally:
+            source.close()
 
     def hold(self, made: MadeBundle) -> None:
         """Put a proven bundle into the store."""
@@ -115,8 +120,8 @@ def test_a_delta_is_taken_from_a_version_that_is_held(
     done = device.update(bundles[1], held=(bundles[0].digest,))
     assert done.source == "delta"
     assert device.fetched(bundles[1])
-    assert done.bytes_downloaded == server.served
-    assert done.bytes_downloaded < bundles[1].path.stat().st_size
+    assert done.bytes_downloaded == server.sent
+    assert server.served < bundles[1].path.stat().st_size
 
 
 def test_a_delta_that_makes_something_else_is_given_up_for_the_whole_file(
@@ -142,6 +147,28 @@ def test_a_broken_download_goes_on_where_it_stopped(
     assert device.fetched(bundles[0])
     blobs = [offset for path, offset in server.requests if "bundles" in path]
     assert blobs == [0, 20_000, 30_000]
+
+
+def test_what_failed_is_counted_as_what_succeeded(
+    device: Device, server: FileServer, bundles: list[MadeBundle]
+) -> None:
+    server.cut_after = [20_000]
+    with pytest.raises(UnavailableError):
+        device.update(bundles[0])
+    assert take_tally(device.home.tally) == server.sent > 20_000
+    assert take_tally(device.home.tally) == 0  # taken once
+    sent = server.sent
+    device.update(bundles[0])
+    assert take_tally(device.home.tally) == server.sent - sent
+
+
+def test_where_nothing_can_be_counted_the_bundle_comes_nevertheless(
+    device: Device, bundles: list[MadeBundle]
+) -> None:
+    device.home.tally.mkdir()
+    device.update(bundles[0])
+    assert device.fetched(bundles[0])
+    assert take_tally(device.home.tally) == 0
 
 
 def test_a_server_without_ranges_is_asked_from_the_beginning(
