@@ -6,8 +6,6 @@ Nothing is written before everything has held, and the file appears whole.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import tempfile
 import time
@@ -15,16 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from whimbrel_core import identity
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle.manifest import DriftPolicy, Manifest
-from whimbrel_core.errors import BundleError, UsageError
+from whimbrel_core.errors import UsageError
 from whimbrel_packager import (
-    atomic,
     baseline,
+    bundle_file,
     child,
     conversion,
     describe,
@@ -35,6 +32,8 @@ from whimbrel_packager import (
 )
 from whimbrel_packager import frame as frames
 from whimbrel_packager.reference import Reference
+from whimbrel_packager.report import Report, notes_on
+from whimbrel_packager.sources import given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,35 +41,10 @@ if TYPE_CHECKING:
     from whimbrel_core.signing.keys import Signer
     from whimbrel_packager.conversion import Conversion
     from whimbrel_packager.frame import Frame
-    from whimbrel_packager.parity import Proof
 
     Array = np.ndarray[Any, Any]
 
 _OTHER_BATCHES = (1, 7)
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What packing found out, for people and for ``--json``."""
-
-    rows: int
-    cases: dict[str, int]
-    refused_by_source: dict[str, int]
-    max_abs_error: float
-    rtol: float
-    atol: float
-    label_ties: int
-    thresholds: int
-    vectors: int
-    model_bytes: int
-    bundle_bytes: int
-    memory_bytes: int
-    latency_us: float
-    latency_16_us: float
-    load_ms: float
-    metrics: dict[str, float]
-    unused_columns: tuple[str, ...]
-    notes: tuple[str, ...]
-    seconds: float
 
 
 class PackResult(NamedTuple):
@@ -151,7 +125,7 @@ def pack(
     _check_identity(name, version, release)
     target = Path(out) / f"{name}-{version}{bundles.SUFFIX}"
     if target.exists() and describe.SOURCE_DATE_EPOCH not in os.environ:
-        raise _exists(target)  # the date alone makes it another bundle
+        raise bundle_file.taken(target)  # the date alone makes it another bundle
     options = options or sources.Options()
     limits = limits or child.Limits()
     signer = keyfiles.private(Path(key)) if isinstance(key, Path | str) else key
@@ -159,7 +133,7 @@ def pack(
     data = Reference.read(reference, y, label, held_out)
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
         folder = Path(scratch)
-        path, options = _model_file(model, folder, options)
+        path, options = given.model_file(model, folder, options)
         title = f"{name} {version}"
         done = _convert(
             path, data.frame, folder, options=options, limits=limits, what=title, tell=tell
@@ -168,7 +142,7 @@ def pack(
         labelled = data.labelled(done)
         frame = data.frame.select(done.result.description.columns, what="the model")
         answers = _run(done, frame, folder, limits=limits, what=title, tell=tell)
-        model_digest = _digest_of_file(path)
+        model_digest = given.digest(path)
     what = f"{name} {version} ({done.result.description.estimator})"
     tell("proving parity")
     limit = parity.tolerance(rtol, atol, done)
@@ -206,7 +180,7 @@ def pack(
     )
     bundle = bundles.build(files, signer)
     tell("writing")
-    _write(target, bundle, signer)
+    bundle_file.write(target, bundle, signer)
     figures = answers.figures
     return PackResult(
         path=target,
@@ -230,7 +204,7 @@ def pack(
             load_ms=figures.load_ms,
             metrics=quality,
             unused_columns=tuple(sorted(set(data.frame.names) - set(frame.names))),
-            notes=_notes(figures, proof, labelled, held_out),
+            notes=notes_on(figures, proof, labelled, held_out),
             seconds=round(time.perf_counter() - started, 2),
         ),
     )
@@ -241,38 +215,6 @@ def _check_identity(name: str, version: str, release: int) -> None:
     identity.version(version)
     if release < 1:
         raise UsageError(f"release counter is {release}, it starts at 1")
-
-
-def _model_file(
-    model: object, folder: Path, options: sources.Options
-) -> tuple[Path, sources.Options]:
-    if isinstance(model, Path | str):
-        path = Path(model)
-        sources.framework_of(path)
-        if not path.is_file():
-            raise UsageError(f"there is no model file {path}")
-        if path.suffix.lower() in sources.PICKLES and not options.allow_pickle:
-            raise UsageError(
-                f"{path} is a pickle, and loading one runs whatever code is in it",
-                hint="save the model with skops.io.dump, or give --allow-pickle if you made it",
-                code="usage.pickle",
-            )
-        return path, options
-    if hasattr(model, "SerializeToString") and hasattr(model, "graph"):
-        path = folder / "given.onnx"
-        path.write_bytes(model.SerializeToString())
-        return path, options
-    if hasattr(model, "get_params") and hasattr(model, "predict"):
-        import joblib
-
-        path = folder / "given.joblib"
-        joblib.dump(model, path)
-        # The caller's own object, pickled here: nothing foreign is loaded.
-        return path, msgspec.structs.replace(options, allow_pickle=True)
-    raise UsageError(
-        f"{type(model).__name__} is no model that can be packed",
-        hint="give a path, a fitted scikit-learn estimator, or an onnx.ModelProto",
-    )
 
 
 def _convert(
@@ -333,50 +275,3 @@ def _feeds(done: Conversion, frame: Frame) -> Mapping[str, Array]:
         array = fed[name] if kind == "BYTES" else fed[name].astype(types[kind], copy=False)
         fed[name] = array.reshape(-1) if len(shape) == 1 else array
     return {name: fed[name] for name, _, _ in done.result.inputs}
-
-
-def _write(target: Path, bundle: bytes, signer: Signer) -> None:
-    """Write the bundle; a different one of the same name and version is never replaced."""
-    # What a device would refuse is found here.
-    opened = bundles.open_bundle(io.BytesIO(bundle), [signer.public], what=target.name)
-    if opened.manifest.title != target.name.removesuffix(bundles.SUFFIX):
-        raise BundleError(f"{target.name} holds {opened.manifest.title}")
-    try:
-        atomic.write(target, bundle, replace=False)
-    except FileExistsError:
-        if target.read_bytes() != bundle:
-            raise _exists(target) from None
-
-
-def _exists(target: Path) -> UsageError:
-    return UsageError(
-        f"{target} is there already, with other content; it was not touched",
-        hint="give a new --version, another --out, or remove that file",
-        code="usage.exists",
-    )
-
-
-def _notes(
-    figures: runtime.Figures,
-    proof: Proof,
-    labelled: baseline.Labelled | None,
-    held_out: str | None,
-) -> tuple[str, ...]:
-    notes = []
-    if figures.empty_batch:
-        notes.append(f"a batch of no rows: {figures.empty_batch}")
-    if proof.ties:
-        notes.append(f"{proof.ties} corpus rows with tied labels, which may fall either way")
-    for case, rows in proof.refused.items():
-        notes.append(f"{rows} {case!r} rows left out: the source model refuses them")
-    if labelled is None:
-        notes.append("no labels: quality cannot be estimated on devices (give --label)")
-    elif held_out is None:
-        notes.append("quality is measured on all reference rows; name those that the model has "
-                     "not seen with --held-out")  # fmt: skip
-    return tuple(notes)
-
-
-def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

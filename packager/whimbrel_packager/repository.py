@@ -9,7 +9,6 @@ harmless, and used when the same thing is published again.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,9 +22,10 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # public by its do
 
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.canonical import canonical_json
-from whimbrel_core.errors import RefusedError, TrustError, UsageError
+from whimbrel_core.errors import TrustError, UsageError
+from whimbrel_core.identity import sha256
 from whimbrel_core.signing.keys import PublicKey
-from whimbrel_packager import atomic, delta, keyfiles
+from whimbrel_packager import atomic, delta, keyfiles, released
 from whimbrel_packager.metadata import ROLES, Lives, MetadataDirectory, expiry, require_role
 from whimbrel_packager.tuf_signer import tuf_key
 
@@ -36,25 +36,12 @@ if TYPE_CHECKING:
 
     from whimbrel_core.bundle.manifest import Manifest
     from whimbrel_core.signing.keys import PrivateKey
+    from whimbrel_packager.released import Released
 
 OFFLINE_KEYS = ("root", "targets", "bundle")
 ONLINE_KEYS = ("snapshot", "timestamp", "fleet")
 PUBLISHERS, FLEET = "trust/publishers.json", "trust/fleet.json"
 DELTA_RELEASES = 2
-
-
-class Released(msgspec.Struct, frozen=True):
-    """A bundle that the signed targets name."""
-
-    name: str
-    version: str
-    release: int
-    digest: str
-    length: int
-    path: str
-    profile_id: str
-    device_classes: tuple[str, ...] = ()
-    deltas: tuple[dict[str, str], ...] = ()
 
 
 class Published(NamedTuple):
@@ -134,20 +121,13 @@ class Repository(MetadataDirectory):
 
     def released(self, targets: Targets | None = None) -> list[Released]:
         """Return the bundles that are published, by name and release."""
-        named = targets or self.targets()
-        found = []
-        for path, target in named.targets.items():
-            custom = (target.custom or {}).get("whimbrel")
-            if path.startswith("bundles/") and isinstance(custom, dict):
-                fixed = {"digest": target.hashes["sha256"], "length": target.length, "path": path}
-                found.append(msgspec.convert({**custom, **fixed}, Released))
-        return sorted(found, key=lambda r: (r.name, r.release))
+        return released.named_by(targets or self.targets())
 
     def next_release(self, name: str, version: str) -> int:
         """Return the release counter for a version: its own if published, else the next one."""
         mine = [one for one in self.released() if one.name == name]
         same = [one.release for one in mine if one.version == version]
-        return same[0] if same else max((one.release for one in mine), default=0) + 1
+        return same[0] if same else released.last_release(mine) + 1
 
     def publish(
         self,
@@ -191,7 +171,7 @@ class Repository(MetadataDirectory):
             data = _read(bundle)
             manifest = self._verified(data, targets, bundle.name)
             path = f"bundles/{manifest.name}/{manifest.title}{bundles.SUFFIX}"
-            digest = hashlib.sha256(data).hexdigest()
+            digest = sha256(data)
             mine = [one for one in self.released(targets) if one.name == manifest.name]
             same = next((one for one in mine if one.version == manifest.version), None)
             if same is not None and same.digest == digest:
@@ -204,7 +184,7 @@ class Repository(MetadataDirectory):
                     fresh=False,
                     delta_bytes={},
                 )
-            _require_growth(manifest, mine, same, bundle)
+            released.require_growth(manifest, mine, same, bundle)
             tell("making deltas")
             sizes = self._add(targets, path, data, manifest, mine)
             tell("signing")
@@ -212,9 +192,8 @@ class Repository(MetadataDirectory):
             targets.expires = expiry(now, lives.targets)
             written: tuple[str, ...] = (self.write("targets", targets, signer),)
             written += self._finish(online_signers, targets, now, lives, root)
-        released = next(one for one in self.released(targets) if one.path == path)
         return Published(
-            released=released,
+            released=next(one for one in self.released(targets) if one.path == path),
             targets_version=targets.version,
             signed=written,
             waiting=not online_signers,
@@ -328,27 +307,6 @@ class Repository(MetadataDirectory):
             return ()
         snapshot, timestamp = signers
         return self.sign_online(snapshot, timestamp, targets, now=now, lives=lives, root=root)
-
-
-def _require_growth(
-    manifest: Manifest, mine: list[Released], same: Released | None, bundle: Path
-) -> None:
-    if same is not None:
-        raise RefusedError(
-            f"{manifest.title} is published already, with other content "
-            f"(sha256 {same.digest[:12]}…); {bundle.name} was not published",
-            hint="a published version never changes: pack with a new --version",
-            code="refused.version",
-        )
-    last = max((one.release for one in mine), default=0)
-    if manifest.release <= last:
-        newest = mine[-1].version
-        raise RefusedError(
-            f"{manifest.title} has release counter {manifest.release}, and {newest} has {last} "
-            "already; devices never go back below a release, so it was not published",
-            hint=f"pack it with --release {last + 1}, or with --repo, which finds the number",
-            code="refused.release",
-        )
 
 
 def _online(folder: Path | None) -> tuple[PrivateKey, ...]:

@@ -22,7 +22,7 @@ from whimbrel_core.bundle import parity
 from whimbrel_core.errors import InputError, StorageError, UsageError
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.quality import expected
-from whimbrel_packager import build, keyfiles
+from whimbrel_packager import build, bundle_file, keyfiles
 from whimbrel_packager.sources import Options
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def test_whoever_comes_second_with_the_same_version_does_not_win(
     target = tmp_path / "flights-1.0.0.whim"
     target.write_bytes(b"made by somebody else in the meantime")
     with pytest.raises(UsageError, match="it was not touched"):
-        build._write(target, packed.content, keyfiles.private(packed.key))
+        bundle_file.write(target, packed.content, keyfiles.private(packed.key))
     assert target.read_bytes() == b"made by somebody else in the meantime"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -257,7 +257,7 @@ def test_a_full_disk_leaves_no_bundle_and_nothing_half_written(
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(bundle) // 2, hard))
     try:
         with pytest.raises(StorageError, match="the disk is full") as caught:
-            build._write(target, bundle, keyfiles.private(packed.key))
+            bundle_file.write(target, bundle, keyfiles.private(packed.key))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.code == "storage.full"
