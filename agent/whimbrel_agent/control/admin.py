@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from whimbrel_agent.control.inbox import listen
-from whimbrel_core.errors import InputError, UnavailableError, UsageError, WhimbrelError
+from whimbrel_core.errors import (
+    InputError,
+    RefusedError,
+    StorageError,
+    TrustError,
+    UnavailableError,
+    UsageError,
+    WhimbrelError,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,6 +29,11 @@ if TYPE_CHECKING:
 
 _LINE_BYTES = 1 << 20
 _TIMEOUT_S = 10.0
+# What was an error in the agent is the same kind of error, with its exit code, for who asked.
+_KINDS: dict[int, type[WhimbrelError]] = {
+    kind.exit_code: kind
+    for kind in (UsageError, InputError, TrustError, RefusedError, UnavailableError, StorageError)
+}
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -70,9 +83,13 @@ class Admin:
                 raise UsageError(msg, hint=f"it knows: {known}")
             return {"ok": await handler(request)}
         except msgspec.DecodeError as error:
-            return {"error": InputError(f"not a request: {error}").as_dict()}
+            return _refusal(InputError(f"not a request: {error}"))
         except WhimbrelError as error:
-            return {"error": error.as_dict()}
+            return _refusal(error)
+
+
+def _refusal(error: WhimbrelError) -> dict[str, Any]:
+    return {"error": {**error.as_dict(), "exit_code": error.exit_code}}
 
 
 def ask(path: Path, request: Request) -> Any:  # noqa: ANN401 - JSON, by request
@@ -97,5 +114,6 @@ def ask(path: Path, request: Request) -> Any:  # noqa: ANN401 - JSON, by request
         ) from error
     if "error" in answer:
         found = answer["error"]
-        raise WhimbrelError(found["message"], hint=found["hint"], code=found["code"])
+        kind = _KINDS.get(found.get("exit_code", 0), WhimbrelError)
+        raise kind(found["message"], hint=found["hint"], code=found["code"])
     return answer["ok"]
