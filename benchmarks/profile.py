@@ -5,8 +5,8 @@ in its place: a numpy or pandas summary of the same rows in the same run. Run it
 ``python -m benchmarks.profile``.
 
 Sorting is most of the cost of counting, and depends on the CPU: on Zen 4, numpy's AVX-512 sort is
-three times slower than its AVX2 one. Where the CPU has AVX-512, counting is measured again in a
-child process with it switched off.
+much slower than its AVX2 one, and a worker switches it off (`whimbrel_agent.serving.simd`). Where
+the CPU has AVX-512, counting is measured again in a child process without it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import numpy as np
 
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.cells import fastest_kernel
-from whimbrel_core.profile.distances import Judge, flat
+from whimbrel_core.profile.distances import Judge, stacked
+from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.reference import ColumnSpec, build
 from whimbrel_core.profile.sequential import Detector
 from whimbrel_core.profile.window import decode, encode, merge
@@ -195,7 +196,7 @@ def measured() -> list[Line]:
     window = accumulator.window(0, 1)
     sent = encode(window)
     judge, detector = Judge(baseline), Detector(baseline)
-    cells, invalid = flat(window)
+    cells, invalid, _ = stacked([flatten(window)], baseline.layout)
     many = (np.tile(cells, (100, 1)), np.tile(invalid, (100, 1)), np.full(100, window.rows))
     state, seen = detector.start(), detector.observe(window)
     total = cells.copy()

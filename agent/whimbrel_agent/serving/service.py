@@ -118,10 +118,10 @@ class SlotService:
             latency_us = (perf_counter() - started) * 1e6
             row = request.row
             named = request.id is not None or request.ids is not None
-            if row is not None and not named:
+            if row is not None:
                 for numbers in values:
                     row += numbers
-                if telemetry.record_row(row, request.at_ms, latency_us):
+                if not named and telemetry.record_row(row, request.at_ms, latency_us):
                     return answer
             tensors = request.feeds
             tensors.update(zip(self._names, outputs))  # noqa: B905 - the engine gives one each
@@ -131,6 +131,7 @@ class SlotService:
                 request.at_ms,
                 latency_us,
                 row_ids(request) if named else None,
+                row=row,
             )
         return answer
 

@@ -35,7 +35,7 @@ from whimbrel_agent.channel import (
     encode_frame,
 )
 from whimbrel_agent.marks import inherited
-from whimbrel_agent.serving import handover
+from whimbrel_agent.serving import handover, simd  # simd: before anything imports numpy
 from whimbrel_agent.serving.batching import Batcher
 from whimbrel_agent.serving.loading import LoadedSlot, LoadError, give_back_memory, load_slot
 from whimbrel_agent.serving.metrics import resident_bytes
@@ -320,6 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    _log.debug("numpy is kept from %s", os.environ.get(simd.VARIABLE) or "no instructions")
     # Ctrl-C in a terminal reaches the whole group; control decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=channels[0])

@@ -114,6 +114,7 @@ class Recorder:
         rows: int,
         at_ms: int | None = None,
         latency_us: float | None = None,
+        row: Sequence[Any] | None = None,
     ) -> OpenWindow:
         """Count the rows of one answered request and return the window that they are in.
 
@@ -122,10 +123,13 @@ class Recorder:
             rows: number of rows.
             at_ms: event time; None for now.
             latency_us: None when this is not a request of its own.
+            row: the values of the only row, as for `record_row`, where the caller has them.
         """
         window = self._window(at_ms)
         accumulator = window.accumulator
         writer = self._writer or self._plan(accumulator)
+        if row is not None and writer.write(accumulator, row, latency_us):
+            return window
         if rows != 1 or not writer.write_tensors(accumulator, tensors, latency_us):
             accumulator.update(tensors)
             if latency_us is not None:

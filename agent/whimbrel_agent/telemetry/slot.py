@@ -100,10 +100,12 @@ class SlotTelemetry:
         at_ms: int | None = None,
         latency_us: float | None = None,
         ids: Sequence[str] | None = None,
+        *,
+        row: Sequence[Any] | None = None,
     ) -> None:
-        """Count one answered request."""
+        """Count one answered request; ``row`` is as for `record_row`, where there is one."""
         try:
-            window = self.recorder.record(tensors, rows, at_ms, latency_us)
+            window = self.recorder.record(tensors, rows, at_ms, latency_us, row)
             self.rows += rows
             if ids is not None:
                 self._joiner.remember(ids, tensors, window.start_ms if at_ms is None else at_ms)
