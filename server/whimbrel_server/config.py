@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX = "WHIMBREL_SERVER"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 FILE = "server.toml"
 
 
@@ -191,7 +192,7 @@ def _check(loaded: Config, file: Path) -> None:
     for key, port in (("http.port", loaded.http.port), ("mqtt.port", loaded.mqtt.port)):
         if not 0 <= port <= 65_535:  # noqa: PLR2004 - the range of ports
             raise ConfigError(f"{file}: {key} is {port}, a port is 0 to 65535")
-    if loaded.mqtt.embedded and loaded.mqtt.host not in {"127.0.0.1", "localhost", "::1"}:
+    if loaded.mqtt.embedded and loaded.mqtt.host not in LOOPBACK:
         raise ConfigError(
             f"{file}: the embedded broker has no authorisation and listens on loopback only, "
             f"not on {loaded.mqtt.host}",

@@ -14,6 +14,7 @@ import uvicorn
 from whimbrel_core.errors import ConfigError, UnavailableError
 from whimbrel_server.api.application import WebSettings, create_app
 from whimbrel_server.app import Fleet
+from whimbrel_server.config import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 ADDRESS_FILE = "http.json"
 
 

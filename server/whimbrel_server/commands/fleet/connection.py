@@ -1,31 +1,28 @@
-"""How commands reach the server: options every command shares, and how answers are printed."""
+"""How commands reach the server: the options that every command shares, and a client."""
 
 from __future__ import annotations
 
 import functools
 import getpass
-import io
 import re
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
-import msgspec
 
 from whimbrel_core.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from whimbrel_server.client import FleetClient
 
 SERVER = "WHIMBREL_FLEET_SERVER"
 TOKEN_FILE = "WHIMBREL_FLEET_TOKEN_FILE"  # noqa: S105 - the name of a variable
 DEFAULT = "http://127.0.0.1:8500"
-_PIPE_CHARS = 2000
+# As `whimbrel_server.config.LOOPBACK`, whose import would make every command slow.
 _LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
 C = TypeVar("C", bound="Callable[..., None]")
 
@@ -96,80 +93,6 @@ def connected(command: C) -> C:
             client.close()
 
     return run  # type: ignore[return-value]
-
-
-def print_json(value: object) -> None:
-    """Print a value as indented JSON with a final newline."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[str] = ()
-) -> None:
-    """Print a table; columns in ``numbers`` are aligned to the right."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-        padding=(0, 2, 0, 0),
-        show_header=any(columns),
-    )
-    for column in columns:
-        table.add_column(
-            column,
-            justify="right" if column in numbers else "left",
-            no_wrap=column in numbers,
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*row)
-    if sys.stdout.isatty():
-        Console(highlight=False).print(table)
-        return
-    # A pipe gets whole lines without padding: whoever cuts them is a program.
-    text = io.StringIO()
-    Console(file=text, width=_PIPE_CHARS, highlight=False).print(table)
-    for line in text.getvalue().splitlines():
-        click.echo(line.rstrip())
-
-
-STYLES = {
-    "ok": "green",
-    "serving": "green",
-    "passed": "green",
-    "completed": "green",
-    "online": "green",
-    "notice": "yellow",
-    "paused": "yellow",
-    "acknowledged": "yellow",
-    "warn": "dark_orange",
-    "offline": "dark_orange",
-    "rolling_back": "dark_orange",
-    "severe": "bold red",
-    "failed": "bold red",
-    "rolled_back": "bold red",
-    "open": "bold red",
-    "running": "cyan",
-    "judging": "cyan",
-    "assigning": "cyan",
-}
-
-
-def plain(text: str) -> str:
-    """Return text from outside so that rich prints it as it is."""
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def styled(state: str) -> str:
-    """Return a state with its colour, which a terminal shows and a pipe does not."""
-    style = STYLES.get(state)
-    shown = plain(state.replace("_", " "))
-    return f"[{style}]{shown}[/]" if style else shown
 
 
 def pairs(texts: Iterable[str], what: str) -> dict[str, str]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from whimbrel_server.commands.fleet.connection import (
-    connected,
-    pairs,
+from whimbrel_server.commands.fleet.connection import connected, pairs
+from whimbrel_server.commands.fleet.printing import (
+    assignments,
     plain,
     print_json,
     print_table,
@@ -57,7 +57,7 @@ def show(found: tuple[DeviceView, ...]) -> None:
                 styled(d.worst_state) + (f" {plain(d.worst_feature)}" if d.worst_feature else ""),
                 moment(d.last_window_end_ms),
                 f"{d.outbox_rows:,}",
-                plain(" ".join(f"{k}={w}" for k, w in sorted(d.labels.items()))),
+                plain(assignments(d.labels)),
             )
         )
     columns = (
@@ -83,7 +83,7 @@ def label(client: FleetClient, device: str, labels: tuple[str, ...], as_json: bo
     if as_json:
         print_json(changed)
         return
-    shown = " ".join(f"{k}={w}" for k, w in sorted(changed.labels.items())) or "no labels"
+    shown = assignments(changed.labels) or "no labels"
     click.echo(f"{changed.device}: {shown}")
 
 

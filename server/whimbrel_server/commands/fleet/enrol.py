@@ -17,7 +17,8 @@ import click
 
 from whimbrel_core import identity
 from whimbrel_core.errors import StorageError, UsageError
-from whimbrel_server.commands.fleet.connection import connected, pairs, print_json
+from whimbrel_server.commands.fleet.connection import connected, pairs
+from whimbrel_server.commands.fleet.printing import print_json
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient

@@ -6,13 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from whimbrel_server.commands.fleet.connection import (
-    connected,
-    plain,
-    print_json,
-    print_table,
-    styled,
-)
+from whimbrel_server.commands.fleet.connection import connected
+from whimbrel_server.commands.fleet.printing import plain, print_json, print_table, styled
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient

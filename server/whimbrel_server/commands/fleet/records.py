@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from whimbrel_server.commands.fleet.connection import (
-    connected,
+from whimbrel_server.commands.fleet.connection import connected
+from whimbrel_server.commands.fleet.printing import (
+    assignments,
     plain,
     print_json,
     print_table,
@@ -102,7 +103,7 @@ def events(client: FleetClient, device: str | None, limit: int, as_json: bool) -
             plain(e.kind),
             plain(e.slot),
             short(e.digest),
-            plain(" ".join(f"{k}={w}" for k, w in sorted(e.detail.items()))),
+            plain(assignments(e.detail)),
         )
         for e in found
     ]
@@ -126,7 +127,7 @@ def audit(client: FleetClient, limit: int, as_json: bool) -> None:
             plain(a.actor),
             plain(a.action),
             plain(a.subject),
-            plain(" ".join(f"{k}={w}" for k, w in sorted(a.detail.items()))),
+            plain(assignments(a.detail)),
         )
         for a in found
     ]

@@ -12,14 +12,9 @@ import msgspec
 
 from whimbrel_core.errors import GateError, InputError, UsageError
 from whimbrel_core.wire.assignment import Probation
-from whimbrel_server.commands.fleet.connection import (
-    connected,
-    pairs,
-    plain,
-    print_json,
-    print_table,
-    styled,
-)
+from whimbrel_server.commands.fleet.connection import connected, pairs
+from whimbrel_server.commands.fleet.printing import plain, print_json, print_table, styled
+from whimbrel_server.domain.rollout import ENDED
 from whimbrel_server.views import Gates, RolloutSpec, RolloutView, Wave
 
 if TYPE_CHECKING:
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
-_ENDED = frozenset({"completed", "rolled_back", "aborted", "failed"})
 _STATES = ("ok", "notice", "warn", "severe")
 _POLL_S = 1.0
 
@@ -178,7 +172,7 @@ def _read(path: Path) -> RolloutSpec:
 
 def _wait(client: FleetClient, started: RolloutView) -> RolloutView:
     current = started
-    while current.state not in _ENDED:
+    while current.state not in ENDED:
         time.sleep(_POLL_S)
         current = client.rollout(current.id)
     return current
