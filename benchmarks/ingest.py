@@ -33,7 +33,7 @@ from whimbrel_core.identity import DeviceId
 from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.wire import codec, topics
 from whimbrel_core.wire.messages import Ack, WindowMessage
-from whimbrel_server.domain import drift
+from whimbrel_server.domain import drift, judging
 from whimbrel_server.domain.aggregation import Totals
 
 FEATURES = 18  # with label and two probabilities: 21 profiled columns
@@ -152,7 +152,7 @@ def steps() -> None:
     counter = Counter(made)
     windows = [counter.window(START_MS + i * PERIOD_MS, rows=1000) for i in range(200)]
     layout = made.baseline.layout
-    judge = drift.DeviceJudge(made.baseline, drift.Policy())
+    judge = judging.DeviceJudge(made.baseline, drift.Policy())
     data = [payload(window) for window in windows]
     _row("decode a window", lambda: [profile_windows.decode(one) for one in data], len(data))
     _row("flatten it", lambda: [Totals.of(layout, one) for one in windows], len(windows))

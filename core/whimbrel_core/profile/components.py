@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from whimbrel_core.profile.distances import flat
+from whimbrel_core.profile.flat import flatten
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.window import Window
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -52,14 +51,15 @@ class Component(NamedTuple):
 
 
 class Components:
-    """The components of a baseline's features; `values` turns a window into numbers (K,).
+    """The components of a baseline's features; `values` turns windows into numbers (N, K).
 
     They stand in four blocks: locations, scales (of the same features), shares, missing.
     """
 
     def __init__(self, baseline: Baseline) -> None:
         self.layout = layout = baseline.layout
-        cells, invalid = flat(baseline.window)
+        reference = flatten(baseline.window)
+        cells, invalid = reference.cells, reference.invalid
         sizes = np.array([feature.cells for feature in layout.features])
         self._starts = np.cumsum(sizes) - sizes
         n = np.add.reduceat(cells, self._starts)
@@ -70,45 +70,57 @@ class Components:
         scales = [
             Component(i, "scale", max((fourth - 1) / 4, 0.05)) for i, (_, fourth) in axes.items()
         ]
-        shares, indicators = _shares(baseline, cells, self._starts)
+        shares, share_cells = _shares(baseline, cells, self._starts)
         missing = [Component(i, "missing") for i in range(len(layout.features))]
         self.all = (*self.locations, *scales, *shares, *missing)
         self.feature = np.array([component.feature for component in self.all])
         self.row_variance = np.array([component.row_variance for component in self.all])
         self.is_scale = np.array([component.name == "scale" for component in self.all])
-        z = [_placed(axes[i][0], int(self._starts[i]), len(cells)) for i in axes]
-        sums = [*z, *(axis**2 for axis in z), *indicators]
-        self._weights = np.array(sums).reshape(-1, len(cells))
-        self._weight_feature = self.feature[: len(sums)]
-        self._share_rate = np.array([row @ cells for row in indicators]) / np.maximum(
-            n[[share.feature for share in shares]], 1
+        self._axes = np.array(list(axes), np.int64)
+        self._z = sum(
+            (_placed(axes[i][0], int(self._starts[i]), len(cells)) for i in axes),
+            np.zeros(len(cells)),
         )
+        self._squares = self._z**2
+        self._share_cells = np.array(share_cells, np.int64)
+        self._share_feature = np.array([share.feature for share in shares], np.int64)
+        self._weight_feature = self.feature[: len(self.feature) - len(missing)]
+        self._share_rate = cells[self._share_cells] / np.maximum(n[self._share_feature], 1)
         self._share_sd = _share_sd(self._share_rate)
         self._missing_rate = invalid / baseline.window.rows
         self._missing_sd = _share_sd(self._missing_rate)
 
-    def values(self, window: Window) -> tuple[Floats, Floats]:
-        """Return the components (K,) of ``window``, and their variances (K,) for its rows.
+    def values(self, cells: Counts, invalid: Counts, rows: Counts) -> tuple[Floats, Floats]:
+        """Return the components (N, K) of N windows, and their variances (N, K) for their rows.
 
-        NaN where fewer than `MIN_ROWS` rows tell of the feature.
+        NaN where fewer than `MIN_ROWS` rows tell of the feature. Each window gives the same bits
+        whatever windows are beside it.
+
+        Args:
+            cells: (N, C) counts of all cells.
+            invalid: (N, F) nulls and infinities.
+            rows: (N,) rows of the windows.
         """
-        cells, invalid = flat(window)
-        n = np.add.reduceat(cells, self._starts).astype(np.float64)
+        n = np.add.reduceat(cells, self._starts, axis=-1).astype(np.float64)
         n[n < MIN_ROWS] = np.nan
-        rows = np.full(len(n), window.rows if window.rows >= MIN_ROWS else np.nan)
-        means = self._weights @ cells / n[self._weight_feature]
-        axes = len(self.locations)
-        location, square, share = means[:axes], means[axes : 2 * axes], means[2 * axes :]
+        of = np.where(rows < MIN_ROWS, np.nan, rows)[:, np.newaxis]
+        axes = self._axes
+        location = np.add.reduceat(cells * self._z, self._starts, axis=-1)[:, axes] / n[:, axes]
+        square = np.add.reduceat(cells * self._squares, self._starts, axis=-1)[:, axes] / n[:, axes]
+        share = cells[:, self._share_cells] / n[:, self._share_feature]
         with np.errstate(divide="ignore", invalid="ignore"):
             scale = np.log(np.maximum(square - location**2, 0.0)) / 2
-        counted = np.concatenate([n[self._weight_feature], rows])
+        counted = np.concatenate(
+            [n[:, self._weight_feature], np.broadcast_to(of, invalid.shape)], axis=-1
+        )
         values = np.concatenate(
             [
                 location,
                 np.clip(scale, -_MAX_LOG_SCALE, _MAX_LOG_SCALE),
                 (share - self._share_rate) / self._share_sd,
-                (invalid / rows - self._missing_rate) / self._missing_sd,
-            ]
+                (invalid / of - self._missing_rate) / self._missing_sd,
+            ],
+            axis=-1,
         )
         return values, self.row_variance / counted
 
@@ -131,11 +143,9 @@ def _standard(
     return z, float(share @ z**4)
 
 
-def _shares(
-    baseline: Baseline, cells: Counts, starts: Counts
-) -> tuple[list[Component], list[Floats]]:
-    """Return the watched shares of categories and of never-seen values, and their indicators."""
-    found, indicators = [], []
+def _shares(baseline: Baseline, cells: Counts, starts: Counts) -> tuple[list[Component], list[int]]:
+    """Return the watched shares of categories and of never-seen values, and their cells."""
+    found, places = [], []
     for index, feature in enumerate(baseline.layout.features):
         if feature.kind == "numeric":
             continue
@@ -148,8 +158,8 @@ def _shares(
         names = feature.cell_names()
         for cell in (*frequent, feature.cells - 1):
             found.append(Component(index, f"share of {names[cell]}"))
-            indicators.append(_placed(np.ones(1), start + cell, len(cells)))
-    return found, indicators
+            places.append(start + cell)
+    return found, places
 
 
 def _placed(values: Floats, start: int, length: int) -> Floats:

@@ -17,7 +17,6 @@ many windows at once, with the same formulas.
 from __future__ import annotations
 
 import math
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -37,15 +36,17 @@ from whimbrel_core.profile.divergences import (
     two_proportions,
     w1,
 )
+from whimbrel_core.profile.flat import FlatWindow, flatten, require_fit
 from whimbrel_core.profile.groups import Grouping
-from whimbrel_core.profile.layout import Feature, Role
+from whimbrel_core.profile.layout import Role
 from whimbrel_core.profile.levels import LEVELS, State, Thresholds
-from whimbrel_core.profile.window import Window, require_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.layout import Layout
+    from whimbrel_core.profile.window import Window
 
 __all__ = [
     "Drifts",
@@ -53,12 +54,13 @@ __all__ = [
     "Judge",
     "benjamini_hochberg",
     "compare",
-    "flat",
     "js",
     "ks",
+    "named_drifts",
     "pearson",
     "psi",
     "psi_debiased",
+    "stacked",
     "w1",
 ]
 
@@ -148,14 +150,13 @@ class Judge:
         self.layout = layout = baseline.layout
         self.thresholds = thresholds
         reference = baseline.window if reference is None else reference
-        require_fit(reference, layout)
+        (cells,), (invalid,), _ = stacked([flatten(reference)], layout)
         if not reference.rows:
             raise ProfileError("there are no reference rows to compare a window with")
         features = layout.features
         sizes = np.array([feature.cells for feature in features])
         self._starts = np.cumsum(sizes) - sizes
         self._feature = np.repeat(np.arange(len(features)), sizes)
-        cells, invalid = flat(reference)
         self._n = np.add.reduceat(cells, self._starts)
         self._set_effect(cells)
         self._set_evidence(cells)
@@ -220,28 +221,18 @@ class Judge:
         """Return `judge` of every window; much cheaper than one by one. Raises `ProfileError`."""
         if not windows:
             return []
-        for window in windows:
-            require_fit(window, self.layout)
-        pairs = [flat(window) for window in windows]
-        drifts = self.measure(
-            np.array([cells for cells, _ in pairs]),
-            np.array([invalid for _, invalid in pairs]),
-            np.array([window.rows for window in windows]),
-        )
-        columns = [array.tolist() for array in drifts]
-        return [
-            tuple(
-                _feature_drift(feature, numbers)
-                for feature, *numbers in zip(self.layout.features, *rows, strict=True)
-            )
-            for rows in zip(*columns, strict=True)
-        ]
+        drifts = self.measure(*stacked([flatten(window) for window in windows], self.layout))
+        return [self.named(Drifts(*row)) for row in zip(*drifts, strict=True)]
+
+    def named(self, row: Drifts) -> tuple[FeatureDrift, ...]:
+        """Return one window's row (F,) of `Drifts` as an object per feature."""
+        return named_drifts([(one.name, one.role) for one in self.layout.features], row)
 
     def measure(self, cells: Counts, invalid: Counts, rows: Counts) -> Drifts:
         """Judge N windows, as arrays.
 
         Args:
-            cells: (N, C) counts of all cells, each row as from `flat`.
+            cells: (N, C) counts of all cells, as from `stacked`.
             invalid: (N, F) nulls and infinities.
             rows: (N,) rows of the windows.
         """
@@ -365,10 +356,18 @@ def compare(baseline: Baseline, window: Window) -> tuple[FeatureDrift, ...]:
     return Judge(baseline).judge(window)
 
 
-def flat(window: Window) -> tuple[Counts, Counts]:
-    """Return a window's cells (C,) and its nulls and infinities (F,) as arrays."""
-    cells = np.fromiter(chain.from_iterable(f.cells for f in window.features), np.int64)
-    return cells, np.array([feature.invalid for feature in window.features], np.int64)
+def stacked(windows: Sequence[FlatWindow], layout: Layout) -> tuple[Counts, Counts, Counts]:
+    """Return cells (N, C), nulls and infinities (N, F) and rows (N,) of N windows of ``layout``.
+
+    Raises:
+        ProfileError: a window belongs to another layout.
+    """
+    for window in windows:
+        require_fit(window, layout)
+    counts = np.array([window.counts for window in windows]).reshape(len(windows), -1)
+    missing = counts[:, layout.cells :].reshape(len(windows), 3, -1)
+    rows = np.array([window.rows for window in windows], np.int64)
+    return counts[:, : layout.cells], missing.sum(axis=1), rows
 
 
 def _steps(limits: tuple[float, ...], numbers: Floats) -> Counts:
@@ -377,11 +376,19 @@ def _steps(limits: tuple[float, ...], numbers: Floats) -> Counts:
     return reached
 
 
-def _feature_drift(feature: Feature, numbers: Sequence[Any]) -> FeatureDrift:
-    """Return the drift of one feature; ``numbers`` is its column of `Drifts`."""
+def named_drifts(features: Sequence[tuple[str, Role]], row: Drifts) -> tuple[FeatureDrift, ...]:
+    """Return one window's row (F,) of `Drifts` as an object per feature (name and role)."""
+    columns = [array.tolist() for array in row]
+    return tuple(
+        _feature_drift(name, role, numbers)
+        for (name, role), *numbers in zip(features, *columns, strict=True)
+    )
+
+
+def _feature_drift(name: str, role: Role, numbers: Sequence[Any]) -> FeatureDrift:
     named = dict(zip(Drifts._fields, numbers, strict=True))
     state = _STATES[named.pop("level") + 1]
-    for name in ("p_value", "psi", "js", "ks", "w1_sd"):
-        if math.isnan(named[name]):
-            named[name] = None
-    return FeatureDrift(feature=feature.name, role=feature.role, state=state, **named)
+    for distance in ("p_value", "psi", "js", "ks", "w1_sd"):
+        if math.isnan(named[distance]):
+            named[distance] = None
+    return FeatureDrift(feature=name, role=role, state=state, **named)

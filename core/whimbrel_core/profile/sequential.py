@@ -44,7 +44,7 @@ streams, where the budget allows .5 %.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -52,12 +52,18 @@ from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.components import Components
-from whimbrel_core.profile.window import Window, require_fit
+from whimbrel_core.profile.distances import stacked
+from whimbrel_core.profile.flat import flatten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.window import Window
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 _SHIFT = (0.1, (-0.4, -0.2, 0.2, 0.4))
 _LOG_SCALE = (0.075, (-0.3, -0.15, 0.15, 0.3))
@@ -69,6 +75,7 @@ _WINDOW_SD_WORTH = 4.0  # windows that this prior counts for
 _MAX_CORRELATION = 0.9
 _FLOOR = -40.0  # log M of a stream that never shows anything; keeps float32 comfortable
 _HOUR_MS = 3_600_000.0
+NEVER = -(1 << 62)  # a time that is none
 
 
 class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,19 +164,51 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     shift: float
 
 
-class _Arrays(NamedTuple):
-    """The numbers of a state, float64."""
+class Streams(NamedTuple):
+    """The states of D devices side by side, for `Detector.advance_all`."""
 
-    seen: Floats  # (K,) warm-up windows in which the component was known
-    mean: Floats  # (K,) their mean, then the stream's own baseline
-    spread: Floats  # (K,) their Σ (x − mean)², then the variance between windows
-    lagged: Floats  # (K,) their Σ of products of neighbours' deviations
-    last: Floats  # (K,) newest deviation from the mean
-    sampling: Floats  # (K,) Σ of their sampling variances
-    doubt: Floats  # (K,) after the warm-up: standard error of the stream's own baseline
-    recent: Floats  # (K,) exponential mean of deviations, about the last four windows
-    log_m: Floats  # (K, T) logarithm of the Shiryaev–Roberts sums
-    began: Floats  # (K, T) mean time of change that each sum speaks for, hours since start_ms
+    windows: Counts  # (D,)
+    start_ms: Counts  # (D,)
+    at_ms: Counts  # (D,)
+    numbers: NDArray[np.float32]  # (D, S) everything of `_Arrays`, one after the other
+
+    def take(self, rows: NDArray[np.intp]) -> Streams:
+        """Return a copy of some devices' states."""
+        return Streams(
+            self.windows[rows], self.start_ms[rows], self.at_ms[rows], self.numbers[rows]
+        )
+
+    def put(self, rows: NDArray[np.intp], streams: Streams) -> None:
+        """Replace some devices' states, in place."""
+        self.windows[rows] = streams.windows
+        self.start_ms[rows] = streams.start_ms
+        self.at_ms[rows] = streams.at_ms
+        self.numbers[rows] = streams.numbers
+
+
+class Proofs(NamedTuple):
+    """What a detector says of D devices, as arrays (D, F): see `Evidence`."""
+
+    log_e: Floats
+    alarm: Flags
+    since_ms: Counts  # NEVER while nothing speaks for a change
+    component: Counts  # index into `Components.all`
+    shift: Floats
+
+
+class _Arrays(NamedTuple):
+    """The numbers of D states, float64."""
+
+    seen: Floats  # (D, K) warm-up windows in which the component was known
+    mean: Floats  # (D, K) their mean, then the stream's own baseline
+    spread: Floats  # (D, K) their Σ (x − mean)², then the variance between windows
+    lagged: Floats  # (D, K) their Σ of products of neighbours' deviations
+    last: Floats  # (D, K) newest deviation from the mean
+    sampling: Floats  # (D, K) Σ of their sampling variances
+    doubt: Floats  # (D, K) after the warm-up: standard error of the stream's own baseline
+    recent: Floats  # (D, K) exponential mean of deviations, about the last four windows
+    log_m: Floats  # (D, K, T) logarithm of the Shiryaev–Roberts sums
+    began: Floats  # (D, K, T) mean time of change that each sum speaks for, hours since start_ms
 
 
 class Detector:
@@ -191,35 +230,72 @@ class Detector:
         self._beyond = np.abs(tilts) - self._margin
         k = len(components.all)
         self._shapes = [(k,)] * 8 + [tilts.shape] * 2
+        self._splits = np.cumsum([math.prod(shape) for shape in self._shapes])
         self._order = np.argsort(components.feature, kind="stable")
         sorted_features = components.feature[self._order]
         self._first = np.flatnonzero(np.diff(sorted_features, prepend=-1))
         self._members = np.diff(self._first, append=k)
+        # (F, most) components of each feature, the first one again where it has fewer.
+        places = np.arange(self._members.max())
+        places = np.where(places < self._members[:, np.newaxis], places, 0)
+        self._table = self._order[self._first[:, np.newaxis] + places]
         # Two windows may suffice for an alarm, one never does.
         self._cap = (settings.threshold + math.log(self._members.max() * tilts.shape[1])) / 2
 
     def start(self) -> DetectorState:
         """Return the state of a device that was never seen."""
-        arrays = _Arrays(*(np.zeros(shape) for shape in self._shapes))
-        arrays.log_m[:] = _FLOOR
-        return DetectorState(
-            profile_id=self.layout.profile_id,
-            windows=0,
-            start_ms=0,
-            at_ms=0,
-            arrays=_packed(arrays),
-        )
+        numbers = np.zeros((1, int(self._splits[-1])), np.float32)
+        self._split(numbers).log_m[:] = _FLOOR
+        never = np.zeros(1, np.int64)
+        return self.unstack(Streams(never, never, never, numbers))[0]
 
     def observe(self, window: Window) -> Observation:
         """Reduce a window to what is tested. Raises `ProfileError` for another layout's."""
-        require_fit(window, self.layout)
-        values, variances = self.components.values(window)
+        values, variances = self.components.values(*stacked([flatten(window)], self.layout))
         return Observation(
             profile_id=window.profile_id,
             at_ms=window.start_ms,
             values=values.astype("<f8").tobytes(),
             variances=variances.astype("<f8").tobytes(),
         )
+
+    def stack(self, states: Sequence[DetectorState]) -> Streams:
+        """Return ``states`` side by side. Raises `ProfileError` for another layout's."""
+        size = int(self._splits[-1])
+        for state in states:
+            if state.profile_id != self.layout.profile_id or len(state.arrays) != 4 * size:
+                raise ProfileError(
+                    f"a detector's state of profile {state.profile_id[:12]}… does not fit profile "
+                    f"{self.layout.profile_id[:12]}…",
+                    hint="start a new state for every bundle version",
+                    code="profile.mismatch",
+                )
+        numbers = np.frombuffer(bytearray().join(state.arrays for state in states), "<f4")
+        return Streams(
+            np.array([state.windows for state in states], np.int64),
+            np.array([state.start_ms for state in states], np.int64),
+            np.array([state.at_ms for state in states], np.int64),
+            numbers.reshape(len(states), size),
+        )
+
+    def unstack(self, streams: Streams) -> list[DetectorState]:
+        """Return the state of every device."""
+        return [
+            DetectorState(
+                profile_id=self.layout.profile_id,
+                windows=windows,
+                start_ms=start_ms,
+                at_ms=at_ms,
+                arrays=numbers.tobytes(),
+            )
+            for windows, start_ms, at_ms, numbers in zip(
+                streams.windows.tolist(),
+                streams.start_ms.tolist(),
+                streams.at_ms.tolist(),
+                streams.numbers.astype("<f4", copy=False),
+                strict=True,
+            )
+        ]
 
     def advance(self, state: DetectorState, observation: Observation) -> DetectorState:
         """Return the state after one more window.
@@ -230,110 +306,137 @@ class Detector:
         Raises:
             ProfileError: state or observation belong to another layout.
         """
-        arrays = self._arrays(state)
         if observation.profile_id != self.layout.profile_id:
             raise ProfileError(
                 "an observation belongs to another profile than the detector",
                 code="profile.mismatch",
             )
-        if state.windows and observation.at_ms <= state.at_ms:
-            return state
-        start_ms = state.start_ms if state.windows else observation.at_ms
-        x = np.frombuffer(observation.values, "<f8")
-        variance = np.frombuffer(observation.variances, "<f8")
-        known = np.isfinite(x)
-        x, variance = np.where(known, x, 0.0), np.where(known, variance, 0.0)
-        if state.windows < self.settings.warmup:
-            _learn(arrays, x, variance, known)
-            if state.windows + 1 == self.settings.warmup:
-                arrays = _settled(arrays)
-        else:
-            hours = (observation.at_ms - start_ms) / _HOUR_MS
-            self._test(arrays, x, variance, known, hours)
-        return DetectorState(
-            profile_id=state.profile_id,
-            windows=state.windows + 1,
-            start_ms=start_ms,
-            at_ms=observation.at_ms,
-            arrays=_packed(arrays),
+        streams = self.advance_all(
+            self.stack([state]),
+            np.array([observation.at_ms], np.int64),
+            np.frombuffer(observation.values, "<f8")[np.newaxis],
+            np.frombuffer(observation.variances, "<f8")[np.newaxis],
+        )
+        return self.unstack(streams)[0]
+
+    def advance_all(
+        self, streams: Streams, at_ms: Counts, values: Floats, variances: Floats
+    ) -> Streams:
+        """Return the states of D devices after one more window of each: `advance`, at once.
+
+        The same bits as one by one: numbers are rounded to float32 after every window.
+
+        Args:
+            streams: the states.
+            at_ms: (D,) starts of the windows.
+            values: (D, K) their components; NaN where too few rows tell.
+            variances: (D, K) their sampling variances.
+        """
+        fresh = (streams.windows == 0) | (at_ms > streams.at_ms)
+        learning = streams.windows < self.settings.warmup
+        start_ms = np.where(streams.windows > 0, streams.start_ms, at_ms)
+        known = np.isfinite(values)
+        values, variances = np.where(known, values, 0.0), np.where(known, variances, 0.0)
+        numbers = streams.numbers.copy()
+        for chosen, learns in ((fresh & learning, True), (fresh & ~learning, False)):
+            rows = np.flatnonzero(chosen)
+            if not len(rows):
+                continue
+            flat = numbers[rows].astype(np.float64)
+            arrays = self._split(flat)
+            seen = (values[rows], variances[rows], known[rows])
+            if learns:
+                _learn(arrays, *seen)
+                _settle(arrays, np.flatnonzero(streams.windows[rows] + 1 == self.settings.warmup))
+            else:
+                self._test(arrays, *seen, (at_ms[rows] - start_ms[rows]) / _HOUR_MS)
+            numbers[rows] = flat
+        return Streams(
+            streams.windows + fresh,
+            np.where(fresh, start_ms, streams.start_ms),
+            np.where(fresh, at_ms, streams.at_ms),
+            numbers,
         )
 
     def evidence(self, state: DetectorState) -> tuple[Evidence, ...]:
         """Return what ``state`` says of every feature. Raises `ProfileError` for another layout's."""
-        arrays = self._arrays(state)
-        threshold = self.settings.threshold
-        warming = state.windows < self.settings.warmup
-        log_e = self._log_e(arrays.log_m)
-        best = arrays.log_m.max(axis=1)
-        found = []
-        for index, feature in enumerate(self.layout.features):
-            members = np.flatnonzero(self.components.feature == index)
-            lead = int(members[best[members].argmax()])
-            began = float(arrays.began[lead, int(arrays.log_m[lead].argmax())])
-            speaks = not warming and float(best[lead]) > 0
-            found.append(
-                Evidence(
-                    feature=feature.name,
-                    log_e=float(log_e[index]),
-                    threshold=threshold,
-                    alarm=not warming and bool(log_e[index] >= threshold),
-                    since_ms=state.start_ms + round(began * _HOUR_MS) if speaks else None,
-                    warming=warming,
-                    component=self.components.all[lead].name,
-                    shift=0.0 if warming else float(arrays.recent[lead]),
-                )
+        proofs = self.proofs(self.stack([state]))
+        log_e, alarm, since_ms, component, shift = (array[0].tolist() for array in proofs)
+        return tuple(
+            Evidence(
+                feature=feature.name,
+                log_e=log_e[index],
+                threshold=self.settings.threshold,
+                alarm=alarm[index],
+                since_ms=None if since_ms[index] == NEVER else since_ms[index],
+                warming=state.windows < self.settings.warmup,
+                component=self.components.all[component[index]].name,
+                shift=shift[index],
             )
-        return tuple(found)
+            for index, feature in enumerate(self.layout.features)
+        )
+
+    def proofs(self, streams: Streams) -> Proofs:
+        """Return what the states of D devices say of every feature: `evidence`, at once."""
+        arrays = self._split(streams.numbers.astype(np.float64))
+        warmed = (streams.windows >= self.settings.warmup)[:, np.newaxis]
+        log_e = self._log_e(arrays.log_m)
+        tilt = arrays.log_m.argmax(axis=-1)[..., np.newaxis]  # (D, K, 1)
+        best = np.take_along_axis(arrays.log_m, tilt, axis=-1)[..., 0]  # (D, K)
+        began = np.take_along_axis(arrays.began, tilt, axis=-1)[..., 0]
+        places = best[:, self._table].argmax(axis=-1)  # (D, F)
+        lead = self._table[np.arange(len(self._table)), places]
+        hours = np.take_along_axis(began, lead, axis=-1)
+        since = streams.start_ms[:, np.newaxis] + np.rint(hours * _HOUR_MS).astype(np.int64)
+        speaks = warmed & (np.take_along_axis(best, lead, axis=-1) > 0)
+        return Proofs(
+            log_e,
+            warmed & (log_e >= self.settings.threshold),
+            np.where(speaks, since, NEVER),
+            lead,
+            np.where(warmed, np.take_along_axis(arrays.recent, lead, axis=-1), 0.0),
+        )
 
     def _test(
-        self,
-        arrays: _Arrays,
-        x: Floats,
-        variance: Floats,
-        known: NDArray[np.bool_],
-        hours: float,
+        self, arrays: _Arrays, x: Floats, variance: Floats, known: Flags, hours: Floats
     ) -> None:
-        """Add one window to the sums, in place."""
+        """Add one window of each device to the sums, in place; ``hours`` (D,) since its first."""
         deviation = x - arrays.mean
         spread = arrays.spread + variance
         # g = ((y − μ₀)² − (y − δ)²) / 2v = (y − μ₀ − (δ − μ₀) / 2) (δ − μ₀) / v, y = ± deviation
-        margin = self._margin + arrays.doubt[:, np.newaxis]
-        past = deviation[:, np.newaxis] * self._sign - margin
-        log_ratio = (past - self._beyond / 2) * self._beyond / spread[:, np.newaxis]
+        margin = self._margin + arrays.doubt[..., np.newaxis]
+        past = deviation[..., np.newaxis] * self._sign - margin
+        log_ratio = (past - self._beyond / 2) * self._beyond / spread[..., np.newaxis]
         np.minimum(log_ratio, self._cap, out=log_ratio)
-        rows = known[:, np.newaxis]
+        rows = known[..., np.newaxis]
         grown = np.logaddexp(0.0, arrays.log_m)
         newest = np.exp(-grown)  # the share of this window's own start in the sum
-        np.add(arrays.began, (hours - arrays.began) * newest, out=arrays.began, where=rows)
+        age = hours[:, np.newaxis, np.newaxis] - arrays.began
+        np.add(arrays.began, age * newest, out=arrays.began, where=rows)
         np.maximum(grown + log_ratio, _FLOOR, out=arrays.log_m, where=rows)
         np.add(arrays.recent, (deviation - arrays.recent) * 0.4, out=arrays.recent, where=known)
 
     def _log_e(self, log_m: Floats) -> Floats:
-        """Return (F,): the logarithm of the mean over each feature's components and tilts."""
-        per_component = np.logaddexp.reduce(log_m, axis=1)[self._order]
-        per_feature: Floats = np.logaddexp.reduceat(per_component, self._first)
-        weights: Floats = np.log(self._members * log_m.shape[1])
+        """Return (D, F): the logarithm of the mean over each feature's components and tilts."""
+        per_component = np.logaddexp.reduce(log_m, axis=-1)[:, self._order]
+        per_feature: Floats = np.logaddexp.reduceat(per_component, self._first, axis=-1)
+        weights: Floats = np.log(self._members * log_m.shape[-1])
         return per_feature - weights
 
-    def _arrays(self, state: DetectorState) -> _Arrays:
-        sizes = [math.prod(shape) for shape in self._shapes]
-        if state.profile_id != self.layout.profile_id or len(state.arrays) != 4 * sum(sizes):
-            raise ProfileError(
-                f"a detector's state of profile {state.profile_id[:12]}… does not fit profile "
-                f"{self.layout.profile_id[:12]}…",
-                hint="start a new state for every bundle version",
-                code="profile.mismatch",
-            )
-        flat_ = np.frombuffer(state.arrays, "<f4").astype(np.float64)
-        pieces = np.split(flat_, np.cumsum(sizes)[:-1])
+    def _split(self, numbers: NDArray[Any]) -> _Arrays:
+        """Return views into ``numbers`` (D, S)."""
+        ends: list[int] = self._splits.tolist()
         return _Arrays(
-            *(piece.reshape(shape) for piece, shape in zip(pieces, self._shapes, strict=True))
+            *(
+                numbers[:, start:end].reshape(len(numbers), *shape)
+                for start, end, shape in zip([0, *ends], ends, self._shapes, strict=False)
+            )
         )
 
 
-def _learn(arrays: _Arrays, x: Floats, variance: Floats, known: NDArray[np.bool_]) -> None:
-    """Add one warm-up window, in place (Welford; the lag product about the running mean)."""
-    arrays.seen[known] += 1
+def _learn(arrays: _Arrays, x: Floats, variance: Floats, known: Flags) -> None:
+    """Add a warm-up window of each device, in place (Welford; the lag product about the mean)."""
+    arrays.seen[:] += known
     seen = np.maximum(arrays.seen, 1)
     before = np.where(known, x - arrays.mean, 0.0)
     arrays.mean[:] += before / seen
@@ -345,25 +448,22 @@ def _learn(arrays: _Arrays, x: Floats, variance: Floats, known: NDArray[np.bool_
     arrays.sampling[:] += variance
 
 
-def _settled(arrays: _Arrays) -> _Arrays:
-    """Return the arrays with the stream's own mean, and variance between windows, in place of sums."""
-    seen = np.maximum(arrays.seen, 1)
+def _settle(arrays: _Arrays, rows: NDArray[np.intp]) -> None:
+    """Put the streams' own mean, and variance between windows, in place of sums, for ``rows``."""
+    if not len(rows):
+        return
+    seen = np.maximum(arrays.seen[rows], 1)
     free = np.maximum(seen - 1, 0)
-    sampling = arrays.sampling / seen
-    observed = arrays.spread / np.maximum(free, 1)
+    sampling = arrays.sampling[rows] / seen
+    observed = arrays.spread[rows] / np.maximum(free, 1)
     between = (_WINDOW_SD_WORTH * _WINDOW_SD**2 + free * np.maximum(observed - sampling, 0.0)) / (
         _WINDOW_SD_WORTH + free
     )
-    correlation = np.clip(
-        arrays.lagged / np.maximum(free, 1) / between + 1 / seen, 0.0, _MAX_CORRELATION
-    )
+    lagged = arrays.lagged[rows] / np.maximum(free, 1) / between
+    correlation = np.clip(lagged + 1 / seen, 0.0, _MAX_CORRELATION)
     long_run = between * (1 + correlation) / (1 - correlation) * (1 + 2 / np.sqrt(seen))
     error = (long_run + sampling) / seen
     weight = _DEVICE_SD**2 / (_DEVICE_SD**2 + error)
-    return arrays._replace(
-        mean=arrays.mean * weight, spread=long_run, doubt=np.sqrt(weight * error)
-    )
-
-
-def _packed(arrays: _Arrays) -> bytes:
-    return np.concatenate([array.ravel() for array in arrays]).astype("<f4").tobytes()
+    arrays.mean[rows] *= weight
+    arrays.spread[rows] = long_run
+    arrays.doubt[rows] = np.sqrt(weight * error)

@@ -20,7 +20,7 @@ import numpy as np
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counts import LATENCY_CELLS
-from whimbrel_core.profile.flat import FlatWindow, flatten
+from whimbrel_core.profile.flat import FlatWindow, flatten, sizes_of
 from whimbrel_core.profile.window import FeatureCounts, OpsCounts, QualityCounts, Window
 
 if TYPE_CHECKING:
@@ -180,6 +180,29 @@ class Totals:
         twin._low, twin._high = self._low.copy(), self._high.copy()
         twin.start_ms, twin.end_ms, twin.windows = self.start_ms, self.end_ms, self.windows
         return twin
+
+    def flat(self) -> FlatWindow:
+        """Return the totals as arrays, without what is known of labels."""
+        layout = self._layout
+        at, counted = self._ops_at(), self._ints.tolist()
+        requests, rejected, failed = counted[at + 1 : at + 4]
+        latency = tuple(counted[at + 4 : at + 4 + LATENCY_CELLS])
+        at += 4 + LATENCY_CELLS
+        scores = tuple(counted[at : at + layout.score_bins])
+        return FlatWindow(
+            profile_id=layout.profile_id,
+            start_ms=self.start_ms or 0,
+            end_ms=self.end_ms or 0,
+            rows=self.rows,
+            sizes=sizes_of(layout),
+            counts=self._ints[: self._ops_at()],
+            sums=self._sums[: 2 * len(layout.features)],
+            low=self._low,
+            high=self._high,
+            ops=OpsCounts(requests, rejected, failed, latency),
+            score_cells=scores if layout.score_tensor is not None else None,
+            quality=None,
+        )
 
     def window(self) -> Window:
         """Return the totals as a profile window."""

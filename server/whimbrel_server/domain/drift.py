@@ -17,14 +17,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import numpy as np
 
-from whimbrel_core.profile.distances import FeatureDrift, Judge
-from whimbrel_core.profile.levels import LEVELS, Held, State, Thresholds, settle
+from whimbrel_core.profile.distances import FeatureDrift
+from whimbrel_core.profile.levels import LEVELS, Held, State, Thresholds
 from whimbrel_core.profile.sequential import (
-    Detector,
+    NEVER,
     DetectorSettings,
     DetectorState,
-    Evidence,
     Observation,
 )
 
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from whimbrel_core.bundle.manifest import DriftPolicy
-    from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.window import Window
 
 Severity = Literal["notice", "warn", "severe"]
+
+STATES: tuple[State, ...] = ("too_few", *LEVELS)
+NOTICE, WARN = LEVELS.index("notice"), LEVELS.index("warn")
+MARKS = 5  # held level, calm windows, strong windows, alarm's severity (or −1), since when
+ALARM = 3
 
 
 class Position(msgspec.Struct, frozen=True, order=True):
@@ -74,11 +77,28 @@ class FeatureState(msgspec.Struct, frozen=True):
 
 
 class SubjectState(msgspec.Struct, frozen=True):
-    """What is remembered of one device with one version."""
+    """What is remembered of one device with one version.
+
+    ``marks``: what is remembered of its features, int64 little-endian (F, 5): see `features`.
+    """
 
     newest: Position
     detector: DetectorState
-    features: tuple[FeatureState, ...]
+    marks: bytes
+
+    @property
+    def features(self) -> tuple[FeatureState, ...]:
+        """What is remembered of each feature."""
+        rows = np.frombuffer(self.marks, "<i8").reshape(-1, MARKS)
+        return tuple(
+            FeatureState(
+                Held(level=STATES[level + 1], calm=calm),
+                strong,
+                severity_of(STATES[alarm + 1], "warn"),
+                None if since_ms == NEVER else since_ms,
+            )
+            for level, calm, strong, alarm, since_ms in rows.tolist()
+        )
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -101,80 +121,6 @@ class Change(msgspec.Struct, frozen=True):
     at_ms: int
     since_ms: int | None
     evidence: dict[str, Any]
-
-
-class DeviceJudge:
-    """Judges the windows of devices that serve one version. Holds no state of any device."""
-
-    def __init__(self, baseline: Baseline, policy: Policy) -> None:
-        self.baseline = baseline
-        self.policy = policy
-        self._judge = Judge(baseline, thresholds=policy.thresholds)
-        self._detector = Detector(baseline, policy.detector)
-
-    def start(self) -> SubjectState:
-        """Return the state of a device that sent nothing yet."""
-        features = tuple(FeatureState() for _ in self.baseline.layout.features)
-        return SubjectState(Position(), self._detector.start(), features)
-
-    def judge(self, window: Window, position: Position) -> Judged:
-        """Return what ``window`` says by itself."""
-        drift = self._judge.judge(window)
-        enough = window.rows >= self.policy.thresholds.min_rows
-        observation = self._detector.observe(window) if enough else None
-        return Judged(position, window.end_ms, window.rows, drift, observation)
-
-    def advance(
-        self, state: SubjectState, judged: Judged
-    ) -> tuple[SubjectState, tuple[Shown, ...]]:
-        """Return the state after a window, and what is shown of the window.
-
-        The window must be newer than ``state.newest``; for an older one, `replay` the history.
-        """
-        detector = state.detector
-        if judged.observation is not None:
-            detector = self._detector.advance(detector, judged.observation)
-        evidence = self._detector.evidence(detector)
-        features, shown = [], []
-        for known, drift, proof in zip(state.features, judged.drift, evidence, strict=True):
-            after = self._feature(known, drift, proof)
-            features.append(after)
-            shown.append(
-                Shown(
-                    drift,
-                    told(after.held.level, evidence=after.alarm is not None),
-                    proof.log_e,
-                    proof.threshold,
-                    after.alarm is not None,
-                    after.since_ms,
-                    proof.component,
-                )
-            )
-        return SubjectState(judged.position, detector, tuple(features)), tuple(shown)
-
-    def replay(
-        self, history: Iterable[Judged]
-    ) -> tuple[SubjectState, list[tuple[Judged, tuple[Shown, ...]]]]:
-        """Return the state after ``history`` in the order of event time, and all that is shown."""
-        state = self.start()
-        shown = []
-        for judged in sorted(history, key=lambda one: one.position):
-            state, said = self.advance(state, judged)
-            shown.append((judged, said))
-        return state, shown
-
-    def _feature(self, known: FeatureState, drift: FeatureDrift, proof: Evidence) -> FeatureState:
-        if drift.state == "too_few":
-            return known
-        policy = self.policy
-        held = settle(known.held, drift.state, calm_windows=policy.calm_windows)
-        strong = known.strong + 1 if proof.alarm and severity_of(held.level, "warn") else 0
-        severity = severity_of(held.level, "warn")
-        alarm = severity if strong >= policy.confirm_windows else None
-        since = None
-        if alarm is not None:
-            since = known.since_ms if known.alarm is not None else proof.since_ms
-        return FeatureState(held, strong, alarm, since)
 
 
 def told(level: State, *, evidence: bool) -> State:

@@ -15,18 +15,20 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import sqlalchemy as sa
 
 from whimbrel_core.errors import WhimbrelError
+from whimbrel_core.profile import flat
 from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.domain import aggregation, drift, effects
 from whimbrel_server.domain.aggregation import FLEET, Key, Totals
 from whimbrel_server.ingest.journal import Entry
-from whimbrel_server.store import alerts, schema
+from whimbrel_server.jobs.histories import Arrived, Histories, SubjectKey
+from whimbrel_server.store import alerts, judgements, schema
 from whimbrel_server.store.database import upsert
-from whimbrel_server.store.judgements import StoredJudgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,10 +46,7 @@ _GIVE_WAY_S = 1.0
 _LOOK_S = 0.02
 # Totals kept in memory after they were written: about 18 KB each for 20 features.
 _CLEAN_TOTALS = 1_000
-_CLEAN_STATES = 4_000
 _ENTRIES = msgspec.msgpack.Decoder(list[Entry])
-
-SubjectKey = tuple[str, str]
 
 
 class Fold:
@@ -77,18 +76,13 @@ class Fold:
         now_ms: Callable[[], int],
     ) -> None:
         self._database, self._repository = database, repository
-        self._streams, self._every_s = streams, every_s
-        self._confirm, self._calm = confirm, calm
+        self._every_s = every_s
         self._give_way, self._wrote, self._now_ms = give_way, wrote, now_ms
         self._totals: OrderedDict[Key, Totals] = OrderedDict()
         self._dirty: set[Key] = set()
-        self._judges: dict[str, drift.DeviceJudge] = {}
-        self._states: OrderedDict[SubjectKey, drift.SubjectState] = OrderedDict()
-        self._stored: dict[SubjectKey, drift.SubjectState | None] = {}
-        self._shown: dict[SubjectKey, tuple[drift.Shown, ...]] = {}
-        self._judgements: dict[tuple[str, str, int, str], StoredJudgement] = {}
-        self._changes: list[tuple[SubjectKey, drift.Change]] = []
-        self._replays: set[SubjectKey] = set()
+        self._histories = Histories(
+            database, repository, streams=streams, confirm=confirm, calm=calm
+        )
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="fold", daemon=True)
@@ -158,12 +152,7 @@ class Fold:
     def _forget(self) -> None:
         self._totals.clear()
         self._dirty.clear()
-        self._states.clear()
-        self._stored.clear()
-        self._shown.clear()
-        self._judgements.clear()
-        self._changes.clear()
-        self._replays.clear()
+        self._histories.forget()
         self._cursor = self._folded = self._read_cursor()
 
     def _read_cursor(self) -> int:
@@ -182,29 +171,38 @@ class Fold:
                 .order_by(table.c.id)
                 .limit(_SEGMENTS_AT_ONCE)
             ).all()
+            arrived: dict[str, list[Arrived]] = {}
             for row in rows:
                 for entry in _ENTRIES.decode(row.payload):
-                    self._add(connection, entry)
-                self._folded = row.id
+                    self._add(connection, entry, arrived)
+            for digest, windows in arrived.items():
+                self._histories.add(connection, digest, windows)
+            if rows:
+                self._folded = rows[-1].id
         return len(rows) == _SEGMENTS_AT_ONCE
 
-    def _add(self, connection: sa.Connection, entry: Entry) -> None:
+    def _add(
+        self, connection: sa.Connection, entry: Entry, arrived: dict[str, list[Arrived]]
+    ) -> None:
         message = codec.decode(WindowMessage, entry.message)
         try:
             layout = self._contents(message.digest).baseline.layout
-            window = profile_windows.decode(message.payload)
-            totals = Totals.of(layout, window)
+            window = flat.decode(message.payload)
+            flat.require_fit(window, layout)
         except WhimbrelError as error:
             # Checked before it was acknowledged; only a withdrawn bundle comes here.
             log.warning("a committed window cannot be added: %s", error)
             return
+        totals = Totals.of_flat(layout, window)
         for key in aggregation.keys_of(
             message.digest, message.device, entry.cohorts, message.start_ms, message.end_ms
         ):
             self._total(connection, key).add(totals)
             self._dirty.add(key)
         if window.rows:
-            self._judge_window(connection, message, window)
+            position = drift.Position(window.start_ms, f"{message.epoch}/{message.seq:020d}")
+            subject = aggregation.device_subject(message.device)
+            arrived.setdefault(message.digest, []).append(Arrived(subject, position, window))
 
     def _contents(self, digest: str) -> Contents:
         return self._repository.contents(digest)
@@ -231,149 +229,45 @@ class Fold:
         self._totals[key] = totals
         return totals
 
-    # ------------------------------------------------------------------------------ judging
-
-    def _judge_window(
-        self, connection: sa.Connection, message: WindowMessage, window: profile_windows.Window
-    ) -> None:
-        subject = aggregation.device_subject(message.device)
-        at = (message.digest, subject)
-        judge = self._judge(message.digest)
-        position = drift.Position(window.start_ms, f"{message.epoch}/{message.seq:020d}")
-        judged = judge.judge(window, position)
-        state = self._state(connection, at)
-        shown: tuple[drift.Shown, ...] = ()
-        if position > state.newest and at not in self._replays:
-            before = state
-            state, shown = judge.advance(state, judged)
-            found = drift.changes(before, state, shown, window.start_ms)
-            self._changes.extend((at, change) for change in found)
-            self._states[at] = state
-            self._shown[at] = shown
-        else:
-            self._replays.add(at)
-        self._keep(at, judged, shown)
-
-    def _keep(self, at: SubjectKey, judged: drift.Judged, shown: tuple[drift.Shown, ...]) -> None:
-        stored = StoredJudgement(judged, shown)
-        self._judgements[*at, judged.position.start_ms, judged.position.key] = stored
-
-    def _judge(self, digest: str) -> drift.DeviceJudge:
-        judge = self._judges.get(digest)
-        if judge is None:
-            contents = self._contents(digest)
-            features = len(contents.baseline.layout.features)
-            policy = drift.policy_for(
-                contents.manifest.drift,
-                streams=self._streams() * features,
-                confirm=self._confirm,
-                calm=self._calm,
-            )
-            judge = self._judges[digest] = drift.DeviceJudge(contents.baseline, policy)
-        return judge
-
-    def _state(self, connection: sa.Connection, at: SubjectKey) -> drift.SubjectState:
-        state = self._states.get(at)
-        if state is not None:
-            self._states.move_to_end(at)
-            if at not in self._stored:
-                self._stored[at] = state
-            return state
-        table = schema.detectors
-        payload = connection.execute(
-            sa.select(table.c.payload).where(table.c.digest == at[0], table.c.subject == at[1])
-        ).scalar()
-        loaded = (
-            None if payload is None else msgspec.msgpack.decode(payload, type=drift.SubjectState)
-        )
-        self._stored[at] = loaded
-        self._states[at] = loaded or self._judge(at[0]).start()
-        return self._states[at]
-
-    def _replay(self) -> None:
-        """Fold again the histories into which an older window came."""
-        table = schema.judgements
-        for at in self._replays:
-            history = {
-                key[2:]: stored.judged for key, stored in self._judgements.items() if key[:2] == at
-            }
-            with self._database.read() as connection:
-                rows = connection.execute(
-                    sa.select(table.c.start_ms, table.c.key, table.c.payload).where(
-                        table.c.digest == at[0], table.c.subject == at[1], table.c.level == "device"
-                    )
-                ).all()
-            for row in rows:
-                if (row.start_ms, row.key) not in history:
-                    stored = StoredJudgement.decode(row.payload)
-                    history[row.start_ms, row.key] = stored.judged
-            state, shown = self._judge(at[0]).replay(history.values())
-            self._states[at] = state
-            for judged, said in shown:
-                self._keep(at, judged, said)
-            self._shown[at] = shown[-1][1]
-            # What was said on the way no longer holds; what differs from the disk does.
-            self._changes = [one for one in self._changes if one[0] != at]
-            found = drift.changes(self._stored.get(at), state, shown[-1][1], state.newest.start_ms)
-            self._changes.extend((at, change) for change in found)
-        self._replays.clear()
-
     def _groups(self) -> Iterable[dict[str, object]]:
         """Judge what changed of cohorts and of the fleet, against the baseline, by period."""
+        chosen: dict[str, list[Key]] = {}
         for key in self._dirty:
-            if key.step == "all" or key.subject.startswith("d:"):
+            if key.step == "all" or key.subject.startswith("d:") or not self._totals[key].rows:
                 continue
             contents = self._contents(key.digest)
             hourly = contents.manifest.drift.window_s * 1000 < aggregation.HOUR_MS
-            if (key.step == "hour") is not hourly:
-                continue
-            totals = self._totals[key]
-            if not totals.rows:
-                continue
-            judge = self._judge(key.digest)
-            judged = judge.judge(totals.window(), drift.Position(key.bucket_ms, ""))
-            judged = msgspec.structs.replace(judged, observation=None)
-            alarmed = self._alarmed(key.digest)
-            shown = tuple(
-                drift.Shown(one, drift.told(one.state, evidence=one.feature in alarmed))
-                for one in judged.drift
-            )
-            level = "fleet" if key.subject == FLEET else "cohort"
-            yield StoredJudgement(judged, shown).row(key.digest, key.subject, level)
-
-    def _alarmed(self, digest: str) -> set[str]:
-        """Return the features for which a device with this bundle has an alarm."""
-        features = self._judge(digest).baseline.layout.features
-        return {
-            feature.name
-            for (of, _), state in self._states.items()
-            if of == digest
-            for feature, known in zip(features, state.features, strict=True)
-            if known.alarm is not None
-        }
+            if (key.step == "hour") is hourly:
+                chosen.setdefault(key.digest, []).append(key)
+        for digest, keys in chosen.items():
+            judge = self._histories.judge(digest)
+            alarmed = self._histories.alarmed(digest)
+            evidence = [one.name in alarmed for one in judge.baseline.layout.features]
+            windows = [self._totals[key].flat() for key in keys]
+            positions = [drift.Position(key.bucket_ms, "") for key in keys]
+            drifts, _ = judge.judge_all(windows, positions)
+            kept = judgements.keep(judge, windows, positions, drifts, None)
+            levels = judge.told(drifts.level, np.array(evidence))
+            for key, one, level in zip(keys, kept, levels, strict=True):
+                said = judgements.Said(level.astype(np.int8).tobytes())
+                kind = "fleet" if key.subject == FLEET else "cohort"
+                yield judgements.row(one, said, key.digest, key.subject, kind)
 
     # ---------------------------------------------------------------------------- checkpoint
 
     def _checkpoint(self) -> None:
         if self._folded == self._cursor:
             return
-        if self._replays:
-            self._replay()
-        judgements = [
-            stored.row(digest, subject, "device")
-            for (digest, subject, _, _), stored in self._judgements.items()
-        ]
-        judgements.extend(self._groups())
-        changed = list(self._changes)
+        judged = self._histories.rows()
+        rows = [*judged.judgements, *self._groups()]
         aggregates = [_aggregate(key, self._totals[key]) for key in sorted(self._dirty)]
-        states = [_detector(at, self._states[at]) for at in self._shown]
         now_ms, cursor = self._now_ms(), self._folded
 
         def change(connection: sa.Connection) -> None:
             upsert(connection, schema.aggregates, aggregates)
-            upsert(connection, schema.judgements, judgements)
-            upsert(connection, schema.detectors, states)
-            for at, one in changed:
+            upsert(connection, schema.judgements, rows)
+            upsert(connection, schema.detectors, judged.detectors)
+            for at, one in judged.changes:
                 published = self._repository.get(at[0])
                 if published is not None:
                     _alert(connection, at, one, published, now_ms)
@@ -382,14 +276,9 @@ class Fold:
         self._database.write(change)
         self._cursor = cursor
         self._dirty.clear()
-        self._judgements.clear()
-        self._stored.clear()
-        self._shown.clear()
-        self._changes.clear()
+        self._histories.settle()
         while len(self._totals) > _CLEAN_TOTALS:
             self._totals.popitem(last=False)
-        while len(self._states) > _CLEAN_STATES:
-            self._states.popitem(last=False)
         self._wrote()
 
 
@@ -406,16 +295,6 @@ def _aggregate(key: Key, totals: Totals) -> dict[str, object]:
         "start_ms": window.start_ms,
         "end_ms": window.end_ms,
         "payload": profile_windows.encode(window),
-    }
-
-
-def _detector(at: SubjectKey, state: drift.SubjectState) -> dict[str, object]:
-    return {
-        "digest": at[0],
-        "subject": at[1],
-        "start_ms": state.newest.start_ms,
-        "key": state.newest.key,
-        "payload": msgspec.msgpack.encode(state),
     }
 
 

@@ -1,90 +1,233 @@
 """Judgements as rows: what a window (or a period of a group) says, and what is shown of it.
 
-There is a row per device and window, so the payload is arrays without names, each number once.
+There is a row per device and window, so a payload is columns over the features, as bytes: they are
+written and replayed as arrays (`Kept`, `Said`), and become objects where somebody reads them
+(`StoredJudgement`). Distances are kept as float32.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+import numpy as np
 
-from whimbrel_core.profile.distances import FeatureDrift
-from whimbrel_core.profile.sequential import Observation
+from whimbrel_core.profile.distances import Drifts, named_drifts
+from whimbrel_core.profile.layout import Role
+from whimbrel_core.profile.sequential import NEVER
 from whimbrel_server.domain import drift
+from whimbrel_server.domain.judging import Seen, Told
 
-_DRIFT_FIELDS = FeatureDrift.__struct_fields__
-_OBSERVATION_FIELDS = Observation.__struct_fields__
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from whimbrel_core.profile.flat import FlatWindow
+    from whimbrel_server.domain.judging import DeviceJudge
+
+_DISTANCES = (
+    "p_value", "psi", "js", "ks", "w1_sd", "null_rate", "null_shift", "null_p_value", "other_shift",
+)  # fmt: skip
+_TINY = float(np.finfo(np.float32).tiny)
 
 
-class _Payload(msgspec.Struct, frozen=True, array_like=True):
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """What one window says by itself.
+
+    Args:
+        features: name and role of each, as msgpack.
+        finite: (F,) int64 finite values.
+        distances: (9, F) float32, in the order of `Drifts`; NaN: does not apply.
+        significant: (F,) a byte each.
+        levels: (F,) int8, index into LEVELS; −1: too few rows.
+        values: (K,) float64, what the detector sees; None where it sees nothing.
+        variances: (K,) float64, likewise.
+    """
+
     start_ms: int
     key: str
     end_ms: int
     rows: int
-    drift: list[list[Any]]
-    observation: list[Any] | None
-    shown: list[list[Any]]
+    features: msgspec.Raw
+    finite: bytes
+    distances: bytes
+    significant: bytes
+    levels: bytes
+    values: bytes | None = None
+    variances: bytes | None = None
+
+    @property
+    def position(self) -> drift.Position:
+        """Where the window stands in its device's history."""
+        return drift.Position(self.start_ms, self.key)
 
 
+class Said(msgspec.Struct, frozen=True, array_like=True):
+    """What is shown of one window: ``levels`` (F,) int8, and for devices `Told` of the detector.
+
+    ``threshold`` is None for a group, of which no detector tells.
+    """
+
+    levels: bytes
+    threshold: float | None = None
+    log_e: bytes = b""
+    alarms: bytes = b""
+    since_ms: bytes = b""
+    components: tuple[str, ...] = ()
+
+
+class _Payload(NamedTuple):
+    kept: Kept
+    said: Said
+
+
+_ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Payload)
+_FEATURES = msgspec.msgpack.Decoder(list[tuple[str, Role]])
+
+
+def keep(
+    judge: DeviceJudge,
+    windows: Sequence[FlatWindow],
+    positions: Sequence[drift.Position],
+    drifts: Drifts,
+    seen: Seen | None,
+) -> list[Kept]:
+    """Return what N windows say by themselves. ``seen``: None for groups."""
+    layout = judge.baseline.layout
+    features = msgspec.Raw(_ENCODER.encode([(one.name, one.role) for one in layout.features]))
+    # A p value too small for float32 is still not nothing.
+    columns = [getattr(drifts, name) for name in _DISTANCES]
+    columns = [np.where((one > 0) & (one < _TINY), _TINY, one) for one in columns]
+    distances = np.stack(columns, axis=1).astype("<f4")
+    finite, significant = drifts.rows.astype("<i8"), drifts.significant.astype(np.uint8)
+    levels = drifts.level.astype(np.int8)
+    found = []
+    for n, (window, position) in enumerate(zip(windows, positions, strict=True)):
+        observed = seen is not None and bool(seen.observed[n])
+        found.append(
+            Kept(
+                position.start_ms,
+                position.key,
+                window.end_ms,
+                window.rows,
+                features,
+                finite[n].tobytes(),
+                distances[n].tobytes(),
+                significant[n].tobytes(),
+                levels[n].tobytes(),
+                seen.values[n].astype("<f8", copy=False).tobytes() if seen and observed else None,
+                seen.variances[n].astype("<f8", copy=False).tobytes()
+                if seen and observed
+                else None,
+            )
+        )
+    return found
+
+
+def say(judge: DeviceJudge, told: Told, chosen: Sequence[int]) -> list[Said]:
+    """Return what is shown of the ``chosen`` ones of N windows of devices."""
+    rows = np.array(chosen, np.intp)
+    levels, alarms = told.levels[rows].astype(np.int8), told.alarms[rows].astype(np.uint8)
+    log_e, since = told.log_e[rows].astype("<f4"), told.since_ms[rows].astype("<i8")
+    names = judge.components
+    return [
+        Said(
+            levels[n].tobytes(),
+            judge.threshold,
+            log_e[n].tobytes(),
+            alarms[n].tobytes(),
+            since[n].tobytes(),
+            tuple([names[component] for component in components]),
+        )
+        for n, components in enumerate(told.components[rows].tolist())
+    ]
+
+
+def seen_of(judge: DeviceJudge, history: Sequence[Kept]) -> Seen:
+    """Return what was kept of N windows as arrays, to replay it."""
+    features, k = len(judge.baseline.layout.features), len(judge.components)
+    nothing = np.full(k, np.nan).tobytes()
+    observed = [one.values is not None for one in history]
+    values, variances = (
+        np.frombuffer(b"".join(some), "<f8").reshape(-1, k)
+        for some in (
+            [one.values or nothing for one in history],
+            [one.variances or nothing for one in history],
+        )
+    )
+    levels = np.frombuffer(b"".join(one.levels for one in history), np.int8)
+    return Seen(
+        [one.position for one in history],
+        levels.astype(np.int64).reshape(-1, features),
+        np.array(observed, bool),
+        values,
+        variances,
+    )
+
+
+def row(kept: Kept, said: Said, digest: str, subject: str, level: str) -> dict[str, object]:
+    """Return a judgement as a row of the table."""
+    worst = int(np.frombuffer(said.levels, np.int8).max(initial=-1))
+    return {
+        "digest": digest,
+        "subject": subject,
+        "start_ms": kept.start_ms,
+        "key": kept.key,
+        "level": level,
+        "end_ms": kept.end_ms,
+        "rows": kept.rows,
+        "worst": drift.STATES[worst + 1],
+        "payload": _ENCODER.encode((kept, said)),
+    }
+
+
+def kept_in(payload: bytes) -> Kept:
+    """Return what a stored window says by itself."""
+    return _DECODER.decode(payload).kept
 
 
 class StoredJudgement(msgspec.Struct, frozen=True):
-    """A judgement as it is stored. ``shown`` is empty until the history was replayed."""
+    """A judgement as objects, for whoever shows it."""
 
     judged: drift.Judged
     shown: tuple[drift.Shown, ...] = ()
 
-    def row(self, digest: str, subject: str, level: str) -> dict[str, object]:
-        """Return it as a row of the table."""
-        judged = self.judged
-        return {
-            "digest": digest,
-            "subject": subject,
-            "start_ms": judged.position.start_ms,
-            "key": judged.position.key,
-            "level": level,
-            "end_ms": judged.end_ms,
-            "rows": judged.rows,
-            "worst": drift.worst_of(shown.level for shown in self.shown),
-            "payload": self.encode(),
-        }
-
-    def encode(self) -> bytes:
-        """Return the payload."""
-        judged, seen = self.judged, self.judged.observation
-        payload = _Payload(
-            judged.position.start_ms,
-            judged.position.key,
-            judged.end_ms,
-            judged.rows,
-            [list(msgspec.structs.astuple(one)) for one in judged.drift],
-            None if seen is None else list(msgspec.structs.astuple(seen)),
-            [list(msgspec.structs.astuple(one))[1:] for one in self.shown],
-        )
-        return msgspec.msgpack.encode(payload)
-
     @staticmethod
-    def decode(data: bytes) -> StoredJudgement:
-        """Return the judgement in a payload."""
-        payload = _DECODER.decode(data)
-        drifts = tuple(
-            FeatureDrift(**dict(zip(_DRIFT_FIELDS, one, strict=True))) for one in payload.drift
-        )
-        observation = None
-        if payload.observation is not None:
-            values = dict(zip(_OBSERVATION_FIELDS, payload.observation, strict=True))
-            observation = Observation(**values)
-        judged = drift.Judged(
-            drift.Position(payload.start_ms, payload.key),
-            payload.end_ms,
-            payload.rows,
-            drifts,
-            observation,
-        )
+    def decode(payload: bytes) -> StoredJudgement:
+        """Return the judgement in a payload of the table."""
+        kept, said = _DECODER.decode(payload)
+        return judgement(kept, said)
+
+
+def judgement(kept: Kept, said: Said) -> StoredJudgement:
+    """Return a judgement as objects. What the detector sees of it is not among them."""
+    finite = np.frombuffer(kept.finite, "<i8")
+    distances = np.frombuffer(kept.distances, "<f4").astype(np.float64).reshape(-1, len(finite))
+    drifts = Drifts(
+        rows=finite,
+        **dict(zip(_DISTANCES, distances, strict=True)),
+        significant=np.frombuffer(kept.significant, np.uint8).astype(bool),
+        level=np.frombuffer(kept.levels, np.int8).astype(np.int64),
+    )
+    named = named_drifts(_FEATURES.decode(kept.features), drifts)
+    levels = [drift.STATES[level + 1] for level in np.frombuffer(said.levels, np.int8).tolist()]
+    if said.threshold is None:
+        shown = tuple(drift.Shown(one, level) for one, level in zip(named, levels, strict=True))
+    else:
         shown = tuple(
-            drift.Shown(one, *rest)
-            for one, rest in zip(drifts, payload.shown, strict=bool(payload.shown))
-        )
-        return StoredJudgement(judged, shown)
+            drift.Shown(
+                one, level, log_e, said.threshold, bool(alarm),
+                None if since_ms == NEVER else since_ms, component,
+            )
+            for one, level, log_e, alarm, since_ms, component in zip(
+                named,
+                levels,
+                np.frombuffer(said.log_e, "<f4").tolist(),
+                said.alarms,
+                np.frombuffer(said.since_ms, "<i8").tolist(),
+                said.components,
+                strict=True,
+            )
+        )  # fmt: skip
+    judged = drift.Judged(kept.position, kept.end_ms, kept.rows, named)
+    return StoredJudgement(judged, shown)

@@ -209,3 +209,43 @@ def test_e_discoveries_follow_their_definition(log_e: list[float], q: float) -> 
     ranked = sorted(log_e, reverse=True)
     k = max((k for k in range(1, n + 1) if ranked[k - 1] >= np.log(n / q) - np.log(k)), default=0)
     assert e_benjamini_hochberg(np.array(log_e), q).sum() == k
+
+
+def at(start_ms: int, window: Window) -> Window:
+    return msgspec.structs.replace(window, start_ms=start_ms, end_ms=start_ms + HOUR)
+
+
+def test_many_devices_at_once_get_the_same_bits_as_one_by_one() -> None:
+    baseline = flight_baseline()
+    detector = Detector(baseline, DetectorSettings(streams=20, warmup=5))
+    rng = np.random.default_rng(11)
+    # Device d is d windows ahead, so that some learn, one settles, and others test.
+    states = []
+    for ahead in range(9):
+        state = detector.start()
+        for hour in range(ahead):
+            seen = detector.observe(at(hour * HOUR, flight_window(100 * ahead + hour, 400)))
+            state = detector.advance(state, seen)
+        states.append(state)
+    for turn in range(6):
+        starts = [(ahead + turn - (rng.random() < 0.2)) * HOUR for ahead in range(9)]
+        rows = [20 if rng.random() < 0.2 else 400 for _ in range(9)]
+        seen_by = [
+            detector.observe(at(start, flight_window(1000 * turn + d, rows[d], shift=0.1 * d)))
+            for d, start in enumerate(starts)
+        ]
+        together = detector.advance_all(
+            detector.stack(states),
+            np.array(starts),
+            np.array([np.frombuffer(seen.values) for seen in seen_by]),
+            np.array([np.frombuffer(seen.variances) for seen in seen_by]),
+        )
+        alone = [detector.advance(*pair) for pair in zip(states, seen_by, strict=True)]
+        assert detector.unstack(together) == alone
+        proofs = detector.proofs(together)
+        for d, state in enumerate(alone):
+            told_alone = detector.evidence(state)
+            assert [one.log_e for one in told_alone] == proofs.log_e[d].tolist()
+            assert [one.alarm for one in told_alone] == proofs.alarm[d].tolist()
+            assert [one.shift for one in told_alone] == proofs.shift[d].tolist()
+        states = alone

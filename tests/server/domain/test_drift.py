@@ -11,7 +11,7 @@ import pytest
 from tests.support.models import MadeBundle, build_bundle, logistic
 from tests.support.windows import Counter
 from whimbrel_core.bundle.manifest import DriftPolicy
-from whimbrel_server.domain import drift
+from whimbrel_server.domain import drift, judging
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.window import Window
@@ -27,11 +27,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> MadeBundle:
 
 
 @pytest.fixture(scope="module")
-def judge(made: MadeBundle) -> drift.DeviceJudge:
-    return drift.DeviceJudge(made.baseline, POLICY)
+def judge(made: MadeBundle) -> judging.DeviceJudge:
+    return judging.DeviceJudge(made.baseline, POLICY)
 
 
-def history(made: MadeBundle, judge: drift.DeviceJudge, *shifts: float) -> list[drift.Judged]:
+def history(made: MadeBundle, judge: judging.DeviceJudge, *shifts: float) -> list[drift.Judged]:
     counter = Counter(made, seed=5)
     found = []
     for i, shift in enumerate(shifts):
@@ -44,13 +44,13 @@ def alarms(state: drift.SubjectState) -> list[drift.Severity | None]:
     return [feature.alarm for feature in state.features]
 
 
-def test_a_calm_device_raises_nothing(made: MadeBundle, judge: drift.DeviceJudge) -> None:
+def test_a_calm_device_raises_nothing(made: MadeBundle, judge: judging.DeviceJudge) -> None:
     state, _ = judge.replay(history(made, judge, *[0.0] * 60))
     assert set(alarms(state)) == {None}
 
 
 def test_a_lasting_shift_is_an_alarm_on_its_feature_with_its_beginning(
-    made: MadeBundle, judge: drift.DeviceJudge
+    made: MadeBundle, judge: judging.DeviceJudge
 ) -> None:
     state, shown = judge.replay(history(made, judge, *[0.0] * 30, *[1.2] * 10))
     names = [feature.name for feature in made.baseline.layout.features]
@@ -67,14 +67,16 @@ def test_a_lasting_shift_is_an_alarm_on_its_feature_with_its_beginning(
     assert last.log_e >= last.threshold
 
 
-def test_one_wild_window_is_no_alarm(made: MadeBundle, judge: drift.DeviceJudge) -> None:
+def test_one_wild_window_is_no_alarm(made: MadeBundle, judge: judging.DeviceJudge) -> None:
     state, shown = judge.replay(history(made, judge, *[0.0] * 30, 1.5))
     assert alarms(state)[0] is None
     assert shown[-1][1][0].drift.state == "severe"  # the effect is large
     assert shown[-1][1][0].level == "notice"  # and nothing says that it lasts
 
 
-def test_an_alarm_ends_when_the_effect_is_gone(made: MadeBundle, judge: drift.DeviceJudge) -> None:
+def test_an_alarm_ends_when_the_effect_is_gone(
+    made: MadeBundle, judge: judging.DeviceJudge
+) -> None:
     windows = history(made, judge, *[0.0] * 30, *[1.2] * 6, *[0.0] * 8)
     before, _ = judge.replay(windows[:36])
     after, shown = judge.replay(windows)
@@ -85,7 +87,7 @@ def test_an_alarm_ends_when_the_effect_is_gone(made: MadeBundle, judge: drift.De
 
 
 def test_the_same_windows_give_the_same_states_whenever_they_arrived(
-    made: MadeBundle, judge: drift.DeviceJudge
+    made: MadeBundle, judge: judging.DeviceJudge
 ) -> None:
     windows = history(made, judge, *[0.0] * 20, *[0.8] * 8)
     state = judge.start()
@@ -96,7 +98,7 @@ def test_the_same_windows_give_the_same_states_whenever_they_arrived(
     assert judge.replay(mixed)[0] == state
 
 
-def test_a_state_survives_storing(made: MadeBundle, judge: drift.DeviceJudge) -> None:
+def test_a_state_survives_storing(made: MadeBundle, judge: judging.DeviceJudge) -> None:
     windows = history(made, judge, *[0.0] * 20)
     state, _ = judge.replay(windows[:15])
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=drift.SubjectState)
@@ -106,7 +108,7 @@ def test_a_state_survives_storing(made: MadeBundle, judge: drift.DeviceJudge) ->
     assert stored == state
 
 
-def test_a_window_of_few_rows_changes_nothing(made: MadeBundle, judge: drift.DeviceJudge) -> None:
+def test_a_window_of_few_rows_changes_nothing(made: MadeBundle, judge: judging.DeviceJudge) -> None:
     state, _ = judge.replay(history(made, judge, *[0.0] * 15))
     small = Counter(made).window(START_MS + 90 * PERIOD_MS, rows=20, shift=5.0)
     judged = judge.judge(small, drift.Position(small.start_ms, "z"))
