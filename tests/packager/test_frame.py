@@ -138,3 +138,14 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(rows: list[tuple[int, bool
     score = np.array([score for score, _ in rows], dtype=np.float64)
     true = np.array([true for _, true in rows])
     assert baseline.auc(score, true) == pytest.approx(np.mean(pairs))
+
+
+def test_parquet_keeps_numbers_missing_values_and_words(tmp_path: Path) -> None:
+    table = pd.DataFrame({"temp": [1.5, None, 3.0], "carrier": ["UA", None, "B6"]})
+    table.to_parquet(tmp_path / "data.parquet")
+    table.to_csv(tmp_path / "data.csv", index=False)
+    parquet, csv = frame.read(tmp_path / "data.parquet"), frame.read(tmp_path / "data.csv")
+    assert (
+        parquet.columns["carrier"].tolist() == csv.columns["carrier"].tolist() == ["UA", None, "B6"]
+    )
+    np.testing.assert_array_equal(parquet.columns["temp"], csv.columns["temp"])
