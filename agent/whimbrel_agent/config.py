@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 PREFIX = "WHIMBREL_AGENT"
 _PORTS = 65_535
+_ABOVE_ZERO = (
+    ("limits", "max_header_bytes"),
+    ("limits", "max_connections"),
+    ("telemetry", "in_flight"),
+    ("telemetry", "resend_s"),
+    ("telemetry", "retry_s"),
+)
 
 
 class Mqtt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +67,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     update_timeout_s: float = 3600.0
     max_body_bytes: int = 4 << 20
     max_rows: int = 4096
+    max_header_bytes: int = 16 * 1024
+    max_connections: int = 512
+    inline_us: float = 2000.0
     load_timeout_s: float = 60.0
     drain_s: float = 5.0
     store_keep: int = 2
@@ -68,11 +78,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How windows are made and sent."""
 
+    profiles: bool = True
     lateness_s: float = 0.0
     idle_close_s: float = 300.0
     label_capacity: int = 65_536
     in_flight: int = 512
     resend_s: float = 5.0
+    retry_s: float = 5.0
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,9 +106,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return ServingSettings(
             max_body_bytes=self.limits.max_body_bytes,
             max_rows=self.limits.max_rows,
+            max_header_bytes=self.limits.max_header_bytes,
+            max_connections=self.limits.max_connections,
+            inline_us=self.limits.inline_us,
             lateness_s=self.telemetry.lateness_s,
             idle_close_s=self.telemetry.idle_close_s,
             label_capacity=self.telemetry.label_capacity,
+            telemetry_retry_s=self.telemetry.retry_s,
+            profiles=self.telemetry.profiles,
         )
 
 
@@ -147,16 +164,22 @@ def check(loaded: Config, origin: str) -> Config:
     if loaded.mqtt.cert and not loaded.mqtt.ca:
         msg = f"{origin}: mqtt.cert is given without mqtt.ca"
         raise ConfigError(msg, hint="give the authority that the broker's certificate is from")
+    _require_numbers(loaded, origin)
+    return loaded
+
+
+def _require_numbers(loaded: Config, origin: str) -> None:
+    """Refuse what must not be negative, or zero where nothing would happen any more."""
     for section in ("limits", "telemetry"):
         part = getattr(loaded, section)
         for key in part.__struct_fields__:
             if getattr(part, key) < 0:
                 msg = f"{origin}: {section}.{key} is negative"
                 raise ConfigError(msg)
-    if loaded.telemetry.in_flight < 1 or loaded.telemetry.resend_s <= 0:
-        msg = f"{origin}: telemetry.in_flight and telemetry.resend_s must be above zero"
-        raise ConfigError(msg)
-    return loaded
+    for section, key in _ABOVE_ZERO:
+        if not getattr(getattr(loaded, section), key) > 0:
+            msg = f"{origin}: {section}.{key} must be above zero"
+            raise ConfigError(msg)
 
 
 def is_folder(url: str) -> bool:

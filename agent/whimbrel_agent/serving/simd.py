@@ -22,7 +22,7 @@ def slow_features(cpuinfo: str) -> str:
 
     >>> slow_features("vendor_id : AuthenticAMD\ncpu family : 25\nflags : avx2 avx512f")[:7]
     'AVX512F'
-    >>> slow_features("vendor_id : GenuineIntel\\ncpu family : 6\\nflags : avx2 avx512f")
+    >>> slow_features("vendor_id : GenuineIntel\ncpu family : 6\nflags : avx2 avx512f")
     ''
     """
     first: dict[str, str] = {}

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from whimbrel_agent import config
+from whimbrel_agent.channel import ServingSettings
 from whimbrel_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def test_every_key_of_the_shipped_file_has_a_comment_above_it_or_above_its_group
         (MINIMAL + "[mqtt]\ncert = 'a'\nkey = 'b'", "without mqtt.ca"),
         (MINIMAL + "[limits]\nmax_rows = -1", "limits.max_rows is negative"),
         (MINIMAL + "[limits]\nmax_rows = 'many'", "max_rows"),
-        (MINIMAL + "[telemetry]\nin_flight = 0", "above zero"),
+        (MINIMAL + "[telemetry]\nin_flight = 0", "telemetry.in_flight must be above zero"),
+        (MINIMAL + "[telemetry]\nretry_s = 0.0", "telemetry.retry_s must be above zero"),
+        (MINIMAL + "[limits]\nmax_connections = 0", "limits.max_connections must be above zero"),
         ("device_id = ", "not valid TOML"),
     ],
     ids=lambda value: str(value)[-24:].strip(),
@@ -72,6 +75,33 @@ def test_a_wrong_key_or_value_is_named_and_nothing_starts(
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert sentence in caught.value.message
+
+
+def test_what_a_worker_is_told_has_the_same_defaults_and_follows_every_key(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL).serving() == ServingSettings()
+    told = load(
+        tmp_path,
+        MINIMAL + "[limits]\nmax_body_bytes = 1\nmax_rows = 2\nmax_header_bytes = 3\n"
+        "max_connections = 4\ninline_us = 5.0\n"
+        "[telemetry]\nprofiles = false\nlateness_s = 6.0\nidle_close_s = 7.0\n"
+        "label_capacity = 8\nretry_s = 9.0",
+    ).serving()
+    assert told == ServingSettings(
+        max_body_bytes=1,
+        max_rows=2,
+        max_header_bytes=3,
+        max_connections=4,
+        inline_us=5.0,
+        profiles=False,
+        lateness_s=6.0,
+        idle_close_s=7.0,
+        label_capacity=8,
+        telemetry_retry_s=9.0,
+    )
+    assert all(
+        getattr(told, name) != getattr(ServingSettings(), name)
+        for name in ServingSettings.__struct_fields__
+    ), "a setting of the worker that no key of the file reaches"
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
