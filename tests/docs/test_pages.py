@@ -49,11 +49,12 @@ def write(folder: Path, text: str) -> Path:
 def test_a_page_runs_from_top_to_bottom_in_one_folder(tmp_path: Path) -> None:
     page = write(
         tmp_path,
-        "```python run\nopen('note', 'w').write('made')\n```\n"
+        "```python save=make.py\nopen('note', 'w').write('made')\n```\n"
+        "```console run\n$ python make.py\n```\n"
         "```console\n$ this is not marked\n```\n"
-        "```console run\n$ cat note; \\\n  echo ' and read'\nma... and read\n$ exit 3 # exit 3\n```\n",
+        "```console run\n$ export NOTE=$PWD/note\n$ cat $NOTE; \\\n  echo ' and read'\nma... and read\n$ exit 3 # exit 3\n```\n",
     )
-    assert documents.run(page, tmp_path) == 2
+    assert documents.run(page, tmp_path) == 3
 
 
 def test_what_a_page_leaves_running_serves_the_next_blocks_and_ends_with_it(tmp_path: Path) -> None:

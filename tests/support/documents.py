@@ -10,7 +10,9 @@ A block is marked in its first line, after the language, where no renderer shows
 The blocks of a page run from top to bottom in one empty folder. A python block is a program of
 its own. In a console block ``$`` begins a command (a backslash continues it), ``# exit 3`` at its
 end says that it must fail so, and the lines below are what it prints, with ``...`` for anything;
-no lines, no claim.
+no lines, no claim. What ``$ export`` sets is there for all commands below.
+
+A block of any language that is marked ``save=NAME`` is saved under that name, and not run.
 
 What a console block leaves running (``&``) runs on for the blocks below, and is ended with the
 page. A line ``<!-- free ports: 8080, 8500 -->`` anywhere says which numbers are ports that a
@@ -25,14 +27,12 @@ import re
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
 from tests.support.ports import free_port
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 PORTS = re.compile(r"^<!-- free ports: ([\d, ]+) -->$", re.MULTILINE)
@@ -43,11 +43,12 @@ END_S = 15
 
 
 class Block(NamedTuple):
-    """One runnable block: where it begins (1-based line), its language and its lines."""
+    """One marked block: where it begins (1-based line), its language, lines, and name if saved."""
 
     line: int
     language: str
     body: str
+    save: str = ""
 
 
 class Command(NamedTuple):
@@ -63,7 +64,7 @@ class DocumentError(AssertionError):
 
 
 def runnable(text: str) -> list[Block]:
-    """Return the blocks of a page that are marked ``run``.
+    """Return the blocks of a page that are marked ``run`` or ``save=NAME``.
 
     Raises:
         DocumentError: a block is marked so in a language that nothing here runs.
@@ -71,9 +72,12 @@ def runnable(text: str) -> list[Block]:
     blocks = []
     for found in FENCE.finditer(text):
         language, *marks = found["info"].split() or [""]
+        line = text.count("\n", 0, found.start()) + 1
+        names = [mark.removeprefix("save=") for mark in marks if mark.startswith("save=")]
+        if names:
+            blocks.append(Block(line, language, found["body"], names[0]))
         if "run" not in marks:
             continue
-        line = text.count("\n", 0, found.start()) + 1
         if language not in LANGUAGES:
             msg = f"line {line}: a block of {language or 'no language'} cannot be run"
             raise DocumentError(msg)
@@ -126,24 +130,27 @@ def run(page: Path, folder: Path) -> int:
         DocumentError: naming page, line and command, with what was promised and what happened.
     """
     blocks = runnable(with_free_ports(page.read_text()))
-    groups: list[int] = []
+    shell = _Shell(folder)
     try:
         for block in blocks:
-            _run_block(block, f"{page.name}, line {block.line}", folder, groups)
+            _run_block(block, f"{page.name}, line {block.line}", shell)
     finally:
-        _end(groups)
+        shell.close()
     return len(blocks)
 
 
-def _run_block(block: Block, where: str, folder: Path, groups: list[int]) -> None:
+def _run_block(block: Block, where: str, shell: _Shell) -> None:
+    if block.save:
+        (shell.folder / block.save).write_text(block.body)
+        return
     if block.language == "python":
-        code, printed = _start([sys.executable, "-c", block.body], folder, groups)
+        code, printed = shell.start([sys.executable, "-c", block.body])
         if code != 0:
             msg = f"{where}: the program ended with {code}:\n{printed}"
             raise DocumentError(msg)
         return
     for command in commands(block.body):
-        code, printed = _start(["bash", "-c", command.words], folder, groups)
+        code, printed = shell.do(command.words)
         if code != command.exit_code:
             msg = (
                 f"{where}: `{command.words}` ended with {code}, "
@@ -158,40 +165,58 @@ def _run_block(block: Block, where: str, folder: Path, groups: list[int]) -> Non
             raise DocumentError(msg)
 
 
-def _start(words: list[str], folder: Path, groups: list[int]) -> tuple[int, str]:
-    """Run a program in a process group of its own; return exit code and output."""
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # noqa: PTH120 - a string for PATH
-    process = subprocess.Popen(
-        words,
-        cwd=folder,
-        env=os.environ | {"PATH": path, "COLUMNS": "100", "NO_COLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        printed, _ = process.communicate(timeout=TIMEOUT_S)
-    except subprocess.TimeoutExpired as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        printed, _ = process.communicate()
-        msg = f"`{' '.join(words[2:])}` did not end in {TIMEOUT_S} s; it printed\n{printed}"
-        raise DocumentError(msg) from error
-    if _members(process.pid):
-        groups.append(process.pid)
-    return process.returncode, printed
+class _Shell:
+    """What the commands of a page share: a folder, variables, and what runs in the background."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self._variables = os.environ | {"PATH": path, "COLUMNS": "100", "NO_COLOR": "1"}
+        self._groups: list[int] = []
 
-def _end(groups: list[int]) -> None:
-    """End what blocks left running: first those started last, which may lean on the others."""
-    for group in reversed(groups):
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            members = _members(group)
-            if members:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(group, number)
-                psutil.wait_procs(members, timeout=END_S)
+    def do(self, words: str) -> tuple[int, str]:
+        """Run one command; return exit code and output."""
+        if not words.startswith("export "):
+            return self.start(["bash", "-c", words])
+        code, printed = self.start(["bash", "-c", f"{words} && env -0"])
+        if code == 0:
+            pairs = (entry.partition("=") for entry in printed.split("\0") if entry)
+            self._variables |= {name: value for name, _, value in pairs}
+            printed = ""
+        return code, printed
+
+    def start(self, words: list[str]) -> tuple[int, str]:
+        """Run a program in a process group of its own; return exit code and output."""
+        process = subprocess.Popen(
+            words,
+            cwd=self.folder,
+            env=self._variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            printed, _ = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            printed, _ = process.communicate()
+            msg = f"`{words[-1]}` did not end in {TIMEOUT_S} s; it printed\n{printed}"
+            raise DocumentError(msg) from error
+        if _members(process.pid):
+            self._groups.append(process.pid)
+        return process.returncode, printed
+
+    def close(self) -> None:
+        """End what is left running: first what began last, which may lean on the others."""
+        for group in reversed(self._groups):
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                members = _members(group)
+                if members:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(group, number)
+                    psutil.wait_procs(members, timeout=END_S)
 
 
 def _members(group: int) -> list[psutil.Process]:
