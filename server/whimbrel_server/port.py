@@ -56,6 +56,11 @@ class FleetPort(Protocol):
     ) -> tuple[DriftView, ...]:
         """Return the newest judgement of each subject, worst first."""
 
+    def span_drift(
+        self, name: str, version: str, subject: str, since_ms: int, until_ms: int
+    ) -> DriftView | None:
+        """Return a span of time judged as one; None when nothing is judged yet."""
+
     def drift_series(
         self,
         name: str,

@@ -13,6 +13,7 @@ import uvicorn
 
 from whimbrel_core.errors import ConfigError, UnavailableError
 from whimbrel_server.api.application import WebSettings, create_app
+from whimbrel_server.api.hosts import allowed
 from whimbrel_server.app import Fleet
 from whimbrel_server.config import LOOPBACK
 
@@ -81,11 +82,14 @@ def web_settings(settings: Settings) -> WebSettings:
             f"the hash of the operator token cannot be read: {error}",
             hint="see [auth] token_hash_file; 'whimbrel server init' makes one",
         ) from error
-    loopback = settings.config.http.host in LOOPBACK
+    http = settings.config.http
+    loopback = http.host in LOOPBACK
+    read_open = auth.read == "open" or (auth.read == "auto" and loopback)
     return WebSettings(
         repository=settings.path(settings.config.repository.directory),
         token_hash=token_hash,
-        read_open=auth.read == "open" or (auth.read == "auto" and loopback),
+        read_open=read_open,
+        hosts=allowed(http.public_url) if read_open and loopback else None,
         secure_cookie=auth.secure_cookie,
     )
 

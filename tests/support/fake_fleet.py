@@ -117,6 +117,16 @@ class FakeFleet:
                 found.append(_drift(lev, sub, ver))
         return tuple(sorted(found, key=lambda d: -_RANK[d.worst]))
 
+    def span_drift(
+        self, name: str, version: str, subject: str, since_ms: int, until_ms: int
+    ) -> v.DriftView | None:
+        """Return a span judged as one."""
+        level: v.Level = "fleet" if subject == "fleet" else "cohort" if "=" in subject else "device"
+        view = _drift(level, subject, self._version(name, version))
+        return msgspec.structs.replace(
+            view, window_start_ms=since_ms, window_end_ms=until_ms, rows=28 * view.rows
+        )
+
     def drift_series(
         self,
         name: str,

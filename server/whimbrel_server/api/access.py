@@ -26,6 +26,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from whimbrel_core.errors import ConfigError, TrustError
+from whimbrel_server.api.hosts import FOREIGN_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,4 +194,8 @@ async def may_press(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRoute
         )
 
 
-STATUS = {DENIED: HTTPStatus.UNAUTHORIZED, "access.origin": HTTPStatus.FORBIDDEN}
+STATUS = {
+    DENIED: HTTPStatus.UNAUTHORIZED,
+    "access.origin": HTTPStatus.FORBIDDEN,
+    FOREIGN_HOST: HTTPStatus.MISDIRECTED_REQUEST,
+}

@@ -6,6 +6,7 @@ that Litestar runs in threads, because the fleet's methods block on the database
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 import whimbrel_server
 from whimbrel_server.api.access import Access
 from whimbrel_server.api.devices import DevicesController, TelemetryController
+from whimbrel_server.api.hosts import require_host
 from whimbrel_server.api.metrics import metrics
 from whimbrel_server.api.models import ModelsController
 from whimbrel_server.api.problems import answer
@@ -54,12 +56,14 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the web needs from the configuration.
 
     ``read_open``: reads need no token; right when bound to loopback, or by configuration.
+    ``hosts``: names under which this server may be asked for; None for any.
     """
 
     repository: Path
     token_hash: str | None = None
     read_open: bool = False
     secure_cookie: bool = False
+    hosts: frozenset[str] | None = None
 
 
 def create_app(fleet: FleetPort, settings: WebSettings) -> Litestar:
@@ -91,6 +95,7 @@ def create_app(fleet: FleetPort, settings: WebSettings) -> Litestar:
         dependencies={"fleet": Provide(lambda: fleet, sync_to_thread=False, use_cache=True)},
         state=State({"access": access, "repository": settings.repository, "fleet": fleet}),
         exception_handlers={Exception: _answer},
+        before_request=functools.partial(require_host, settings.hosts),
         openapi_config=openapi(),
         # Bundles do not compress and metadata is small; pages and JSON shrink by nine tenths.
         compression_config=CompressionConfig(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from whimbrel_server.domain import aggregation
 from whimbrel_server.queries import devices as device_queries
-from whimbrel_server.queries import history
+from whimbrel_server.queries import history, spans
 from whimbrel_server.queries import models as model_queries
 from whimbrel_server.store import alerts, audit
 from whimbrel_server.store import rollouts as rollout_store
@@ -99,6 +99,20 @@ class FleetReads:
         with self._database.read() as connection:
             return model_queries.newest_drift(
                 connection, self.repository, name, version, level, subject
+            )
+
+    def span_drift(
+        self, name: str, version: str, subject: str, since_ms: int, until_ms: int
+    ) -> DriftView | None:
+        """Return a span of time judged as one; None when nothing is judged yet."""
+        with self._database.read() as connection:
+            return spans.span_drift(
+                connection,
+                self.repository,
+                name,
+                version,
+                subject,
+                history.Span(since_ms, until_ms),
             )
 
     def drift_series(

@@ -11,15 +11,21 @@ import sqlalchemy as sa
 from whimbrel_core.errors import UsageError
 from whimbrel_server.domain import aggregation
 from whimbrel_server.domain.aggregation import DAY_MS, FLEET, HOUR_MS, Step
-from whimbrel_server.queries.measures import measure
+from whimbrel_server.queries.measures import measured, merged
+from whimbrel_server.queries.memo import Memo
 from whimbrel_server.queries.models import require, stored_subject
 from whimbrel_server.store import aggregates, schema
 from whimbrel_server.store.judgements import StoredJudgement
 from whimbrel_server.views import HistogramView, SeriesPoint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from whimbrel_core.profile.window import FeatureCounts
     from whimbrel_server.repository import Repository
+
+
+_SERIES: Memo[dict[str, tuple[SeriesPoint, ...]]] = Memo(24)
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -55,31 +61,47 @@ def drift_series(  # noqa: PLR0917 - the parts of a question
             query = query.where(table.c.start_ms >= span.since_ms)
         if span.until_ms is not None:
             query = query.where(table.c.start_ms < span.until_ms)
-        for payload in connection.execute(query.order_by(table.c.start_ms)).scalars():
-            judgement = StoredJudgement.decode(payload)
-            judged = judgement.judged
-            for shown in judgement.shown:
-                one = shown.drift
-                if feature in {None, one.feature}:
-                    found.setdefault(one.feature, []).append(
-                        SeriesPoint(
-                            start_ms=judged.position.start_ms,
-                            end_ms=judged.end_ms,
-                            rows=judged.rows,
-                            version=published.version,
-                            state=shown.level,
-                            psi=one.psi,
-                            w1_sd=one.w1_sd,
-                            log_e=shown.log_e,
-                            null_rate=one.null_rate,
-                        )
-                    )
+        rows = connection.execute(query.order_by(table.c.start_ms)).scalars().all()
+        points = _SERIES.get(
+            (published.version, feature),
+            rows,
+            lambda rows=rows, of=published.version: _points(rows, of, feature),  # type: ignore[misc]
+        )
+        for key, more in points.items():
+            found.setdefault(key, []).extend(more)
     if feature is not None and not found:
         _require_feature(repository, name, version, feature)
     return {
         key: tuple(sorted(points, key=lambda point: (point.start_ms, point.version)))
         for key, points in found.items()
     }
+
+
+def _points(
+    rows: Sequence[bytes], version: str, feature: str | None
+) -> dict[str, tuple[SeriesPoint, ...]]:
+    """Return stored judgements of one version as points by feature."""
+    found: dict[str, list[SeriesPoint]] = {}
+    for payload in rows:
+        judgement = StoredJudgement.decode(payload)
+        judged = judgement.judged
+        for shown in judgement.shown:
+            one = shown.drift
+            if feature in {None, one.feature}:
+                found.setdefault(one.feature, []).append(
+                    SeriesPoint(
+                        start_ms=judged.position.start_ms,
+                        end_ms=judged.end_ms,
+                        rows=judged.rows,
+                        version=version,
+                        state=shown.level,
+                        psi=one.psi,
+                        w1_sd=one.w1_sd,
+                        log_e=shown.log_e,
+                        null_rate=one.null_rate,
+                    )
+                )
+    return {key: tuple(points) for key, points in found.items()}
 
 
 def quality_series(  # noqa: PLR0917 - the parts of a question
@@ -104,14 +126,12 @@ def quality_series(  # noqa: PLR0917 - the parts of a question
             groups.setdefault(start, []).append(period)
         points = []
         for start, members in sorted(groups.items()):
-            window = aggregates.total(baseline.layout, members).window()
-            measured = measure(window, baseline)
             points.append(
                 SeriesPoint(
                     start_ms=start,
                     end_ms=start + DAY_MS if step == "day" else _next_month(start),
                     version=published.version,
-                    **msgspec.structs.asdict(measured),
+                    **msgspec.structs.asdict(measured(published.digest, baseline, members)),
                 )
             )
         if points:
@@ -132,29 +152,10 @@ def histogram(  # noqa: PLR0917 - the parts of a question
     published = require(repository, name, version)
     baseline = repository.contents(published.digest).baseline
     index = _require_feature(repository, name, version, feature)
-    stored = stored_subject(subject)
-    if span.since_ms is None and span.until_ms is None:
-        found = aggregates.periods(connection, published.digest, stored, "day", newest=7)
-    else:
-        step: Step = "day"
-        length = (span.until_ms or (1 << 60)) - (span.since_ms or 0)
-        if length < 2 * DAY_MS:
-            step = "hour"
-        since = span.since_ms
-        if since is not None:
-            since -= since % (HOUR_MS if step == "hour" else DAY_MS)
-        found = aggregates.periods(
-            connection, published.digest, stored, step, since_ms=since, until_ms=span.until_ms
-        )
-        if not found and step == "hour":
-            # Windows of an hour or longer have no hours to show.
-            since = None if since is None else since - since % DAY_MS
-            found = aggregates.periods(
-                connection, published.digest, stored, "day", since_ms=since, until_ms=span.until_ms
-            )
+    found = spanned(connection, published.digest, stored_subject(subject), span)
     declared = baseline.layout.features[index]
     reference = baseline.window.features[index]
-    current = aggregates.total(baseline.layout, found).window()
+    current = merged(published.digest, baseline, found)
     counted = current.features[index]
     return HistogramView(
         feature=feature,
@@ -168,6 +169,31 @@ def histogram(  # noqa: PLR0917 - the parts of a question
         current_null_rate=counted.invalid / counted.rows if counted.rows else 0.0,
         rows=current.rows,
     )
+
+
+def spanned(
+    connection: sa.Connection, digest: str, stored: str, span: Span
+) -> list[aggregates.Period]:
+    """Return the periods of a span; without one the newest seven days with data."""
+    if span.since_ms is None and span.until_ms is None:
+        return aggregates.periods(connection, digest, stored, "day", newest=7)
+    step: Step = "day"
+    length = (span.until_ms or (1 << 60)) - (span.since_ms or 0)
+    if length < 2 * DAY_MS:
+        step = "hour"
+    since = span.since_ms
+    if since is not None:
+        since -= since % (HOUR_MS if step == "hour" else DAY_MS)
+    found = aggregates.periods(
+        connection, digest, stored, step, since_ms=since, until_ms=span.until_ms
+    )
+    if not found and step == "hour":
+        # Windows of an hour or longer have no hours to show.
+        since = None if since is None else since - since % DAY_MS
+        found = aggregates.periods(
+            connection, digest, stored, "day", since_ms=since, until_ms=span.until_ms
+        )
+    return found
 
 
 def _shares(counts: FeatureCounts) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from whimbrel_core.errors import UsageError, WhimbrelError
 from whimbrel_server.domain import aggregation, drift
 from whimbrel_server.domain.aggregation import FLEET
-from whimbrel_server.queries.measures import Measures, measure
+from whimbrel_server.queries.measures import Measures, measured
 from whimbrel_server.queries.peers import against_peers
 from whimbrel_server.store import aggregates, schema
 from whimbrel_server.store.judgements import StoredJudgement
@@ -177,8 +177,13 @@ def feature_views(judgement: StoredJudgement, baseline: Baseline) -> tuple[Featu
                 reference_null_rate=stats.null_rate,
             )
         )
+    return ordered(found)
+
+
+def ordered(features: Iterable[FeatureView]) -> tuple[FeatureView, ...]:
+    """Return features worst first."""
     return tuple(
-        sorted(found, key=lambda one: (-_ORDER.index(one.state), -(one.psi or 0.0), one.feature))
+        sorted(features, key=lambda f: (-_ORDER.index(f.state), -(f.psi or 0.0), f.feature))
     )
 
 
@@ -225,10 +230,7 @@ def _version(
         return plain
     baseline, manifest = contents.baseline, contents.manifest
     found = aggregates.periods(connection, published.digest, FLEET, "all")
-    measured = Measures()
-    if found:
-        whole = aggregates.total(baseline.layout, found).window()
-        measured = measure(whole, baseline)
+    numbers = measured(published.digest, baseline, found) if found else Measures()
     return msgspec.structs.replace(
         plain,
         task=manifest.task,
@@ -236,7 +238,7 @@ def _version(
         description=manifest.description,
         metrics=manifest.metrics,
         state=_state(connection, published.digest, serving),
-        **msgspec.structs.asdict(measured),
+        **msgspec.structs.asdict(numbers),
     )
 
 

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 from whimbrel_core.profile.distances import Judge
 from whimbrel_server.domain import drift
 from whimbrel_server.domain.aggregation import FLEET, HOUR_MS, Step
+from whimbrel_server.queries.memo import Memo
 from whimbrel_server.store import aggregates
 from whimbrel_server.store.judgements import StoredJudgement
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from whimbrel_server.repository import Published, Repository
+    from whimbrel_server.repository import Contents, Published, Repository
+
+_JUDGED: Memo[StoredJudgement | None] = Memo(256)
 
 
 def against_peers(
@@ -25,7 +28,7 @@ def against_peers(
 ) -> StoredJudgement | None:
     """Return the judgement, or None when the device or the rest has too few rows."""
     contents = repository.contents(published.digest)
-    layout, declared = contents.baseline.layout, contents.manifest.drift
+    declared = contents.manifest.drift
     step: Step = "hour" if declared.window_s * 1000 < HOUR_MS else "day"
     own = aggregates.periods(connection, published.digest, subject, step, newest=1)
     if not own:
@@ -34,12 +37,22 @@ def against_peers(
     whole = aggregates.periods(
         connection, published.digest, FLEET, step, since_ms=at, until_ms=at + 1
     )
-    thresholds = drift.policy_for(declared, streams=1).thresholds
+    rows = (period.payload for period in (*own, *whole))
+    return _JUDGED.get((published.digest, subject), rows, lambda: _judge(contents, own, whole))
+
+
+def _judge(
+    contents: Contents, own: list[aggregates.Period], whole: list[aggregates.Period]
+) -> StoredJudgement | None:
+    layout = contents.baseline.layout
+    thresholds = drift.policy_for(contents.manifest.drift, streams=1).thresholds
     mine = aggregates.total(layout, own)
     rest = aggregates.total(layout, whole).without(mine)
     if rest.rows < thresholds.min_rows or mine.rows < thresholds.min_rows:
         return None
     window = mine.window()
     said = Judge(contents.baseline, rest.window(), thresholds).judge(window)
-    judged = drift.Judged(drift.Position(at, "peers"), window.end_ms, window.rows, said)
+    judged = drift.Judged(
+        drift.Position(own[0].bucket_ms, "peers"), window.end_ms, window.rows, said
+    )
     return StoredJudgement(judged, tuple(drift.Shown(one, one.state) for one in said))

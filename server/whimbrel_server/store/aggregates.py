@@ -20,7 +20,12 @@ class Period(msgspec.Struct, frozen=True):
 
     bucket_ms: int
     windows: int
-    window: profile_windows.Window
+    payload: bytes
+
+    @property
+    def window(self) -> profile_windows.Window:
+        """The counts, read anew at each use: who needs them again keeps what is made of them."""
+        return profile_windows.decode(self.payload)
 
 
 def periods(
@@ -49,10 +54,7 @@ def periods(
     if newest is not None:
         query = query.limit(newest)
     rows = connection.execute(query).all()
-    return [
-        Period(row.bucket_ms, row.windows, profile_windows.decode(row.payload))
-        for row in reversed(rows)
-    ]
+    return [Period(row.bucket_ms, row.windows, row.payload) for row in reversed(rows)]
 
 
 def total(layout: Layout, found: list[Period]) -> Totals:

@@ -74,7 +74,7 @@ def device_page(fleet: FleetPort, name: str, query: DeviceQuery) -> DevicePage:
     drift = None
     if slot is not None and slot.name and slot.version:
         views = fleet.drift(slot.name, slot.version, "device", name)
-        drift = views[0] if views else None
+        drift = next((view for view in views if view.against == "baseline"), None)
         windows, trends = _windows(fleet, slot.name, slot.version, name)
     return DevicePage(
         query=query,

@@ -151,7 +151,8 @@ def _rows(fleet: FleetPort, devices: list[DeviceView]) -> tuple[DeviceRow, ...]:
     judged: dict[tuple[str, str, str], DriftView] = {}
     for model in {s.name for d in devices for s in d.slots if s.name}:
         for view in fleet.drift(model, level="device"):
-            judged[view.subject, view.name, view.version] = view
+            if view.against == "baseline":
+                judged[view.subject, view.name, view.version] = view
     rows = []
     for device in devices:
         trend: tuple[float | None, ...] = ()

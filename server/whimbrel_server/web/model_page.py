@@ -99,10 +99,14 @@ def model_page(fleet: FleetPort, name: str, query: ModelQuery) -> ModelPage:
         if version
         else {}
     )
-    drift = next((v for v in by_subject if v.subject == subject), None)
-    order = tuple(f.feature for f in drift.features) if drift else tuple(series)
     until = max((p.end_ms for points in series.values() for p in points), default=None)
     since = None if until is None else until - RECENT_MS
+    drift = (
+        fleet.span_drift(name, number, subject, since, until)
+        if number and since is not None and until is not None
+        else None
+    )
+    order = tuple(f.feature for f in drift.features) if drift else tuple(series)
     names = [query.feature] if query.feature else list(order[:HISTOGRAMS])
     histograms = (
         tuple(fleet.histogram(name, number, subject, f, since, until) for f in names)

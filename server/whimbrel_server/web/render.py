@@ -77,6 +77,7 @@ def environment() -> Environment:
         stat=written.stat,
         percent=written.percent,
         measured=written.measured,
+        latency=written.latency,
         pvalue=written.pvalue,
         short=written.short,
         duration=written.duration,

@@ -121,7 +121,7 @@ _UPDATES = {
     "removed": "The slot was taken away; {what} ends",
     "refused": "Did not take {what}: {reason}",
     "damaged": "The stored file of {what} is damaged ({reason}); going back a version",
-    "unusable": "{what} takes the serving process down ({reason}); it is left out",
+    "unusable": "{what} cannot be used here: {reason}",
     "fetched": "Fetched and verified it; trying it in a process of its own",
     "fetch_refused": "Could not fetch {what}: {reason}",
     "probed": "{what} passed its probe; switching to it",

@@ -19,6 +19,7 @@ NOTHING = "–"
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 _PLAIN_BELOW = 10.0
 _SMALL_P = 0.001
+_MS_FROM_US = 10_000.0
 
 
 def when(ms: int) -> datetime:
@@ -116,6 +117,20 @@ def percent(value: float | None, digits: int = 1) -> str:
     if value is None or math.isnan(value):
         return NOTHING
     return f"{value * 100:.{digits}f} %"
+
+
+def latency(us: float | None) -> str:
+    """Return a latency read off counts per power of two: two digits at most are known.
+
+    >>> latency(377.3), latency(12_345.0), latency(None)
+    ('≈ 380 µs', '≈ 12 ms', '–')
+    """
+    if us is None or math.isnan(us):
+        return NOTHING
+    value, unit = (us / 1e3, "ms") if us >= _MS_FROM_US else (us, "µs")
+    digits = max(0, 1 - math.floor(math.log10(value))) if value > 0 else 0
+    rounded = round(value, 1 - math.floor(math.log10(value))) if value > 0 else 0.0
+    return f"≈ {rounded:,.{min(digits, 2)}f} {unit}"
 
 
 def pvalue(value: float | None) -> str:

@@ -81,7 +81,7 @@ READS: list[tuple[list[str], list[str]]] = [
     (["alerts", "--state", "acknowledged"], ["dewp on jfk"]),
     (["rollout", "list"], ["completed", "rolled back", "1 / 2"]),
     (["rollout", "show", "2"], ["AUC is 0.470 over 212 labels", "failed"]),
-    (["events", "--device", "lga"], ["update.rolling_back"]),
+    (["events", "--device", "lga"], ["update.failed"]),
     (["audit"], ["server.started"]),
 ]
 

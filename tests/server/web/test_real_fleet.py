@@ -108,6 +108,9 @@ def test_pages_and_interface_show_what_devices_sent(
         page = msgspec.json.decode(http.get("/models/churn.json?version=1.0.0&subject=lga").content)
         assert len(page["heat"]["columns"]) == DAYS
         assert page["drift"]["subject"] == "lga"
+        assert page["drift"]["rows"] == 28 * 300, "the period of the histograms is what is judged"
+        assert {h["rows"] for h in page["histograms"]} == {28 * 300}
+        assert page["drift"]["features"][0]["state"] in {"warn", "severe"}
         assert page["histograms"]
         assert page["quality"]["1.0.0"]
         rollout = http.get(f"/rollouts/{number}.json").json()
