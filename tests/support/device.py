@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.support import windows
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.identity import DeviceId
 from whimbrel_core.wire import assignment, codec, topics
@@ -23,7 +24,6 @@ from whimbrel_core.wire.messages import (
     ServerLife,
     SlotReport,
     State,
-    WindowMessage,
 )
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from tests.support.models import MadeBundle
     from whimbrel_core.profile.window import Window
     from whimbrel_core.signing.keys import PublicKey
-
-from tests.support.windows import payload
 
 RESEND_S = 0.4
 _PAUSE_S = 0.02
@@ -113,22 +111,10 @@ class SimulatedDevice:
         """Put a window into the outbox and return its sequence number."""
         with self._lock:
             self._seq += 1
-            message = WindowMessage(
-                device=self.device,
-                epoch=self.epoch,
-                seq=self._seq,
-                slot=slot,
-                name=made.manifest.name,
-                version=made.manifest.version,
-                digest=made.digest,
-                profile_id=made.baseline.profile_id,
-                start_ms=window.start_ms,
-                end_ms=window.end_ms,
-                rows=window.rows,
-                payload=payload(window),
-                clock="event",
+            message = windows.message(
+                made, window, device=self.device, epoch=self.epoch, seq=self._seq, slot=slot
             )
-            self._rows[self._seq] = ("window", codec.encode(message))
+            self._rows[self._seq] = ("window", message)
             return self._seq
 
     def put_event(self, kind: str, at_ms: int) -> int:

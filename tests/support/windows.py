@@ -9,6 +9,8 @@ import onnxruntime as ort
 
 from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.wire import codec
+from whimbrel_core.wire.messages import WindowMessage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,3 +69,26 @@ class Counter:
 def payload(window: Window) -> bytes:
     """Return the wire form of a window."""
     return profile_windows.encode(window)
+
+
+def message(
+    made: MadeBundle, window: Window, *, device: str, epoch: str, seq: int, slot: str = "churn"
+) -> bytes:
+    """Return the message that a device sends of a window of ``made``."""
+    return codec.encode(
+        WindowMessage(
+            device=device,
+            epoch=epoch,
+            seq=seq,
+            slot=slot,
+            name=made.manifest.name,
+            version=made.manifest.version,
+            digest=made.digest,
+            profile_id=made.baseline.profile_id,
+            start_ms=window.start_ms,
+            end_ms=window.end_ms,
+            rows=window.rows,
+            payload=payload(window),
+            clock="event",
+        )
+    )

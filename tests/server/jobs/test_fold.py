@@ -10,9 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests.server.conftest import settings_for
-from tests.support.windows import Counter, payload
-from whimbrel_core.wire import codec
-from whimbrel_core.wire.messages import WindowMessage
+from tests.support import windows
+from tests.support.windows import Counter
 from whimbrel_server.app import Fleet
 from whimbrel_server.ingest.batch import Incoming, sort
 from whimbrel_server.store import schema
@@ -37,23 +36,11 @@ def messages(made: MadeBundle, days: int, *, drifting: str = "") -> list[Incomin
             window = counter.window(
                 START_MS + day * DAY_MS, seconds=86_400, rows=300, shift=shift, labels=True
             )
-            message = WindowMessage(
-                device=device,
-                epoch="00000000000000aa",
-                seq=day + 1,
-                slot="churn",
-                name="churn",
-                version="1.0.0",
-                digest=made.digest,
-                profile_id=made.baseline.profile_id,
-                start_ms=window.start_ms,
-                end_ms=window.end_ms,
-                rows=window.rows,
-                payload=payload(window),
-                clock="event",
+            data = windows.message(
+                made, window, device=device, epoch="00000000000000aa", seq=day + 1
             )
             topic = f"whimbrel/v1/{device}/up/window"
-            found.append(Incoming(topic, codec.encode(message), 0))
+            found.append(Incoming(topic, data, 0))
     return found
 
 
