@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _MAX_EXPONENT = 32
+_LEAST = 16
 
 
 class Reconnect:
@@ -52,17 +53,37 @@ class Reconnect:
 
 
 class Resend:
-    """Decides how long silence may last before what is unacknowledged is sent again."""
+    """Decides how long silence may last before what is unacknowledged is sent again, and how much.
 
-    def __init__(self, first_s: float, max_s: float = 60.0) -> None:
+    Rows that are sent again wait in the same queue as those sent before. Where a whole fleet comes
+    back to a slow broker, sending as much again after every silence would fill that queue faster
+    than it drains, and acknowledgements, which wait in it too, would never arrive in time. So each
+    silence halves what may be on its way, and each acknowledged row lets one more go (Jacobson,
+    "Congestion avoidance and control", 1988).
+
+    Args:
+        first_s: the shortest silence.
+        most: rows that may be on their way at best.
+        max_s: the longest silence.
+    """
+
+    def __init__(self, first_s: float, most: int, max_s: float = 60.0) -> None:
         self._first_s = first_s
         self._max_s = max_s
+        self._most = most
         self.wait_s = first_s
+        self.window = most
 
-    def heard(self) -> None:
-        """Note an acknowledgement."""
+    def heard(self, rows: int) -> None:
+        """Note an acknowledgement of ``rows``."""
+        self.wait_s = self._first_s
+        self.window = min(self._most, self.window + rows)
+
+    def somebody_else(self) -> None:
+        """Note that another server is there, which may have nothing of what was sent."""
         self.wait_s = self._first_s
 
     def sent_again(self) -> None:
-        """Note that it was in vain, or lost again: wait longer next time."""
+        """Note that it was in vain, or lost again: wait longer next time, for less."""
         self.wait_s = min(self._max_s, self.wait_s * 2)
+        self.window = max(min(_LEAST, self._most), self.window // 2)

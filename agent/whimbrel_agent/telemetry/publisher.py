@@ -77,7 +77,7 @@ class Publisher:
         self._cursor = 0
         self._in_flight = 0
         self._heard = 0.0
-        self._resend = Resend(config.telemetry.resend_s)
+        self._resend = Resend(config.telemetry.resend_s, config.telemetry.in_flight)
         self._work = asyncio.Event()
         self._told_rows = 0
         self._told_at = 0.0
@@ -243,7 +243,7 @@ class Publisher:
                 self.sent += 1
 
     def _allowed(self) -> int:
-        most = self._config.telemetry.in_flight
+        most = self._resend.window
         drain = self._server.drain_per_s if self._server is not None else 0.0
         return min(most, max(_LEAST_IN_FLIGHT, int(drain * _DRAIN_S))) if drain > 0 else most
 
@@ -283,7 +283,7 @@ class Publisher:
         removed = self._outbox.acknowledge(ack)
         if removed:
             self._heard = time.monotonic()
-            self._resend.heard()
+            self._resend.heard(removed)
             self._in_flight = max(0, self._in_flight - removed)
             self._moved = True
             self._work.set()
@@ -294,9 +294,9 @@ class Publisher:
             return  # the late death of an earlier server
         self._server = life
         if life.alive:
-            # Whoever is there now may not have what was on its way to the one before.
-            self._resend.heard()
             if before is None or not before.alive or before.incarnation != life.incarnation:
+                # Whoever is there now may not have what was on its way to the one before.
+                self._resend.somebody_else()
                 self._rewind()
             self._work.set()
 

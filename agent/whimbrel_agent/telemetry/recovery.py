@@ -15,6 +15,7 @@ from whimbrel_agent.telemetry import windowfile
 from whimbrel_core.errors import StorageError, WhimbrelError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from whimbrel_agent.telemetry.bundles import KnownBundles
@@ -58,13 +59,7 @@ def recover(
     if only is None:
         client.adopt()
     _remove_unborn(directory)
-    for path in sorted(directory.glob("*" + windowfile.SUFFIX)):
-        if path.with_suffix(clients.SUFFIX).exists():
-            # Closed already: the process died between writing that file and removing this one.
-            path.unlink(missing_ok=True)
-            continue
-        if only is not None and not _belongs(path, only):
-            continue
+    for path in _left_open(directory, only):
         try:
             window = windowfile.recover(path, known.baseline)
             if window is None:
@@ -89,6 +84,16 @@ def recover(
     if windows or damaged:
         _log.info("recovered %d windows (%d rows), %d damaged", windows, rows, damaged)
     return Recovered(windows, rows, damaged)
+
+
+def _left_open(directory: Path, only: str | None) -> Iterator[Path]:
+    """Yield the files of windows that nobody has closed, of one bundle or of all."""
+    for path in sorted(directory.glob("*" + windowfile.SUFFIX)):
+        if path.with_suffix(clients.SUFFIX).exists():
+            # Closed already: the process died between writing that file and removing this one.
+            path.unlink(missing_ok=True)
+        elif only is None or _belongs(path, only):
+            yield path
 
 
 def _set_aside(path: Path, error: Exception, client: TelemetryClient) -> None:

@@ -40,11 +40,32 @@ def test_only_a_stable_session_starts_the_pauses_small_again() -> None:
 
 
 def test_silence_is_waited_out_longer_each_time_until_somebody_answers() -> None:
-    resend = Resend(5.0)
+    resend = Resend(5.0, 512)
     waits = []
     for _ in range(6):
         waits.append(resend.wait_s)
         resend.sent_again()
     assert waits == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0]
-    resend.heard()
+    resend.heard(1)
     assert resend.wait_s == 5.0
+
+
+def test_silence_lets_less_go_and_every_acknowledged_row_one_more() -> None:
+    resend = Resend(5.0, 512)
+    windows = []
+    for _ in range(7):
+        windows.append(resend.window)
+        resend.sent_again()
+    assert windows == [512, 256, 128, 64, 32, 16, 16]
+    resend.somebody_else()
+    assert (resend.wait_s, resend.window) == (5.0, 16)
+    resend.heard(16)
+    assert resend.window == 32
+    resend.heard(10_000)
+    assert resend.window == 512
+
+
+def test_a_narrow_window_is_never_widened_by_silence() -> None:
+    resend = Resend(5.0, 4)
+    resend.sent_again()
+    assert resend.window == 4
