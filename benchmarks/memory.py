@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from benchmarks.bytecode import keep_bytecode
 from tests.support import models
 from tests.support.worker import FakeControl, row_request, slot_spec
 
@@ -29,8 +30,10 @@ def main() -> None:
         root = Path(folder)
         first = models.build_bundle(root, models.logistic())
         second = models.build_bundle(root, models.mixed(), name="flights", key=first.key)
+        keep_bytecode(root / "bytecode")
         control = FakeControl(root / "data")
         try:
+            control.start_worker(slot_spec(first)).kill()  # fills it
             worker = control.start_worker(slot_spec(first), slot_spec(second, "flights"))
             fresh = smaps(worker.process.pid)
             for _ in range(REQUESTS):
