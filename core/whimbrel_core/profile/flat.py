@@ -9,20 +9,29 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.counts import OpsCounts, QualityCounts, no_quality
-from whimbrel_core.profile.packing import MAX_COUNT, Reader
-from whimbrel_core.profile.window import MAX_SUM, MAX_VALUE, inflate, read_head, read_rest
+from whimbrel_core.profile.counts import FeatureCounts, OpsCounts, QualityCounts, no_quality
+from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer, require_finite
+from whimbrel_core.profile.window import (
+    MAX_SUM,
+    MAX_VALUE,
+    Window,
+    deflate,
+    inflate,
+    read_head,
+    read_rest,
+    write_head,
+    write_rest,
+)
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.layout import Layout
-    from whimbrel_core.profile.window import Window
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -62,6 +71,39 @@ class FlatWindow(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """(F,) nulls and infinities."""
         missing: Counts = self.counts[len(self.cells) :].reshape(3, -1).sum(axis=0)
         return missing
+
+    def window(self) -> Window:
+        """Return the counts as objects."""
+        counts: list[int] = self.counts.tolist()
+        sums: list[float] = self.sums.tolist()
+        low, high = self.low.tolist(), self.high.tolist()
+        count, at, features = len(self.sizes), 0, []
+        nulls = len(counts) - 3 * count
+        for i, size in enumerate(self.sizes):
+            some = low[i] <= high[i]
+            features.append(
+                FeatureCounts(
+                    cells=tuple(counts[at : at + size]),
+                    nulls=counts[nulls + i],
+                    pos_inf=counts[nulls + count + i],
+                    neg_inf=counts[nulls + 2 * count + i],
+                    total=sums[i],
+                    squares=sums[count + i],
+                    min=low[i] if some else None,
+                    max=high[i] if some else None,
+                )
+            )
+            at += size
+        return Window(
+            profile_id=self.profile_id,
+            start_ms=self.start_ms,
+            end_ms=self.end_ms,
+            rows=self.rows,
+            features=tuple(features),
+            ops=self.ops,
+            quality=self.quality,
+            score_cells=self.score_cells,
+        )
 
 
 def flatten(window: Window) -> FlatWindow:
@@ -126,6 +168,27 @@ def decode(data: bytes) -> FlatWindow:
     )
 
 
+def encode(window: FlatWindow, *, level: int = 9) -> bytes:
+    """Return ``window`` as bytes that both readers read.
+
+    Raises:
+        ProfileError: a count is negative or above 2^53, or a sum is not finite.
+    """
+    out = Writer()
+    count = len(window.sizes)
+    write_head(out, window, window.sizes)
+    if window.rows:
+        _write_counts(out, window.counts, window.sizes)
+        for row in window.sums.reshape(2, count):
+            require_finite(row.tolist())
+            out.raw(_planes(row.astype("<f8")))
+        none = window.low > window.high
+        for row in (window.low, window.high):
+            out.raw(_planes(np.where(none, np.nan, row).astype("<f4")))
+    write_rest(out, window)
+    return deflate(out, level=level)
+
+
 def require_fit(window: FlatWindow, layout: Layout) -> None:
     """Require that ``window`` belongs to ``layout``, cell by cell.
 
@@ -142,7 +205,7 @@ def require_fit(window: FlatWindow, layout: Layout) -> None:
     quality = window.quality
     hoped = no_quality(layout) if quality is not None else QualityCounts()
     fits = (
-        window.sizes == sizes_of(layout)
+        window.sizes == layout.sizes
         and scores == (layout.score_bins if layout.score_tensor is not None else None)
         and (
             quality is None
@@ -164,11 +227,6 @@ def _starts(sizes: bytes) -> Counts:
     ends = np.cumsum(np.frombuffer(sizes, np.uint8), dtype=np.int64)
     starts: Counts = ends - np.frombuffer(sizes, np.uint8)
     return starts
-
-
-def sizes_of(layout: Layout) -> bytes:
-    """Return the number of cells of each feature of ``layout``, a byte each."""
-    return bytes(feature.cells for feature in layout.features)
 
 
 def _read_counts(source: Reader, sizes: bytes) -> Counts:
@@ -205,6 +263,25 @@ def _require_rows(counts: Counts, sizes: bytes, rows: int) -> None:
         raise ProfileError(
             f"a feature counts {counted[wrong[0]]} values in a window of {rows} rows"
         )
+
+
+def _write_counts(out: Writer, counts: Counts, sizes: bytes) -> None:
+    if len(counts) and not 0 <= counts.min() <= counts.max() <= MAX_COUNT:
+        raise ProfileError(f"counts must be in 0 … 2^53, got {counts.min()} … {counts.max()}")
+    low = (counts & 0xFF).astype(np.uint8).tobytes()
+    lengths = (*sizes, *(len(sizes),) * 3)
+    starts = np.cumsum((0, *lengths[:-1]))
+    tops: list[int] = np.maximum.reduceat(counts, starts).tolist()
+    for start, length, top in zip(starts.tolist(), lengths, tops, strict=True):
+        width = 1 if top < 1 << 8 else 2 if top < 1 << 16 else 4 if top < 1 << 32 else 8
+        out.raw(bytes((width,)))
+        row = slice(start, start + length)
+        out.raw(low[row] if width == 1 else _planes(counts[row].astype(f"<u{width}")))
+
+
+def _planes(numbers: NDArray[Any]) -> bytes:
+    """Return a row of numbers as byte planes: all first bytes, then and so on."""
+    return numbers.view(np.uint8).reshape(len(numbers), -1).T.tobytes()
 
 
 def _read_reals(source: Reader, count: int, dtype: str, *, rows: int) -> Floats:

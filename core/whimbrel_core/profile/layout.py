@@ -222,6 +222,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Number of cells of all features together."""
         return sum(feature.cells for feature in self.features)
 
+    @cached_property
+    def sizes(self) -> bytes:
+        """Number of cells of each feature, a byte each."""
+        return bytes(feature.cells for feature in self.features)
+
     @property
     def binary(self) -> bool:
         """Whether the score is the probability of a positive class."""

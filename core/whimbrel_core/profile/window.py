@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -170,32 +170,66 @@ def encode(window: Window) -> bytes:
         ProfileError: a count is negative or above 2^53, or a sum is not finite.
     """
     out = Writer()
+    write_head(out, window, bytes(len(feature.cells) for feature in window.features))
+    if window.rows:
+        _write_features(out, window.features)
+    write_rest(out, window)
+    return deflate(out, level=9)
+
+
+class Counted(Protocol):
+    """What a window says beside the counts of its features."""
+
+    @property
+    def profile_id(self) -> str: ...
+    @property
+    def start_ms(self) -> int: ...
+    @property
+    def end_ms(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def ops(self) -> OpsCounts: ...
+    @property
+    def score_cells(self) -> tuple[int, ...] | None: ...
+    @property
+    def quality(self) -> QualityCounts | None: ...
+
+
+def write_head(out: Writer, window: Counted, cells: bytes) -> None:
+    """Write what stands before the counts of features; ``cells``: a byte per feature."""
     out.raw(bytes.fromhex(window.profile_id))
     out.signed(window.start_ms)
     out.unsigned(window.end_ms - window.start_ms)
     out.unsigned(window.rows)
-    ops, quality = window.ops, window.quality
     flags = (
         (_HAS_FEATURES if window.rows else 0)
-        | (_HAS_OPS if ops != OpsCounts() else 0)
+        | (_HAS_OPS if window.ops != OpsCounts() else 0)
         | (_HAS_SCORES if window.score_cells is not None else 0)
-        | (_HAS_QUALITY if quality is not None else 0)
+        | (_HAS_QUALITY if window.quality is not None else 0)
     )
     out.raw(bytes([flags]))
-    out.unsigned(len(window.features))
-    out.raw(bytes(len(feature.cells) for feature in window.features))
-    if window.rows:
-        _write_features(out, window.features)
-    if flags & _HAS_OPS:
+    out.unsigned(len(cells))
+    out.raw(cells)
+
+
+def write_rest(out: Writer, window: Counted) -> None:
+    """Write what stands after the counts of features."""
+    ops = window.ops
+    if ops != OpsCounts():
         for number in (ops.requests, ops.rejected, ops.failed):
             out.unsigned(number)
         out.cells(ops.latency)
     if window.score_cells is not None:
         out.unsigned(len(window.score_cells))
         out.cells(window.score_cells)
-    if quality is not None:
-        _write_quality(out, quality)
-    deflater = zlib.compressobj(level=9, strategy=zlib.Z_FILTERED)
+    if window.quality is not None:
+        _write_quality(out, window.quality)
+
+
+def deflate(out: Writer, *, level: int) -> bytes:
+    """Return the wire form of packed fields."""
+    deflater = zlib.compressobj(level=level, strategy=zlib.Z_FILTERED)
     return MAGIC + deflater.compress(bytes(out.buffer)) + deflater.flush()
 
 

@@ -20,11 +20,11 @@ import numpy as np
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counts import LATENCY_CELLS
-from whimbrel_core.profile.flat import FlatWindow, flatten, sizes_of
-from whimbrel_core.profile.window import FeatureCounts, OpsCounts, QualityCounts, Window
+from whimbrel_core.profile.flat import FlatWindow, encode, flatten
+from whimbrel_core.profile.window import OpsCounts, QualityCounts, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -35,6 +35,8 @@ Step = Literal["hour", "day", "all"]
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 FLEET = "fleet"
+# Level 1 of zlib is many times quicker than 9 and gives a few per cent more bytes.
+_STORED_LEVEL = 1
 
 
 class Key(msgspec.Struct, frozen=True, order=True):
@@ -182,85 +184,44 @@ class Totals:
         return twin
 
     def flat(self) -> FlatWindow:
-        """Return the totals as arrays, without what is known of labels."""
-        layout = self._layout
-        at, counted = self._ops_at(), self._ints.tolist()
-        requests, rejected, failed = counted[at + 1 : at + 4]
-        latency = tuple(counted[at + 4 : at + 4 + LATENCY_CELLS])
-        at += 4 + LATENCY_CELLS
-        scores = tuple(counted[at : at + layout.score_bins])
+        """Return the totals as arrays: views, until the next `add`."""
+        layout, features = self._layout, len(self._layout.features)
+        at = self._ops_at()
+        rest: list[int] = self._ints[at:].tolist()
+        rows, requests, rejected, failed = rest[:4]
+        ops = OpsCounts(requests, rejected, failed, tuple(rest[4 : 4 + LATENCY_CELLS]))
+        n_scores, n_quality, _ = _parts(layout)
+        rest = rest[4 + LATENCY_CELLS :]
+        scores, (labels, right) = tuple(rest[:n_scores]), rest[n_scores : n_scores + 2]
+        rest = rest[n_scores + 2 :]
+        quality = None
+        if labels:
+            matrices = (tuple(rest[:n_quality]), tuple(rest[n_quality:]))
+            quality = QualityCounts(labels, right, *matrices, *self._sums[2 * features :].tolist())
+        sums = self._sums[: 2 * features].copy()
+        np.maximum(sums[features:], 0.0, out=sums[features:])
         return FlatWindow(
             profile_id=layout.profile_id,
             start_ms=self.start_ms or 0,
             end_ms=self.end_ms or 0,
-            rows=self.rows,
-            sizes=sizes_of(layout),
-            counts=self._ints[: self._ops_at()],
-            sums=self._sums[: 2 * len(layout.features)],
+            rows=rows,
+            sizes=layout.sizes,
+            counts=self._ints[:at],
+            sums=sums,
             low=self._low,
             high=self._high,
-            ops=OpsCounts(requests, rejected, failed, latency),
+            ops=ops,
             score_cells=scores if layout.score_tensor is not None else None,
-            quality=None,
+            quality=quality,
         )
+
+    def encode(self) -> bytes:
+        """Return the totals as bytes of a profile window, quickly: for storing, not for sending."""
+        return encode(self.flat(), level=_STORED_LEVEL)
 
     def window(self) -> Window:
         """Return the totals as a profile window."""
-        layout = self._layout
-        features = len(layout.features)
-        ints = self._ints.tolist()
-        sums = self._sums.tolist()
-        low, high = self._low.tolist(), self._high.tolist()
-        at = layout.cells
-        nulls = ints[at : at + features]
-        pos = ints[at + features : at + 2 * features]
-        neg = ints[at + 2 * features : at + 3 * features]
-        at = 0
-        counted = []
-        for i, feature in enumerate(layout.features):
-            some = low[i] <= high[i]
-            counted.append(
-                FeatureCounts(
-                    cells=tuple(ints[at : at + feature.cells]),
-                    nulls=nulls[i],
-                    pos_inf=pos[i],
-                    neg_inf=neg[i],
-                    total=sums[i],
-                    squares=max(sums[features + i], 0.0),
-                    min=low[i] if some else None,
-                    max=high[i] if some else None,
-                )
-            )
-            at += feature.cells
-        at = self._ops_at()
-        rows, requests, rejected, failed = ints[at : at + 4]
-        at += 4
-        ops = OpsCounts(requests, rejected, failed, tuple(ints[at : at + LATENCY_CELLS]))
-        n_scores, n_quality, n_confusion = _parts(layout)
-        at += LATENCY_CELLS
-        scores = tuple(ints[at : at + n_scores]) if layout.score_tensor is not None else None
-        at += n_scores
-        labels, right = ints[at : at + 2]
-        at += 2
-        quality = None
-        if labels:
-            quality = QualityCounts(
-                labels,
-                right,
-                tuple(ints[at : at + n_quality]),
-                tuple(ints[at + n_quality : at + n_quality + n_confusion]),
-                *sums[2 * features :],
-            )
-        return Window(
-            profile_id=layout.profile_id,
-            start_ms=self.start_ms or 0,
-            end_ms=self.end_ms or 0,
-            rows=rows,
-            features=tuple(counted),
-            ops=ops,
-            quality=quality,
-            score_cells=scores,
-        )
+        return self.flat().window()
 
     def __eq__(self, other: object) -> bool:
         """Return whether both hold the same counts of the same layout."""
@@ -279,6 +240,39 @@ class Totals:
 
     def _quality_at(self) -> int:
         return self._ops_at() + 4 + LATENCY_CELLS + _parts(self._layout)[0]
+
+
+class Sums:
+    """Windows of a batch added up by device and hour, so that each key is added to once for many.
+
+    Iterating gives every key with what is to be added to it (a key may come several times).
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[object, ...], tuple[tuple[Key, ...], Totals]] = {}
+
+    def add(
+        self,
+        layout: Layout,
+        digest: str,
+        device: str,
+        cohorts: tuple[str, ...],
+        window: FlatWindow,
+    ) -> None:
+        """Add one window of a device (which must fit ``layout``)."""
+        start_ms, end_ms = window.start_ms, window.end_ms
+        # All that `keys_of` depends on.
+        place = (digest, device, cohorts, start_ms // HOUR_MS, end_ms - start_ms < HOUR_MS)
+        totals = Totals.of_flat(layout, window)
+        found = self._found.get(place)
+        if found is None:
+            self._found[place] = (keys_of(digest, device, cohorts, start_ms, end_ms), totals)
+        else:
+            found[1].add(totals)
+
+    def __iter__(self) -> Iterator[tuple[Key, Totals]]:
+        """Return an iterator over keys and sums."""
+        return ((key, totals) for keys, totals in self._found.values() for key in keys)
 
 
 _NO_QUALITY = QualityCounts()

@@ -20,7 +20,6 @@ import sqlalchemy as sa
 
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile import flat
-from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.domain import aggregation, drift, effects
@@ -171,19 +170,21 @@ class Fold:
                 .order_by(table.c.id)
                 .limit(_SEGMENTS_AT_ONCE)
             ).all()
+            sums = aggregation.Sums()
             arrived: dict[str, list[Arrived]] = {}
             for row in rows:
                 for entry in _ENTRIES.decode(row.payload):
-                    self._add(connection, entry, arrived)
+                    self._add(entry, sums, arrived)
+            for key, totals in sums:
+                self._total(connection, key).add(totals)
+                self._dirty.add(key)
             for digest, windows in arrived.items():
                 self._histories.add(connection, digest, windows)
             if rows:
                 self._folded = rows[-1].id
         return len(rows) == _SEGMENTS_AT_ONCE
 
-    def _add(
-        self, connection: sa.Connection, entry: Entry, arrived: dict[str, list[Arrived]]
-    ) -> None:
+    def _add(self, entry: Entry, sums: aggregation.Sums, arrived: dict[str, list[Arrived]]) -> None:
         message = codec.decode(WindowMessage, entry.message)
         try:
             layout = self._contents(message.digest).baseline.layout
@@ -193,12 +194,7 @@ class Fold:
             # Checked before it was acknowledged; only a withdrawn bundle comes here.
             log.warning("a committed window cannot be added: %s", error)
             return
-        totals = Totals.of_flat(layout, window)
-        for key in aggregation.keys_of(
-            message.digest, message.device, entry.cohorts, message.start_ms, message.end_ms
-        ):
-            self._total(connection, key).add(totals)
-            self._dirty.add(key)
+        sums.add(layout, message.digest, message.device, entry.cohorts, window)
         if window.rows:
             position = drift.Position(window.start_ms, f"{message.epoch}/{message.seq:020d}")
             subject = aggregation.device_subject(message.device)
@@ -225,7 +221,7 @@ class Fold:
         if row is None:
             totals = Totals(layout)
         else:
-            totals = Totals.of(layout, profile_windows.decode(row.payload), row.windows)
+            totals = Totals.of_flat(layout, flat.decode(row.payload), row.windows)
         self._totals[key] = totals
         return totals
 
@@ -283,7 +279,6 @@ class Fold:
 
 
 def _aggregate(key: Key, totals: Totals) -> dict[str, object]:
-    window = totals.window()
     return {
         "digest": key.digest,
         "subject": key.subject,
@@ -292,9 +287,9 @@ def _aggregate(key: Key, totals: Totals) -> dict[str, object]:
         "windows": totals.windows,
         "rows": totals.rows,
         "labels": totals.labels,
-        "start_ms": window.start_ms,
-        "end_ms": window.end_ms,
-        "payload": profile_windows.encode(window),
+        "start_ms": totals.start_ms or 0,
+        "end_ms": totals.end_ms or 0,
+        "payload": totals.encode(),
     }
 
 

@@ -49,6 +49,13 @@ def test_both_readers_read_the_same(window: Window) -> None:
     assert plain == arrays == content(flat.flatten(window))
 
 
+@given(windows())
+def test_arrays_are_written_as_the_same_bytes(window: Window) -> None:
+    arrays = flat.flatten(window)
+    assert flat.encode(arrays) == encode(window)
+    assert decode(flat.encode(arrays, level=1)) == window == arrays.window()
+
+
 @given(windows(), st.data())
 def test_both_readers_refuse_the_same_damage(window: Window, data: st.DataObject) -> None:
     fields = bytearray(zlib.decompress(encode(window)[len(MAGIC) :]))
