@@ -21,6 +21,7 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -30,6 +31,7 @@ from tests.support.models import logistic
 from tests.support.server_process import ServerProcess
 from tests.support.windows import Counter, payload
 from whimbrel_core.identity import DeviceId
+from whimbrel_core.profile import flat
 from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.wire import codec, topics
 from whimbrel_core.wire.messages import Ack, WindowMessage
@@ -95,28 +97,32 @@ def end_to_end(folder: Path, windows: int, devices: int) -> None:
     broker = Broker(folder / "broker").start()
     server = ServerProcess(house, folder / "server", broker.port).start()
     counter = Counter(made)
-    variants = [counter.window(START_MS + i * PERIOD_MS, rows=1000) for i in range(VARIANTS)]
-    encoded = [payload(window) for window in variants]
+    variants = [counter.window(START_MS, rows=1000) for _ in range(VARIANTS)]
     names = [f"device-{i:04d}" for i in range(devices)]
     epochs = {name: f"{i:016x}" for i, name in enumerate(names)}
     messages = []
-    for i in range(windows):
-        name, window = names[i % devices], variants[(i // devices) % VARIANTS]
-        message = WindowMessage(
-            device=name,
-            epoch=epochs[name],
-            seq=i // devices + 1,
-            slot="churn",
-            name="churn",
-            version="1.0.0",
-            digest=made.digest,
-            profile_id=made.baseline.profile_id,
-            start_ms=window.start_ms,
-            end_ms=window.end_ms,
-            rows=window.rows,
-            payload=encoded[(i // devices) % VARIANTS],
+    for turn in range(-(-windows // devices)):
+        start_ms = START_MS + turn * PERIOD_MS  # every device's windows follow each other
+        window = msgspec.structs.replace(
+            variants[turn % VARIANTS], start_ms=start_ms, end_ms=start_ms + PERIOD_MS
         )
-        messages.append((name, codec.encode(message)))
+        encoded = payload(window)
+        for name in names[: windows - turn * devices]:
+            message = WindowMessage(
+                device=name,
+                epoch=epochs[name],
+                seq=turn + 1,
+                slot="churn",
+                name="churn",
+                version="1.0.0",
+                digest=made.digest,
+                profile_id=made.baseline.profile_id,
+                start_ms=window.start_ms,
+                end_ms=window.end_ms,
+                rows=window.rows,
+                payload=encoded,
+            )
+            messages.append((name, codec.encode(message)))
     load = Load(broker.port, epochs)
     time.sleep(1.0)
     begun = time.perf_counter()
@@ -154,29 +160,34 @@ def steps() -> None:
     layout = made.baseline.layout
     judge = judging.DeviceJudge(made.baseline, drift.Policy())
     data = [payload(window) for window in windows]
-    _row("decode a window", lambda: [profile_windows.decode(one) for one in data], len(data))
-    _row("flatten it", lambda: [Totals.of(layout, one) for one in windows], len(windows))
-    flat = [Totals.of(layout, one) for one in windows]
+    count = len(data)
+    _row(
+        "decode a window into objects", lambda: [profile_windows.decode(one) for one in data], count
+    )
+    _row("decode it into arrays", lambda: [flat.decode(one) for one in data], count)
+    arrays = [flat.decode(one) for one in data]
+    _row("lay it out as totals", lambda: [Totals.of_flat(layout, one) for one in arrays], count)
+    totals = [Totals.of_flat(layout, one) for one in arrays]
     whole = Totals(layout)
 
     def merge() -> None:
-        for one in flat:
+        for one in totals:
             whole.add(one)
 
-    _row("merge it into a total", merge, len(flat))
-    position = drift.Position(START_MS, "")
-    judged = [judge.judge(one, position) for one in windows]
-    _row(
-        "judge it by itself", lambda: [judge.judge(one, position) for one in windows], len(windows)
-    )
-    state = judge.start()
+    _row("merge it into a total", merge, count)
+    positions = [drift.Position(one.start_ms, "") for one in arrays]
 
-    def advance() -> None:
-        nonlocal state
-        for one in judged:
-            state, _ = judge.advance(state, one)
+    def alone() -> None:
+        for one, position in zip(windows, positions, strict=True):
+            judge.judge(one, position)
 
-    _row("advance its device's e-detector", advance, len(judged))
+    _row("judge it by itself", alone, count)
+    _row("judge it among many", lambda: judge.judge_all(arrays, positions), count)
+    _, seen = judge.judge_all(arrays, positions)
+    queues = [[i] for i in range(count)]
+    start = [judge.start()]
+    _row("advance one device", lambda: judge.advance_all(start, seen, [list(range(count))]), count)
+    _row("advance one among many", lambda: judge.advance_all(start * count, seen, queues), count)
 
 
 def _row(what: str, run: object, count: int) -> None:
