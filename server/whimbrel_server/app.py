@@ -236,7 +236,9 @@ class Fleet(FleetReads):
             Job(
                 "quality",
                 _QUALITY_EVERY_S,
-                lambda: watch.watch_quality(database, self.repository, monitoring, now_ms()),
+                lambda: watch.watch_quality(
+                    database, self.repository, registry, monitoring, now_ms()
+                ),
             ),
             Job(
                 "alerts of earlier versions",

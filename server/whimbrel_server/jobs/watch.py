@@ -25,16 +25,22 @@ _HOUR_S = 3600
 
 
 def watch_quality(
-    database: Database, repository: Repository, settings: Monitoring, now_ms: int
+    database: Database,
+    repository: Repository,
+    registry: Registry,
+    settings: Monitoring,
+    now_ms: int,
 ) -> None:
-    """Raise or close the quality alert of every version, by its newest days with labels.
+    """Raise or close the quality alert of every version in use, by its newest days with labels.
 
     What is promised is the quality that the baseline's own scores and calibration give; what is
     realised comes from labels joined on devices. The alert needs the realised to be below the
     promised by ``max_quality_drop`` beyond doubt.
     """
+    served = set[str]().union(*_served(registry).values())
     for published in repository.published():
-        if published.problem:
+        # What nobody serves any more would be raised here and closed by `watch_served`, for ever.
+        if published.problem or (served and published.digest not in served):
             continue
         baseline = repository.contents(published.digest).baseline
         with database.read() as connection:
@@ -137,11 +143,7 @@ def watch_silence(
 
 def watch_served(database: Database, registry: Registry, now_ms: int) -> None:
     """Close the alerts of versions that are not served any more: nothing can end them otherwise."""
-    served = {
-        record.device: {slot.digest for slot in record.state.slots}
-        for record in registry.all()
-        if record.state is not None
-    }
+    served = _served(registry)
     everywhere = set[str]().union(*served.values())
     with database.read() as connection:
         drifts = alerts.causes(connection, "drift/")
@@ -154,6 +156,15 @@ def watch_served(database: Database, registry: Registry, now_ms: int) -> None:
             over.append(cause)
     for cause in over if everywhere else ():
         database.write(lambda connection, cause=cause: alerts.close(connection, cause, now_ms))  # type: ignore[misc]
+
+
+def _served(registry: Registry) -> dict[str, set[str]]:
+    """Return the digests that each device says it serves."""
+    return {
+        record.device: {slot.digest for slot in record.state.slots}
+        for record in registry.all()
+        if record.state is not None
+    }
 
 
 def prune(database: Database, retention: Retention, folded: int, now_ms: int) -> None:

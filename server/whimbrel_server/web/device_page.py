@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_server.views import (
-    AlertView,
     CountsView,
     DeviceView,
     DriftState,
     DriftView,
     RolloutView,
 )
-from whimbrel_server.web import scale, told
+from whimbrel_server.web import attention, scale, told
 
 if TYPE_CHECKING:
     from whimbrel_server.port import FleetPort
 
-EVENTS = 60
+EVENTS = 40
 MAX_WINDOWS = 366
 MAX_ALERTS = 1000
 
@@ -54,8 +53,10 @@ class DevicePage(msgspec.Struct, frozen=True, kw_only=True):
     trends: dict[str, tuple[float | None, ...]]
     drift: DriftView | None
     log: tuple[told.Line, ...]
+    events: int
     counts: CountsView
-    alerts: tuple[AlertView, ...]
+    alerts: tuple[attention.Group, ...]
+    alerts_open: int
     rollouts: tuple[RolloutView, ...]
 
 
@@ -76,6 +77,8 @@ def device_page(fleet: FleetPort, name: str, query: DeviceQuery) -> DevicePage:
         views = fleet.drift(slot.name, slot.version, "device", name)
         drift = next((view for view in views if view.against == "baseline"), None)
         windows, trends = _windows(fleet, slot.name, slot.version, name)
+    events = fleet.events(name, min(max(query.events, 1), 1000))
+    alerts = [a for a in fleet.alerts("open", MAX_ALERTS) if a.device == name]
     return DevicePage(
         query=query,
         device=device,
@@ -84,9 +87,11 @@ def device_page(fleet: FleetPort, name: str, query: DeviceQuery) -> DevicePage:
         windows=windows,
         trends=trends,
         drift=drift,
-        log=told.of_events(fleet.events(name, min(max(query.events, 1), 1000))),
+        log=told.of_events(events),
+        events=len(events),
         counts=next((c for c in fleet.counts() if c.device == name), CountsView(device=name)),
-        alerts=tuple(a for a in fleet.alerts("open", MAX_ALERTS) if a.device == name),
+        alerts=attention.groups(alerts),
+        alerts_open=len(alerts),
         rollouts=tuple(r for r in fleet.rollouts() if any(name in w.devices for w in r.waves)),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 from whimbrel_server.web import charts, scale, written
@@ -119,8 +120,10 @@ def bars(view: HistogramView) -> tuple[Sequence[str], Sequence[float], Sequence[
     and the last bar.
     """
     edges = view.edges
-    if len(edges) <= BARS or len(view.reference) != len(edges) + 1:
+    if view.kind != "numeric" or not edges or len(view.reference) != len(edges) + 1:
         return view.cells, view.reference, view.current
+    if len(edges) <= BARS:
+        return _between(edges), view.reference, view.current
     sums = [list(itertools.accumulate(side))[:-1] for side in (view.reference, view.current)]
     # The range that holds nearly all of both, so that one far outlier does not flatten the rest.
     low = next((e for e, *c in zip(edges, *sums, strict=True) if max(c) >= TAIL), edges[0])
@@ -132,12 +135,16 @@ def bars(view: HistogramView) -> tuple[Sequence[str], Sequence[float], Sequence[
     for below in sums:
         at = [_below(x, edges, below) for x in grid]
         sides.append([at[0], *(b - a for a, b in itertools.pairwise(at)), max(1 - at[-1], 0.0)])
-    names = [
-        f"≤ {low:.3g}",
-        *(f"{a:.3g}–{b:.3g}" for a, b in itertools.pairwise(grid)),
-        f"> {high:.3g}",
-    ]
-    return names, sides[0], sides[1]
+    return _between(grid), sides[0], sides[1]
+
+
+def _between(edges: Sequence[float]) -> list[str]:
+    """Return what bars between edges are called, with the digits that tell neighbours apart."""
+    step = (edges[-1] - edges[0]) / max(len(edges) - 1, 1)
+    digits = min(max(-math.floor(math.log10(step)), 0), 6) if step > 0 else 3
+    text = [f"{edge:.{digits}f}" for edge in edges]
+    text = ["0" if float(t) == 0 else t for t in text]
+    return [f"≤ {text[0]}", *(f"{a}–{b}" for a, b in itertools.pairwise(text)), f"> {text[-1]}"]
 
 
 def _below(x: float, edges: Sequence[float], sums: Sequence[float]) -> float:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from whimbrel_server.views import AlertView, CountsView, DeviceView, HealthView, RolloutView
-from whimbrel_server.web import scale
+from whimbrel_server.views import CountsView, DeviceView, HealthView, RolloutView
+from whimbrel_server.web import attention, scale
 from whimbrel_server.web.written import count
 
 if TYPE_CHECKING:
     from whimbrel_server.port import FleetPort
-    from whimbrel_server.views import DriftView
+    from whimbrel_server.views import AlertView, DriftView
 
 PAGE_ROWS = 50
 SPARK_WINDOWS = 60
@@ -30,6 +30,7 @@ class FleetQuery(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
     sort: Sort = "worst"
     page: int = 1
+    alerts: Literal["", "all"] = ""
 
 
 class Tile(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +63,10 @@ class FleetPage(msgspec.Struct, frozen=True, kw_only=True):
     pages: int
     devices: int
     states: dict[str, int]
-    alerts: tuple[AlertView, ...]
+    alerts: tuple[attention.Group, ...]
     alerts_open: int
+    alerts_left: int
+    history: tuple[attention.Group, ...]
     rollouts: tuple[RolloutView, ...]
     coverage: CountsView
     waiting: int
@@ -75,7 +78,9 @@ def fleet_page(fleet: FleetPort, query: FleetQuery) -> FleetPage:
     """Return the fleet page."""
     devices = fleet.devices()
     health = fleet.health()
-    alerts = fleet.alerts("open", MAX_ALERTS)
+    alerts, history = attention.divided(fleet.alerts("open", MAX_ALERTS), devices)
+    groups = attention.groups(alerts)
+    shown_groups = groups if query.alerts == "all" else groups[:ALERTS]
     rollouts = fleet.rollouts()
     coverage = total(fleet.counts())
     chosen = [d for d in devices if _matches(d, query)]
@@ -92,10 +97,10 @@ def fleet_page(fleet: FleetPort, query: FleetQuery) -> FleetPage:
         pages=pages,
         devices=len(devices),
         states=dict(Counter(d.worst_state for d in devices)),
-        alerts=tuple(sorted(alerts, key=lambda a: (-scale.RANK[a.severity], -a.raised_ms)))[
-            :ALERTS
-        ],
+        alerts=shown_groups,
         alerts_open=len(alerts),
+        alerts_left=len(groups) - len(shown_groups),
+        history=attention.groups(history),
         rollouts=tuple(r for r in rollouts if r.state in {"running", "paused", "rolling_back"}),
         coverage=coverage,
         waiting=sum(d.outbox_rows for d in devices),

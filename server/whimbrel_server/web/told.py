@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from whimbrel_server.web import scale, written
+from whimbrel_server.web.attention import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,18 +38,33 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_events(events: Iterable[EventView]) -> tuple[Line, ...]:
-    """Return events as lines, in their order."""
-    return tuple(
-        Line(
-            at_ms=event.at_ms,
-            text=sentence(event.kind, event.detail),
-            tone=_tone(event.kind, event.detail),
-            device=event.device,
-            slot=event.slot,
-            digest=event.digest,
-            code=event.detail.get("code", ""),
-        )
-        for event in events
+    """Return events as lines, in their order; features that moved alike at once are one line."""
+    lines: dict[object, tuple[EventView, list[str]]] = {}
+    for number, event in enumerate(events):
+        detail = event.detail
+        feature = detail.get("feature", "") if event.kind == "drift" else ""
+        moved = (detail.get("before"), detail.get("now"))
+        key = (event.at_ms, event.device, event.slot, event.digest, *moved) if feature else number
+        lines.setdefault(key, (event, []))[1].append(feature)
+    return tuple(_line(event, features) for event, features in lines.values())
+
+
+def _line(event: EventView, features: list[str]) -> Line:
+    detail = event.detail
+    if len(features) > 1:
+        # What several moved by differs; each has its own number on the page of the model.
+        told = {key: detail[key] for key in ("before", "now") if key in detail}
+        text = _drift(told | {"feature": names(sorted(features))}, several=True)
+    else:
+        text = sentence(event.kind, detail)
+    return Line(
+        at_ms=event.at_ms,
+        text=text,
+        tone=_tone(event.kind, detail),
+        device=event.device,
+        slot=event.slot,
+        digest=event.digest,
+        code=detail.get("code", ""),
     )
 
 
@@ -89,15 +105,15 @@ def sentence(kind: str, detail: Mapping[str, str]) -> str:
     return _plain(kind, detail)
 
 
-def _drift(detail: Mapping[str, str]) -> str:
+def _drift(detail: Mapping[str, str], *, several: bool = False) -> str:
     now = scale.word(detail.get("now") or detail["state"])
     before = detail.get("before", "")
     feature = detail["feature"]
     if before in {"", "too_few"}:
         text = (
-            f"{feature} is {now}"
+            f"{feature} {'are' if several else 'is'} {now}"
             if before == ""
-            else f"{feature} is judged for the first time: {now}"
+            else f"{feature} {'are' if several else 'is'} judged for the first time: {now}"
         )
     else:
         text = f"{feature} went from {scale.word(before)} to {now}"
@@ -110,9 +126,8 @@ def _drift(detail: Mapping[str, str]) -> str:
         if value is not None
     ]
     # W1 says little beside a PSI; it is what there is for a feature that has none.
-    text += f" ({effects[0]})" if effects else ""
-    start = _number(detail.get("window_start_ms"))
-    return text + (f", window of {written.moment(int(start))}" if start is not None else "")
+    # The window is the line's time: an event of drift is dated to the end of its window.
+    return text + (f" ({effects[0]})" if effects else "")
 
 
 _UPDATES = {

@@ -55,7 +55,8 @@ def wrong_world(made: MadeBundle, days: int, first_day: int = 0) -> list[object]
 
 
 def look(books: Books) -> None:
-    watch.watch_quality(books.fleet._database, books.fleet.repository, MONITORING, START_MS)
+    fleet = books.fleet
+    watch.watch_quality(fleet._database, fleet.repository, fleet._registry, MONITORING, START_MS)
 
 
 def quality_states(books: Books) -> list[str]:
@@ -126,6 +127,29 @@ def test_alerts_of_a_version_end_when_nobody_serves_it_any_more(house: House, bo
     assert fleet.alerts("open")
     serve("f" * 64)
     assert fleet.alerts("open") == ()
+
+
+def test_a_poor_version_that_nobody_serves_any_more_is_not_announced_again_and_again(
+    house: House, books: Books
+) -> None:
+    made = house.publish("1.0.0", window_s=86_400)
+    books.take(wrong_world(made, 12, first_day=60))  # type: ignore[arg-type]
+    books.fold()
+    fleet, registry = books.fleet, books.fleet._registry
+
+    def serve(digest: str) -> None:
+        for record in registry.all():
+            state = State(record.device, 1, 1, slots=(serving(made, digest=digest),))
+            registry.settle({record.device: msgspec.structs.replace(record, state=state)})
+
+    serve(made.digest)
+    look(books)
+    assert quality_states(books) == ["open"]
+    serve("f" * 64)
+    for _ in range(3):
+        look(books)
+        watch.watch_served(fleet._database, registry, START_MS)
+    assert quality_states(books) == ["closed"], "one alert, that ended once"
 
 
 def test_silence_is_an_alert_once_and_a_sign_ends_it(house: House, books: Books) -> None:

@@ -32,7 +32,7 @@ FAILED = SERVED | {"code": "probation.failed", "reason": "the AUC is 0.417."}
                 "w1_sd": "0.0954",
                 "window_start_ms": "1378857600000",
             },
-            "hour went from severe to ok (PSI 0.00), window of 11 Sep 2013 00:00",
+            "hour went from severe to ok (PSI 0.00)",
         ),
         (
             "drift",
