@@ -367,7 +367,7 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rollout as an operator asks for it. No waves: one wave of every device on the slot."""
+    """A rollout as an operator asks for it. No waves: one wave of every enrolled device."""
 
     slot: str
     model: str

@@ -37,7 +37,7 @@ def new(name: str, folder: Path, password_file: Path | None, as_json: bool) -> N
     key, path = keyfiles.create(folder, name, password)
     value = {"private": str(path), "public": str(path.with_suffix(".pub")), "id": key.public.id}
     shown = [
-        f"{path}  keep it secret and backed up: what it signed cannot be signed again without it",
+        f"{path}  keep it secret, and a copy of it offline: nothing new can be signed without it",
         f"{path.with_suffix('.pub')}  give this to whoever verifies",
         f"  id  {key.public.id}",
     ]

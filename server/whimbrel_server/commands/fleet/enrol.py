@@ -126,8 +126,8 @@ def agent_toml(enrolment: Enrolment, http_port: int) -> str:
     """Return the agent's configuration; paths in it are relative to the file itself."""
     mqtt = enrolment.mqtt
     lines = [
-        f"# Agent of {enrolment.device}. Every key: the commented default, 'whimbrel agent --help'.",
-        "# Paths are relative to this file.",
+        f"# Agent of {enrolment.device}. Paths are relative to this file.",
+        "# Every key with its default: whimbrel agent run --print-default-config",
         f"device_id = {_toml(enrolment.device)}",
         "# For a service of the system, a folder like /var/lib/whimbrel.",
         'data_dir = "data"',

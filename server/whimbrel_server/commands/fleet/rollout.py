@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 _STATES = ("ok", "notice", "warn", "severe")
 _POLL_S = 1.0
+_GATES, _PROBATION = Gates(), Probation()
+_DAYS = f"{RolloutSpec(slot='', model='', version='').deadline_s / 86_400:g} days"
 
 
 @click.group(
@@ -82,9 +84,19 @@ def parse_wave(text: str) -> Wave:
     multiple=True,
     help="In order: lga,jfk · ring=canary · 25% · ring=stable:50% · rest.",
 )
-@click.option("--min-rows", type=int, help="Rows served, per device.")
-@click.option("--min-windows", type=int, help="Windows received, per device.")
-@click.option("--max-error-rate", type=float, help="Share of failed requests.")
+@click.option(
+    "--min-rows", type=int, help=f"Rows served, per device.  [default: {_GATES.min_rows}]"
+)
+@click.option(
+    "--min-windows",
+    type=int,
+    help=f"Windows received, per device.  [default: {_GATES.min_windows}]",
+)
+@click.option(
+    "--max-error-rate",
+    type=float,
+    help=f"Share of failed requests.  [default: {_GATES.max_error_rate}]",
+)
 @click.option("--max-latency-ratio", type=float, help="Median latency against the version before.")
 @click.option(
     "--max-output-state", type=click.Choice(_STATES), help="Worst drift allowed on outputs."
@@ -94,11 +106,21 @@ def parse_wave(text: str) -> Wave:
     "--max-auc-drop", type=float, help="AUC below the version before, on the same devices."
 )
 @click.option("--labels", type=int, help="Joined labels that quality gates wait for.")
-@click.option("--soak-windows", type=int, help="Windows per device after all other gates passed.")
-@click.option("--probation-rows", type=int, help="Rows before a device itself commits.")
-@click.option("--probation-labels", type=int, help="Labels before a device itself commits.")
+@click.option("--soak-windows", type=int, help="Windows per device beyond --min-windows.")
+@click.option(
+    "--probation-rows",
+    type=int,
+    help=f"Rows before a device itself commits.  [default: {_PROBATION.rows}]",
+)
+@click.option(
+    "--probation-labels",
+    type=int,
+    help=f"Labels before a device itself commits.  [default: {_PROBATION.labels}]",
+)
 @click.option("--probation-min-auc", type=float, help="AUC below which a device itself goes back.")
-@click.option("--deadline-hours", type=float, help="Silence for so long is failure.")
+@click.option(
+    "--deadline-hours", type=float, help=f"Silence for so long is failure.  [default: {_DAYS}]"
+)
 @click.option("--wait", is_flag=True, help="Wait for the end; exit 5 when it did not complete.")
 @connected
 def start(
@@ -113,7 +135,7 @@ def start(
     as_json: bool,
     **numbers: Any,  # noqa: ANN401 - click's options, named as the structs' fields
 ) -> None:
-    """Start moving VERSION of MODEL into SLOT. No --wave: every device that has the slot."""
+    """Start moving VERSION of MODEL into SLOT. No --wave: every enrolled device at once."""
     given = {k: n for k, n in numbers.items() if n is not None}
     if spec is not None:
         if slot or waves or given:
