@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _VERIFY_TIMEOUT_S = 30.0
 _STATE_EVERY_S = 60.0
+_DESIRED_AGAIN_S = 5.0
 
 
 class Application:
@@ -225,9 +226,12 @@ class Application:
                 # Perhaps the fleet's key is new: the publisher says which it is.
                 unreachable = await self.driver.bring_trust()
                 failure = await self._verify(envelope) if unreachable is None else unreachable
-                if failure is not None and failure.retryable and self._desired is envelope:
-                    asyncio.get_running_loop().call_later(5.0, self._desired_due.set)
-            if failure is not None:
+            if failure is not None and failure.retryable:
+                # The publisher does not answer, or the disk is full: later it may hold.
+                self._error(f"desired state cannot be taken yet: {failure.message}")
+                if self._desired is envelope:
+                    asyncio.get_running_loop().call_later(_DESIRED_AGAIN_S, self._desired_due.set)
+            elif failure is not None:
                 self._error(f"desired state refused: {failure.message}")
             else:
                 self._accepted = envelope

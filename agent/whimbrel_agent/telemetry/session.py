@@ -73,8 +73,9 @@ class Session:
         client.connect_timeout = CONNACK_TIMEOUT_S
         if config.username:
             client.username_pw_set(config.username, _password(config.password_file))
-        if config.ca:
-            client.tls_set_context(_tls(config))
+        self._context = _tls(config) if config.ca else None
+        if self._context is not None:
+            client.tls_set_context(self._context)
         client.on_connect = self._connack
         client.on_disconnect = self._disconnected
         client.on_message = self._message
@@ -133,6 +134,8 @@ class Session:
                 await asyncio.to_thread(info.wait_for_publish, 2.0)
         self._client.disconnect()
         await asyncio.to_thread(self._client.loop_stop)
+        if self._context is not None and self._context.made is not None:
+            self._context.made.close()
         for future in (self._connected, self.lost):
             if not future.done():
                 future.cancel()
@@ -187,9 +190,22 @@ def _password(path: str) -> str | None:
         raise ConfigError(msg) from error
 
 
-def _tls(config: Mqtt) -> ssl.SSLContext:
+class _Context(ssl.SSLContext):
+    """Remembers the socket that it secured: paho leaves it open when the handshake fails."""
+
+    made: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *values: Any, **named: Any) -> ssl.SSLSocket:  # noqa: ANN401 - as in ssl
+        self.made = super().wrap_socket(*values, **named)
+        return self.made
+
+
+def _tls(config: Mqtt) -> _Context:
+    # A client's context requires a certificate that fits the host's name.
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context = ssl.create_default_context(cafile=config.ca)
+        context.load_verify_locations(config.ca)
         if config.cert:
             context.load_cert_chain(config.cert, config.key)
     except (OSError, ssl.SSLError) as error:
