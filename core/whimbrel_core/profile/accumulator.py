@@ -268,7 +268,7 @@ class Accumulator:
         at = (state >> 1) * self._width
         try:
             # Half of what a line of an array costs, for a row that is float32 already.
-            self._ring_numbers[at : at + self._width] = row.data
+            self._ring_numbers[at : at + self._width] = row  # type: ignore[call-overload]
         except ValueError:
             self._ring[state >> 1] = row
         self._state = state = state + 2
