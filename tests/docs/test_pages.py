@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import psutil
@@ -38,6 +39,18 @@ def needs(page: Path) -> tuple[str, ...]:
 )
 def test_the_blocks_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
     documents.run(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", dict.fromkeys(PAGES), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r'(?:\]\(|srcset="|src=")([^)"#\s]+)', text)
+    broken = [
+        link
+        for link in links
+        if not link.startswith(("http:", "https:")) and not (page.parent / link).exists()
+    ]
+    assert not broken
 
 
 def write(folder: Path, text: str) -> Path:
