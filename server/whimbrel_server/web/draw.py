@@ -100,7 +100,7 @@ def histogram(view: HistogramView) -> Markup:
     """Return reference against current of one feature."""
     names, reference, current = bars(view)
     # Bars of equal width are told by where they begin; cells by what they are called.
-    regrouped = names is not view.cells
+    regrouped = names is not view.cells and view.kind == "numeric"
     ticks = [n.partition("–")[0] if "–" in n else "" for n in names] if regrouped else ()
     return charts.overlay(
         names,
@@ -120,6 +120,8 @@ def bars(view: HistogramView) -> tuple[Sequence[str], Sequence[float], Sequence[
     and the last bar.
     """
     edges = view.edges
+    if view.kind == "discrete":
+        return [_short(name) for name in view.cells], view.reference, view.current
     if view.kind != "numeric" or not edges or len(view.reference) != len(edges) + 1:
         return view.cells, view.reference, view.current
     if len(edges) <= BARS:
@@ -136,6 +138,14 @@ def bars(view: HistogramView) -> tuple[Sequence[str], Sequence[float], Sequence[
         at = [_below(x, edges, below) for x in grid]
         sides.append([at[0], *(b - a for a, b in itertools.pairwise(at)), max(1 - at[-1], 0.0)])
     return _between(grid), sides[0], sides[1]
+
+
+def _short(name: str) -> str:
+    """Return a value's name with four digits at most; "other" and words stay."""
+    try:
+        return f"{float(name):.4g}"
+    except ValueError:
+        return name
 
 
 def _between(edges: Sequence[float]) -> list[str]:
