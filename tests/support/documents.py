@@ -38,7 +38,7 @@ FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```\s*$", re.MULTILINE
 PORTS = re.compile(r"^<!-- free ports: ([\d, ]+) -->$", re.MULTILINE)
 EXIT = re.compile(r"\s+# exit (\d+)\s*$")
 LANGUAGES = {"python", "console"}
-TIMEOUT_S = 90
+TIMEOUT_S = 120
 END_S = 15
 
 
