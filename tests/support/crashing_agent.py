@@ -1,7 +1,7 @@
-"""An agent that kills itself with -9 at the n-th effect boundary of its updates.
+"""An agent that kills itself with -9 at an effect boundary of its updates.
 
-``python -m tests.support.crashing_agent CONFIG N LOG``: appends each boundary to LOG, durably, and
-dies at number N (from 0; -1 never).
+``python -m tests.support.crashing_agent CONFIG WHERE LOG``: appends each boundary to LOG, and dies at
+number WHERE (from 0; -1 never), or at the first boundary that is called so ("fetch before").
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from whimbrel_agent.control.app import Application
 
 
 def main() -> None:
-    path, limit, log = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    path, where, log = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     count = 0
 
     def observe(effect: str, when: str) -> None:
         nonlocal count
         with log.open("a") as file:
             file.write(f"{effect} {when}\n")
-        if count == limit:
+        if where in {str(count), f"{effect} {when}"}:
             os.kill(os.getpid(), signal.SIGKILL)
         count += 1
 

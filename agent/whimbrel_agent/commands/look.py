@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# A repository may take its own time limit for each file.
+_SYNC_S = 300.0
+
+
 def _ask(config_path: Path, do: str, digest: str = "") -> Any:  # noqa: ANN401 - JSON
     from whimbrel_agent.control.admin import Request, ask
     from whimbrel_agent.paths import DataDirectory
 
     home = DataDirectory(read_config(config_path).data_dir)
-    return ask(home.admin_socket, Request(do, digest))
+    limit = {"timeout_s": _SYNC_S} if do == "sync" else {}
+    return ask(home.admin_socket, Request(do, digest), **limit)
 
 
 @click.command(epilog="Example: whimbrel agent status --json")

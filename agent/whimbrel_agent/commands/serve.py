@@ -78,17 +78,23 @@ def _install(bundle: Path, key_path: Path, config: Config) -> Proven:
     from whimbrel_agent.paths import DataDirectory, replace_file
     from whimbrel_agent.update import child, machine
     from whimbrel_agent.update.messages import ProbeRequest, PublisherKey
-    from whimbrel_core.errors import InputError, RefusedError, TrustError
+    from whimbrel_core.errors import InputError, RefusedError, TrustError, WhimbrelError
     from whimbrel_core.identity import sha256
     from whimbrel_core.signing.keys import PublicKey
     from whimbrel_core.wire.assignment import Probation, SlotAssignment
 
     try:
-        pem = PublicKey.from_pem(key_path.read_bytes()).pem
         data = bundle.read_bytes()
+        key = key_path.read_bytes()
     except OSError as error:
         msg = f"{error.filename} cannot be read: {error.strerror}"
-        raise InputError(msg, code="input.file") from error
+        hint = "give the .whim file and the publisher's .pub file; nothing was served"
+        raise InputError(msg, code="input.file", hint=hint) from error
+    try:
+        pem = PublicKey.from_pem(key).pem
+    except WhimbrelError as error:
+        msg = f"--key {key_path}: {error.message}; nothing was served"
+        raise InputError(msg, code=error.code, hint=error.hint) from error
     home = DataDirectory(config.data_dir)
     home.create()
     digest = sha256(data)

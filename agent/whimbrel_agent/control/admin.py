@@ -92,28 +92,53 @@ def _refusal(error: WhimbrelError) -> dict[str, Any]:
     return {"error": {**error.as_dict(), "exit_code": error.exit_code}}
 
 
-def ask(path: Path, request: Request) -> Any:  # noqa: ANN401 - JSON, by request
+def ask(path: Path, request: Request, timeout_s: float = _TIMEOUT_S) -> Any:  # noqa: ANN401 - JSON
     """Ask the running agent and return its answer (the commands' side; blocking).
 
     Raises:
-        UnavailableError: no agent runs on this data directory.
+        UnavailableError: no agent runs on this data directory, it is another user's, or it does
+            not answer in time.
         WhimbrelError: what the agent answered with.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(_TIMEOUT_S)
+            sock.settimeout(timeout_s)
             sock.connect(str(path))
             sock.sendall(msgspec.json.encode(request) + b"\n")
             with sock.makefile("rb") as file:
                 line = file.readline(_LINE_BYTES)
         answer = msgspec.json.decode(line)
     except (OSError, msgspec.DecodeError) as error:
-        msg = f"no agent answers at {path}: {error}"
-        raise UnavailableError(
-            msg, code="agent.down", hint="start it with 'whimbrel agent run --config agent.toml'"
-        ) from error
+        raise _unanswered(path, error, timeout_s) from error
     if "error" in answer:
         found = answer["error"]
         kind = _KINDS.get(found.get("exit_code", 0), WhimbrelError)
         raise kind(found["message"], hint=found["hint"], code=found["code"])
     return answer["ok"]
+
+
+def _unanswered(path: Path, error: Exception, timeout_s: float) -> UnavailableError:
+    data_dir = path.parent.parent
+    if isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
+        return UnavailableError(
+            f"no agent runs on {data_dir}; what is stored there is as it was",
+            code="agent.down",
+            hint="start it: 'systemctl start whimbrel-agent', or 'whimbrel agent run --config …'",
+        )
+    if isinstance(error, PermissionError):
+        return UnavailableError(
+            f"the agent on {data_dir} answers its own user only",
+            code="agent.user",
+            hint="run this as that user: sudo -u whimbrel whimbrel agent …",
+        )
+    if isinstance(error, TimeoutError):
+        return UnavailableError(
+            f"the agent on {data_dir} has not answered within {timeout_s:g} s; it goes on with it",
+            code="agent.busy",
+            hint="look later with 'whimbrel agent status', or at its log",
+        )
+    return UnavailableError(
+        f"the agent on {data_dir} broke off: {error}; perhaps it was just stopped",
+        code="agent.down",
+        hint="try again, or look at its log",
+    )

@@ -62,7 +62,7 @@ def test_status_sync_and_outbox_tell_about_the_running_agent(
         agent.stop()
     gone = whimbrel("status", *config)
     assert gone.returncode == 6
-    assert "error:" in gone.stderr
+    assert f"error: no agent runs on {agent.home.root}" in gone.stderr
     assert "hint:" in gone.stderr
 
 
@@ -129,6 +129,10 @@ def test_serve_refuses_what_it_cannot_prove(made: MadeBundle, tmp_path: Path) ->
     assert "cut short" in short.stderr
     none = whimbrel("serve", str(tmp_path / "no.whim"), "--key", str(stranger))
     assert none.returncode == 3
+    assert "no.whim cannot be read" in none.stderr
+    swapped = whimbrel("serve", str(made.path), "--key", str(cut))
+    assert swapped.returncode == 3
+    assert f"--key {cut}" in swapped.stderr
 
 
 def test_the_systemd_unit_takes_every_privilege_away(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,11 +18,10 @@ from whimbrel_agent.control.slots import SlotStore
 from whimbrel_agent.control.state import StateFile
 from whimbrel_agent.paths import DataDirectory
 from whimbrel_agent.update.machine import Installed, SlotState
+from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.wire.assignment import Probation, SlotAssignment
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.models import MadeBundle
 
 GOOD = Probation(rows=1, labels=0, max_error_rate=None)
@@ -42,7 +43,7 @@ class Prepared:
         self.repository.publish(self.old)
         self.repository.publish(self.new)
 
-    def agent(self, folder: Path, crash_at: int, probation: Probation) -> RunningAgent:
+    def agent(self, folder: Path, crash_at: int | str, probation: Probation) -> RunningAgent:
         """Return an agent that serves 1.0.0, wants 2.0.0 and dies at a boundary."""
         folder.mkdir()
         home = DataDirectory(folder / "data")
@@ -96,9 +97,12 @@ def _ask_until(agent: RunningAgent, done: object) -> None:
     """Send requests (a probation needs rows) until ``done()``."""
 
     def attempt() -> object:
-        with contextlib.suppress(OSError):  # between two lives
+        with contextlib.suppress(OSError, http.client.HTTPException):  # between two lives
             agent.infer()
-        return done()  # type: ignore[operator]
+        try:
+            return done()  # type: ignore[operator]
+        except WhimbrelError:
+            return False  # not there yet
 
     assert agent.process is not None
     deadline = time.monotonic() + 30
@@ -107,6 +111,65 @@ def _ask_until(agent: RunningAgent, done: object) -> None:
         time.sleep(0.01)
 
 
+def _die(agent: RunningAgent, where: str) -> None:
+    """Start the agent so that it kills itself at a boundary, and wait until it has."""
+    module, name, config, _, log = agent._arguments
+    agent._arguments = (module, name, config, where, log)
+    agent.launch()
+    _ask_until(agent, lambda: agent.exited)
+    assert agent.process is not None
+    assert agent.process.returncode == -9
+    assert Path(log).read_text().splitlines()[-1] == where
+
+
+def _converge(agent: RunningAgent, end: MadeBundle, phase: str) -> None:
+    module, name, config, _, log = agent._arguments
+    agent._arguments = (module, name, config, "-1", log)
+    agent.launch()
+    _ask_until(
+        agent,
+        lambda: (
+            agent.home.admin_socket.exists()
+            and agent.slot().get("phase") == phase
+            and agent.slot()["digest"] == end.digest
+            and agent.answering() == end.manifest.version
+        ),
+    )
+
+
+def _boundaries(path: list[str]) -> list[str]:
+    return [f"{effect} {when}" for effect in path for when in ("before", "after")]
+
+
+@pytest.mark.parametrize(
+    ("probation", "boundaries"),
+    [
+        (GOOD, _boundaries(UPDATE)),
+        # The quarantine is stored with the state, so that no second life does that effect again.
+        (BAD, ["quarantine before", *_boundaries(BACK[8:])]),
+        (BAD, ["quarantine after"]),
+    ],
+    ids=["update", "back", "quarantine"],
+)
+def test_killed_at_every_effect_one_after_the_other_the_agent_still_gets_there(
+    prepared: Prepared, tmp_path: Path, probation: Probation, boundaries: list[str]
+) -> None:
+    """Each life takes up where the one before was killed, and is killed one boundary later."""
+    agent = prepared.agent(tmp_path / "a", -1, probation)
+    try:
+        for where in boundaries:
+            _die(agent, where)
+        good = probation is GOOD
+        end = prepared.new if good else prepared.old
+        _converge(agent, end, "serving" if good else "failed")
+        quarantined = [entry["digest"] for entry in agent.status()["quarantined"]]
+        assert quarantined == ([] if good else [prepared.new.digest])
+        assert agent.stop() == 0
+    finally:
+        agent.stop()
+
+
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("crash_at", "probation"),
     [
