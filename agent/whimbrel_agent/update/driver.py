@@ -289,7 +289,7 @@ class Driver:
                 return ()
 
     def _tell(self, outcome: Outcome, before: SlotState, after: SlotState) -> None:
-        about = before.candidate or after.candidate or after.current or before.current
+        about = machine.about(outcome.event, before, after)
         detail: dict[str, str] = {"phase": after.phase}
         if about is not None and about.version:
             detail |= {"version": about.version, "name": about.name}

@@ -129,6 +129,10 @@ class Row(NamedTuple):
     effects: tuple[Effect, ...] = ()
 
 
+_OF_WHAT_SERVED: frozenset[Event] = frozenset(
+    {"passed", "failed", "expired", "damaged", "unusable"}
+)
+
 # "failed" and "serving" differ only in what is reported: the last wish was not granted.
 TABLE: dict[tuple[Phase, Event], Row] = {
     ("empty", "assigned"): Row("fetching", "begin", ("fetch",)),
@@ -250,6 +254,13 @@ def asks_nothing(assignment: SlotAssignment) -> bool:
     """Return whether a version is committed as soon as it serves."""
     probation = assignment.probation
     return probation.rows <= 0 and probation.labels <= 0
+
+
+def about(event: Event, before: SlotState, after: SlotState) -> Installed | None:
+    """Return the version that an event is about: the one that serves, or the one on its way."""
+    if event in _OF_WHAT_SERVED:
+        return before.current
+    return before.candidate or after.candidate or after.current or before.current
 
 
 def resume(state: SlotState) -> tuple[Effect, ...]:

@@ -198,3 +198,17 @@ def test_what_is_on_its_way_is_not_given_up_for_the_version_that_became_unusable
     assert (after.current, after.left_out) == (None, OLD.digest)
     after, _ = machine.step(after, "rolled_back")
     assert machine.wish(after, refused=False) == "assigned"
+
+
+@pytest.mark.parametrize("event", ["passed", "failed", "expired", "damaged", "unusable"])
+def test_what_is_told_of_a_probation_is_about_the_version_that_was_on_it(event: Event) -> None:
+    before = SlotState("s", phase="watching", wanted=NEW.assignment, current=NEW, previous=OLD)
+    after, _ = machine.step(before, event, code="c", reason="r", now_ms=1)
+    assert machine.about(event, before, after) == NEW
+
+
+def test_what_is_told_of_the_way_back_is_about_what_serves_again() -> None:
+    before = SlotState("s", phase="watching", wanted=NEW.assignment, current=NEW, previous=OLD)
+    back, _ = machine.step(before, "failed", code="c", reason="r", now_ms=1)
+    after, _ = machine.step(back, "rolled_back", now_ms=2)
+    assert machine.about("rolled_back", back, after) == OLD
