@@ -166,7 +166,8 @@ class Repository:
                     known = error
                 self._contents[digest] = known
         if isinstance(known, WhimbrelError):
-            raise known
+            # Else the one stored error would carry the traceback of every caller so far.
+            raise known.with_traceback(None)
         return known
 
     def trust_target(self, path: str) -> bytes:
