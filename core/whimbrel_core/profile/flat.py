@@ -281,7 +281,8 @@ def _write_counts(out: Writer, counts: Counts, sizes: bytes) -> None:
 
 def _planes(numbers: NDArray[Any]) -> bytes:
     """Return a row of numbers as byte planes: all first bytes, then and so on."""
-    return numbers.view(np.uint8).reshape(len(numbers), -1).T.tobytes()
+    planes: NDArray[np.uint8] = numbers.view(np.uint8).reshape(len(numbers), -1).T
+    return planes.tobytes()
 
 
 def _read_reals(source: Reader, count: int, dtype: str, *, rows: int) -> Floats:
