@@ -98,6 +98,11 @@ def accepts_state(known: Presence, state: State) -> bool:
     return state.incarnation >= known.incarnation
 
 
+def revision_seen(known: Presence, state: State | None) -> int:
+    """Return the highest revision that a device has said to have seen, at birth or since."""
+    return max(known.revision, state.revision if state is not None else 0)
+
+
 def next_revision(own: int, seen: int) -> int:
     """Return the revision of a document to publish: above its own last and above the seen one.
 

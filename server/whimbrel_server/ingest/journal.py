@@ -45,12 +45,14 @@ class Committed(msgspec.Struct):
     """What a commit changed, for those who act on it afterwards.
 
     ``touched``: messages per stream, duplicates too: those are acknowledged once more.
+    ``raised``: devices whose reported revision is one that was never heard of them before.
     """
 
     streams: dict[StreamKey, Stream]
     touched: dict[StreamKey, int]
     records: dict[str, Record]
     born: list[str]
+    raised: list[str]
     notices: list[tuple[str, devices.Notice]]
     windows: int
     events: int
@@ -76,7 +78,7 @@ class Journal:
         self, connection: sa.Connection, batch: Batch, now_ms: int
     ) -> Committed:
         """Write ``batch``; the caller's transaction makes it durable."""
-        done = Committed({}, {}, {}, [], [], 0, 0)
+        done = Committed({}, {}, {}, [], [], [], 0, 0)
         counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COUNTERS, 0))
         entries: list[Entry] = []
         events: list[dict[str, object]] = []
@@ -185,6 +187,8 @@ class Journal:
         for state, at_ms in batch.states:
             record = self._record(done, state.device)
             if devices.accepts_state(record.presence, state):
+                if state.revision > devices.revision_seen(record.presence, record.state):
+                    done.raised.append(state.device)
                 done.records[state.device] = msgspec.structs.replace(
                     record, state=state, last_seen_ms=max(record.last_seen_ms or 0, at_ms)
                 )

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from whimbrel_server.domain import devices
 from whimbrel_server.store import alerts
 
 if TYPE_CHECKING:
@@ -45,11 +46,13 @@ class Births:
     ) -> None:
         self._database, self._registry, self._assignments = database, registry, assignments
         self._publish, self._now_ms = publish, now_ms
-        self._waiting: deque[tuple[str, Notice | None]] = deque()
+        self._waiting: deque[tuple[str, Notice]] = deque()
+        self._raised: deque[str] = deque()
 
     def note(self, done: Committed) -> None:
         """Remember the births of a commit; safe to call from any thread, and quick."""
-        self._waiting.extend((device, None) for device in done.born)
+        self._waiting.extend((device, "born") for device in done.born)
+        self._raised.extend(done.raised)
         for device, notice in done.notices:
             if notice in _SUSPICIONS:
                 log.warning("device %s is %s: its outbox epoch changed", device, notice)
@@ -59,19 +62,28 @@ class Births:
         """Answer what was noted."""
         while self._waiting:
             device, notice = self._waiting.popleft()
-            if notice is None:
+            if notice == "born":
                 self._answer(device)
             else:
                 self._suspect(device, notice)
+        while self._raised:
+            self._answer(self._raised.popleft(), ahead_only=True)
 
-    def _answer(self, device: str) -> None:
-        """Publish the device's document again; above what the device has seen, if that is more."""
+    def _answer(self, device: str, *, ahead_only: bool = False) -> None:
+        """Publish the device's document again; above what the device has seen, if that is more.
+
+        A server that was restored from a backup while its devices stayed connected hears no birth:
+        there the reported revision alone tells that they are ahead.
+        """
         record = self._registry.require(device)
         with self._database.read() as connection:
             desired = self._assignments.desired(connection, device)
         if desired is None:
             return
-        if record.presence.revision > desired.revision:
+        ahead = devices.revision_seen(record.presence, record.state) > desired.revision
+        if ahead_only and not ahead:
+            return
+        if ahead:
             now_ms = self._now_ms()
             desired = self._database.write(
                 lambda connection: self._assignments.issue(connection, device, now_ms)

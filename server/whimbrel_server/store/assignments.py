@@ -103,9 +103,7 @@ class Assignments:
         """Sign a device's document at a new revision."""
         signer = self.require_key()
         record = self._registry.get(device)
-        seen = record.presence.revision if record else 0
-        if record is not None and record.state is not None:
-            seen = max(seen, record.state.revision)
+        seen = devices.revision_seen(record.presence, record.state) if record is not None else 0
         known = self.desired(connection, device)
         revision = devices.next_revision(known.revision if known else 0, seen)
         document = wire.Assignment(device, revision, self.slots(connection, device), now_ms)
