@@ -16,6 +16,7 @@ from whimbrel_server.store import rollouts as store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from whimbrel_core.profile.baseline import Baseline
     from whimbrel_server.operations.rollout_moves import Moves
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.assignments import Assignments
@@ -50,13 +51,14 @@ class Rollouts:
         """Choose the waves, store the rollout and assign its first wave.
 
         Raises:
-            UsageError: an unknown version or device, a wave of nobody, or a rollout of the slot
-                is under way (``conflict``).
+            UsageError: an unknown version or device, a wave of nobody, an AUC that could never be
+                known, or a rollout of the slot is under way (``conflict``).
             TrustError: the bundle's signature does not hold.
         """
         identity.slot_name(spec.slot)
         _check_gates(spec)
         published = self._repository.find(spec.model, spec.version)
+        _check_auc(spec, self._repository.contents(published.digest).baseline)
         self._assignments.require_key()
         fleet = {one.device: one.effective_labels for one in self._registry.all()}
         if not fleet:
@@ -127,3 +129,19 @@ def _check_gates(spec: RolloutSpec) -> None:
         raise UsageError(f"gate max_latency_ratio is {asked.max_latency_ratio}")
     if spec.deadline_s <= 0:
         raise UsageError(f"deadline_s is {spec.deadline_s}; it must be above zero")
+
+
+def _check_auc(spec: RolloutSpec, baseline: Baseline) -> None:
+    """Refuse to wait for an AUC that no device and no server will ever know."""
+    asked = {
+        "gate min_auc": spec.gates.min_auc,
+        "gate max_auc_drop": spec.gates.max_auc_drop,
+        "probation min_auc": spec.probation.min_auc,
+    }
+    for name, value in asked.items():
+        if value is not None and not baseline.layout.binary:
+            raise UsageError(
+                f"{name} asks for an AUC, and {spec.model} {spec.version} names no positive class: "
+                "it could never be judged; nothing was assigned",
+                hint="pack it with --positive CLASS, or ask for no AUC",
+            )

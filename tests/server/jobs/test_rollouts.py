@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from tests.server.conftest import running, settings_for, until
 from tests.support.device import SimulatedDevice, serving
-from tests.support.models import logistic
+from tests.support.models import logistic, regression
 from tests.support.windows import Counter
 from whimbrel_core.errors import UsageError
+from whimbrel_core.wire.assignment import Probation
 from whimbrel_server.views import Gates, RolloutSpec, Wave
 
 if TYPE_CHECKING:
@@ -236,6 +237,36 @@ def test_a_rollout_that_cannot_be_is_refused_and_nothing_is_assigned(
         spec = RolloutSpec(slot="churn", model="churn", version="1.0.0")
         with pytest.raises(Exception, match=message):
             fleet.start_rollout(change(spec), "operator")
+        assert fleet.rollouts() == ()
+        assert fleet.device("ewr").revision_desired == 0
+    finally:
+        fleet.stop()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gates": Gates(min_auc=0.7)}, "gate min_auc"),
+        ({"gates": Gates(max_auc_drop=0.02)}, "gate max_auc_drop"),
+        ({"probation": Probation(min_auc=0.7)}, "probation min_auc"),
+    ],
+    ids=["min-auc", "auc-drop", "probation"],
+)
+def test_an_auc_that_will_never_be_known_is_not_waited_for(
+    house: House, tmp_path: Path, free_port: int, change: dict[str, Any], message: str
+) -> None:
+    from tests.server.conftest import settings_for
+    from whimbrel_server.app import Fleet
+
+    # A regression has no classes, so none is positive.
+    house.publish("1.0.0", recipe=regression())
+    fleet = Fleet(settings_for(house, free_port, tmp_path), env={})
+    try:
+        assert fleet.knows("ewr")
+        spec = RolloutSpec(slot="churn", model="churn", version="1.0.0", **change)
+        with pytest.raises(UsageError, match=f"{message} asks for an AUC") as caught:
+            fleet.start_rollout(spec, "operator")
+        assert "--positive" in str(caught.value.hint)
         assert fleet.rollouts() == ()
         assert fleet.device("ewr").revision_desired == 0
     finally:
