@@ -16,10 +16,12 @@ class Done(NamedTuple):
 
 
 def whimbrel(*words: object) -> Done:
-    out, err = io.StringIO(), io.StringIO()
+    # Over bytes, as a terminal is: some commands print encoded JSON.
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = cli.main([str(word) for word in words])
         except SystemExit as error:
             code = int(error.code or 0)
-    return Done(code, out.getvalue(), err.getvalue())
+    texts = [stream.buffer.getvalue().decode("utf-8") for stream in (out, err)]
+    return Done(code, *texts)
