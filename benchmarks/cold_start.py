@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.bytecode import keep_bytecode
+from benchmarks._bytecode import keep_bytecode
 from benchmarks.serving import cpu_us, request_bytes
 from tests.support import models
 from tests.support.worker import FakeControl, slot_spec

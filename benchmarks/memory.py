@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from benchmarks.bytecode import keep_bytecode
+from benchmarks._bytecode import keep_bytecode
 from tests.support import models
 from tests.support.worker import FakeControl, row_request, slot_spec
 

@@ -22,13 +22,21 @@ def run(
 ) -> None:
     """Run the agent until it is told to stop (SIGTERM, Ctrl-C).
 
-    It serves what was proven here before at once, without waiting for any network.
+    It serves what was proven here before at once, without waiting for any network. One line per
+    step goes to standard error; WHIMBREL_LOG=WARNING says less.
     """
     if print_default_config:
         from whimbrel_agent import config
 
         click.echo(config.default_text(), nl=False)
         return
+    import logging
+    import os
+
     from whimbrel_agent.control import app
 
+    logging.basicConfig(
+        level=os.environ.get("WHIMBREL_LOG", "INFO"),
+        format="%(levelname)s %(name)s: %(message)s",
+    )
     app.run(read_config(config_path, {"http.port": port, "data_dir": data_dir}))

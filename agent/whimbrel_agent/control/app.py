@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import gc
+import logging
 import os
 import signal
 import time
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from whimbrel_agent.update.messages import Failure
     from whimbrel_core.wire.messages import State
 
+_log = logging.getLogger("whimbrel.agent")
 _VERIFY_TIMEOUT_S = 30.0
 _STATE_EVERY_S = 60.0
 _DESIRED_AGAIN_S = 5.0
@@ -178,7 +180,9 @@ class Application:
         gc.collect()
         gc.freeze()
         self._on_ready(self)
-        notify.notify("READY=1", f"STATUS=serving on {self.listeners.host}:{self.listeners.port}")
+        where = f"{self.listeners.host}:{self.listeners.port}"
+        _log.info("agent %s of %s serves on %s", __version__, self.config.device_id, where)
+        notify.notify("READY=1", f"STATUS=serving on {where}")
         parts = [
             asyncio.create_task(part)
             for part in (
@@ -196,6 +200,7 @@ class Application:
             for part in done:
                 part.result()
         finally:
+            _log.info("stopping: the worker finishes what it has")
             notify.notify("STOPPING=1")
             for task in parts:
                 task.cancel()
@@ -351,6 +356,8 @@ class Application:
             self.publisher.outbox_changed()
 
     def _add_event(self, event: LocalEvent) -> None:
+        detail = " ".join(f"{key}={value!r}" for key, value in event.detail.items())
+        _log.info("%s %s %s %s", event.kind, event.slot, event.digest[:12], detail)
         try:
             self.outbox.add_event(event)
         except StorageError as error:
@@ -358,6 +365,7 @@ class Application:
         self._outbox_changed()
 
     def _error(self, sentence: str) -> None:
+        _log.warning("%s", sentence)
         self._last_error = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {sentence}"
         self._changed()
 
@@ -401,7 +409,8 @@ class Application:
     async def _forgive(self, request: Request) -> dict[str, Any]:
         matches = [d for d in self.driver.quarantined if d.startswith(request.digest)]
         if not request.digest or len(matches) != 1:
-            msg = f"{request.digest!r} is not exactly one of the {len(self.driver.quarantined)} digests in quarantine"
+            held = len(self.driver.quarantined)
+            msg = f"{request.digest!r} names {len(matches)} of the {held} digests in quarantine, not one"
             raise InputError(msg, hint="see 'whimbrel agent status'", code="quarantine.unknown")
         self.driver.forgive(matches[0])
         return {"forgiven": matches[0]}

@@ -9,6 +9,7 @@ with longer and longer waits. A PUBACK means nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from whimbrel_agent.telemetry.outbox import Outbox
     from whimbrel_core.wire.messages import State
 
+_log = logging.getLogger("whimbrel.fleet")
 _BATCH = 64
 _LEAST_IN_FLIGHT = 16
 # Two seconds of the server's drain rate keep it busy across a coalesced acknowledgement.
@@ -116,7 +118,7 @@ class Publisher:
                 pause = await self._one_session(reconnect, began)
             except WhimbrelError as error:
                 # Whatever it is (a certificate that cannot be read, too): serving goes on.
-                self.last_error = error.message + (f" ({error.hint})" if error.hint else "")
+                self._complain(error.message + (f" ({error.hint})" if error.hint else ""))
                 pause = reconnect.after_failure()
             finally:
                 self.connected = False
@@ -147,6 +149,8 @@ class Publisher:
             )
             self.connected = True
             self.last_error = ""
+            mqtt = self._config.mqtt
+            _log.info("connected to the broker %s:%d", mqtt.host, mqtt.port)
             self._publish_life(session, life)
             self._publish_state()
             pump = asyncio.create_task(self._pump(session))
@@ -161,7 +165,7 @@ class Publisher:
                 await asyncio.gather(pump, return_exceptions=True)
             if pump in done and not pump.cancelled():
                 pump.result()
-            self.last_error = f"the session with the broker ended: {session.lost.result()}"
+            self._complain(f"the session with the broker ended: {session.lost.result()}")
             spread_s = self._server.spread_s if self._server is not None else 0.0
             return reconnect.after_session(time.monotonic() - began, spread_s)
         finally:
@@ -171,6 +175,12 @@ class Publisher:
             self._session = None
             self.connected = False
             await asyncio.shield(session.close(farewell))
+
+    def _complain(self, sentence: str) -> None:
+        """Keep what is wrong for ``status``, and log it when it is something else than before."""
+        if sentence != self.last_error:
+            _log.warning("%s", sentence)
+        self.last_error = sentence
 
     # ------------------------------------------------------------------ out
 
@@ -228,7 +238,7 @@ class Publisher:
                 )
             except StorageError as error:
                 # Nothing can be numbered durably: nothing is sent; what is stored waits.
-                self.last_error = error.message
+                self._complain(error.message)
                 return
             if not batch:
                 return
@@ -275,9 +285,9 @@ class Publisher:
                 self._hint(codec.decode(Hint, payload))
         except WireError as error:
             self.refused_messages += 1
-            self.last_error = f"a message on {topic} was refused: {error.message}"
+            self._complain(f"a message on {topic} was refused: {error.message}")
         except StorageError as error:
-            self.last_error = error.message
+            self._complain(error.message)
 
     def _acknowledged(self, ack: Ack) -> None:
         removed = self._outbox.acknowledge(ack)

@@ -67,7 +67,7 @@ def evaluate(gates: Gates, facts: WaveFacts) -> tuple[GateView, ...]:
     """Return every declared gate with its value and a sentence that says it."""
     found = [_serving(facts), _traffic(gates, facts)]
     if gates.max_error_rate is not None:
-        found.append(_errors(gates.max_error_rate, facts))
+        found.append(_errors(gates.max_error_rate, gates.min_rows, facts))
     if gates.max_latency_ratio is not None:
         found.append(_latency(gates.max_latency_ratio, facts))
     if gates.max_output_state is not None:
@@ -151,11 +151,16 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _errors(limit: float, facts: WaveFacts) -> GateView:
+def _errors(limit: float, min_rows: int, facts: WaveFacts) -> GateView:
     asked = facts.service.requests + facts.service.failed
     if not asked:
+        # Whoever asks for no rows waits for none: a slot that nobody uses can be updated, too.
         return GateView(
-            name="errors", state="waiting", limit=limit, sentence="no request has been counted yet"
+            name="errors",
+            state="waiting" if min_rows else "passed",
+            limit=limit,
+            sentence="no request has been counted yet"
+            + ("" if min_rows else ", and none is needed"),
         )
     rate = facts.service.failed / asked
     # One failure in the first few requests is no rate yet: demand that the limit lies below the

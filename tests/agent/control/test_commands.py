@@ -57,9 +57,12 @@ def test_status_sync_and_outbox_tell_about_the_running_agent(
         assert "up to date" in whimbrel("sync", *config).stdout
         unknown = whimbrel("forgive", "abc", *config)
         assert unknown.returncode != 0
-        assert "not exactly one of the 0 digests" in unknown.stderr
+        assert "names 0 of the 0 digests in quarantine" in unknown.stderr
     finally:
         agent.stop()
+    said = agent.log.read_text()
+    assert "of device-1 serves on 127.0.0.1:" in said
+    assert "stopping" in said
     gone = whimbrel("status", *config)
     assert gone.returncode == 6
     assert f"error: no agent runs on {agent.home.root}" in gone.stderr

@@ -156,3 +156,9 @@ def test_one_bad_device_of_many_fails_the_wave() -> None:
     facts = msgspec.structs.replace(GOOD, devices=(WELL, other))
     assert verdict(evaluate(ALL, facts)) == "failed"
     assert "jfk" in reason(evaluate(ALL, facts))
+
+
+def test_a_slot_that_nobody_uses_can_be_updated_by_asking_for_no_rows() -> None:
+    unused = service(requests=0)
+    assert gate("errors", unused).state == "waiting"
+    assert gate("errors", unused, Gates(min_rows=0)).state == "passed"
