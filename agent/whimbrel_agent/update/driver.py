@@ -599,7 +599,11 @@ class Driver:
         return Outcome("emptied" if self._slots[slot].wanted is None else "rolled_back")
 
     def _collect(self) -> None:
-        """Remove bundles that no slot refers to, but for the newest few (deltas start there)."""
+        """Remove bundles that no slot refers to, but for the newest few.
+
+        Deltas start there, and so does whatever comes later for a version that was given up: labels
+        of its predictions, and windows that a crash left open.
+        """
         needed: set[str] = set()
         for state in self._slots.values():
             versions = (state.current, state.previous, state.candidate)
@@ -608,14 +612,7 @@ class Driver:
             if path.suffix in {".part", ".whim"} and path.stem not in needed:
                 path.unlink(missing_ok=True)
         idle = [path for path in self._home.store.glob("*.whim") if path.stem not in needed]
-        for path in idle:
-            if path.stem in self._quarantined:
-                path.unlink(missing_ok=True)
-        kept = sorted(
-            (path for path in idle if path.exists()),
-            key=lambda path: path.stat().st_mtime,
-            reverse=True,
-        )
+        kept = sorted(idle, key=lambda path: path.stat().st_mtime, reverse=True)
         for path in kept[self._config.limits.store_keep :]:
             path.unlink(missing_ok=True)
 
