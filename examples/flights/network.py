@@ -23,6 +23,7 @@ class Network:
     def __init__(self) -> None:
         self.bytes = 0
         self._up = True
+        self._servers: list[asyncio.Server] = []
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -33,6 +34,7 @@ class Network:
 
         async def listen() -> int:
             server = await asyncio.start_server(self._accept(port), "127.0.0.1", 0)
+            self._servers.append(server)
             return int(server.sockets[0].getsockname()[1])
 
         return asyncio.run_coroutine_threadsafe(listen(), self._loop).result(10)
@@ -48,9 +50,20 @@ class Network:
 
     def close(self) -> None:
         """Cut, and end the thread."""
-        self.cut()
+        self._up = False
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._abort_all()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     def _abort_all(self) -> None:
         for writer in self._writers:
