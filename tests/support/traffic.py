@@ -10,6 +10,7 @@ import http.client
 import json
 import random
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from tests.support.shelf import MODEL, WINDOW_S, rows
@@ -75,6 +76,11 @@ class Traffic:
             self._connection.close()
             self._connection = None
 
+    def move_to(self, agent: AgentProcess) -> None:
+        """Ask another process of the same device from now on."""
+        self._hang_up()
+        self._agent = agent
+
     def wait_more(self, requests: int) -> None:
         """Wait until so many more requests were answered."""
         goal = self.requests + requests
@@ -85,6 +91,13 @@ class Traffic:
         with self._moved:
             came = self._moved.wait_for(condition, WAIT_S)
         assert came, f"{self.requests} requests, {self.versions}: {self._agent.status()}"
+
+    def ask_for(self, requests: int) -> None:
+        """Ask, in the caller's thread, until so many more requests were answered."""
+        goal, deadline = self.requests + requests, time.monotonic() + WAIT_S
+        while self.requests < goal:
+            assert self.ask() or time.monotonic() < deadline, self.refused[-3:]
+            time.sleep(PACE_S if self.unreached else 0)
 
     def ask(self) -> bool:
         """Make one request, in the caller's thread; return whether it was answered."""
