@@ -246,7 +246,7 @@ class Repository(MetadataDirectory):
 
     def _verified(self, data: bytes, targets: Targets, what: str) -> Manifest:
         """Return the manifest of a bundle, verified by the keys that devices will use."""
-        named, _ = bundles.inspect(io.BytesIO(data))
+        named, _ = bundles.inspect(io.BytesIO(data), what=what)
         listed = msgspec.json.decode(self.read(PUBLISHERS, targets))["keys"]
         pems = [
             entry["pem"] for entry in listed if {"*", named.name} & set(entry.get("models", ["*"]))

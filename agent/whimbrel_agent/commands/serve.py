@@ -11,7 +11,8 @@ import click
 if TYPE_CHECKING:
     from whimbrel_agent.config import Config
     from whimbrel_agent.control.app import Application
-    from whimbrel_agent.update.messages import Proven
+    from whimbrel_agent.update.messages import Failure, Proven
+    from whimbrel_core.errors import WhimbrelError
 
 
 @click.command(
@@ -69,6 +70,18 @@ def _serve(bundle: Path, key_path: Path, config: Config) -> None:
     app.run(config, on_ready=ready)
 
 
+def _refusal(failure: Failure | None, copy: str, bundle: Path) -> WhimbrelError:
+    """Return why the probe refused ``bundle``; it knows it under the name of its copy alone."""
+    from whimbrel_core.errors import InputError, RefusedError, TrustError
+
+    code = failure.code if failure is not None else "probe.crash"
+    message = failure.message if failure is not None else "the probe gave no answer"
+    hint = (failure.hint if failure is not None else "") or "nothing was served"
+    families: dict[str, type[WhimbrelError]] = {"trust": TrustError, "bundle": InputError}
+    family = families.get(code.partition(".")[0], RefusedError)
+    return family(message.replace(copy, str(bundle)), code=code, hint=hint)
+
+
 def _install(bundle: Path, key_path: Path, config: Config) -> Proven:
     """Prove the bundle and put it into the slot that has its model's name."""
     import asyncio
@@ -78,7 +91,7 @@ def _install(bundle: Path, key_path: Path, config: Config) -> Proven:
     from whimbrel_agent.paths import DataDirectory, replace_file
     from whimbrel_agent.update import child, machine
     from whimbrel_agent.update.messages import ProbeRequest, PublisherKey
-    from whimbrel_core.errors import InputError, RefusedError, TrustError, WhimbrelError
+    from whimbrel_core.errors import InputError, WhimbrelError
     from whimbrel_core.identity import sha256
     from whimbrel_core.signing.keys import PublicKey
     from whimbrel_core.wire.assignment import Probation, SlotAssignment
@@ -116,15 +129,7 @@ def _install(bundle: Path, key_path: Path, config: Config) -> Proven:
     proven = answer.proven
     if proven is None:
         home.bundle(digest).unlink()
-        failure = answer.failure
-        code = failure.code if failure is not None else "probe.crash"
-        message = failure.message if failure is not None else "the probe gave no answer"
-        hint = (failure.hint if failure is not None else "") or "nothing was served"
-        if code.startswith("trust."):
-            raise TrustError(message, code=code, hint=hint)
-        if code.startswith("bundle."):
-            raise InputError(message, code=code, hint=hint)
-        raise RefusedError(message, code=code, hint=hint)
+        raise _refusal(answer.failure, home.bundle(digest).name, bundle)
     assigned = SlotAssignment(bundle.name, digest, len(data), probation=Probation(rows=0))
     installed = machine.Installed(
         assigned,

@@ -7,6 +7,7 @@ Nothing is parsed before the signature over it holds, and a `Bundle` cannot be h
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from typing import IO, TYPE_CHECKING
@@ -16,7 +17,7 @@ from whimbrel_core.bundle import manifest as manifests
 from whimbrel_core.errors import BundleError, TrustError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from whimbrel_core.bundle.manifest import Manifest
     from whimbrel_core.signing.keys import PublicKey, Signer
@@ -82,6 +83,11 @@ def open_bundle(
         BundleError: malformed or beyond limits.
         TrustError: not signed by a trusted key, or a file differs from what was signed.
     """
+    with _named(what):
+        return _open(file, keys, what, limits)
+
+
+def _open(file: IO[bytes], keys: Iterable[PublicKey], what: str, limits: archive.Limits) -> Bundle:
     source = archive.Archive(file, limits)
     stated = signature.verify(
         source.read(signature.FILE, limit=signature.MAX_SIGNATURE_BYTES), keys, what=what
@@ -112,12 +118,25 @@ def open_bundle(
 
 
 def inspect(
-    file: IO[bytes], limits: archive.Limits = archive.DEFAULT_LIMITS
+    file: IO[bytes], limits: archive.Limits = archive.DEFAULT_LIMITS, *, what: str = "bundle"
 ) -> tuple[Manifest, dict[str, int]]:
     """Return the UNVERIFIED manifest and the size of each file, for looking only."""
-    source = archive.Archive(file, limits)
-    manifest = manifests.decode(source.read(MANIFEST, limit=manifests.MAX_MANIFEST_BYTES))
-    return manifest, {name: source.size(name) for name in source.names}
+    with _named(what):
+        source = archive.Archive(file, limits)
+        manifest = manifests.decode(source.read(MANIFEST, limit=manifests.MAX_MANIFEST_BYTES))
+        return manifest, {name: source.size(name) for name in source.names}
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Put the bundle's name before what its parts have to say about themselves."""
+    try:
+        yield
+    except BundleError as error:
+        if error.message.startswith(what):
+            raise
+        msg = f"{what}: {error.message}"
+        raise BundleError(msg, code=error.code, hint=error.hint) from error
 
 
 def build(files: Mapping[str, bytes], signer: Signer) -> bytes:

@@ -21,7 +21,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     from whimbrel_core.bundle import bundle as bundles
 
     with opened(bundle) as file:
-        manifest, sizes = bundles.inspect(file)
+        manifest, sizes = bundles.inspect(file, what=str(bundle))
     value = {"verified": False, "manifest": manifest, "files": sizes}
     output.result(value, ["NOT VERIFIED (see 'whimbrel verify')", *lines(manifest, sizes)],
                   as_json=as_json)  # fmt: skip
