@@ -125,7 +125,7 @@ class Fleet(FleetReads):
         self._judge = RolloutJudge(database, registry, repository, moves, now_ms=now_ms)
         self._announcer = Announcer(database, repository, config, env=env, now_ms=now_ms)
         self._rounds = Rounds(self._jobs())
-        self._health = Health(config.mqtt, self._link, self._fold, self._signing)
+        self._health = Health(config.mqtt, self._link, self._fold, self._signing, self._database)
         self._running = False
 
     # --------------------------------------------------------------------------------- life

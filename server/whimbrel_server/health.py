@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from whimbrel_server.ingest.link import Link
     from whimbrel_server.jobs.fold import Fold
     from whimbrel_server.jobs.signing import Signing
+    from whimbrel_server.store.database import Database
 
 # What devices are told of our speed when nothing was measured yet.
 _DRAIN_PER_S = 2000.0
@@ -29,10 +30,14 @@ class Health:
     Args:
         mqtt: where the broker should be. ``link``: the connection to it.
         fold: what judges. ``signing``: what looks after the repository.
+        database: whose last change may have been refused.
     """
 
-    def __init__(self, mqtt: Mqtt, link: Link, fold: Fold, signing: Signing) -> None:
+    def __init__(
+        self, mqtt: Mqtt, link: Link, fold: Fold, signing: Signing, database: Database
+    ) -> None:
         self._mqtt, self._link, self._fold, self._signing = mqtt, link, fold, signing
+        self._database = database
         self._recent: deque[tuple[float, int]] = deque(maxlen=256)
         self._received = 0
         self._started = time.monotonic()
@@ -64,6 +69,10 @@ class Health:
         except (WhimbrelError, sa.exc.SQLAlchemyError) as error:
             store_ok = False
             problems.append(f"store: {error}")
+        refusal = self._database.refusal
+        if refusal is not None:
+            store_ok = False
+            problems.append(f"nothing can be stored: {refusal.message}")
         if not self._link.connected:
             problems.append(f"no connection to the broker {self._mqtt.host}:{self._mqtt.port}")
         if self._signing.problem:

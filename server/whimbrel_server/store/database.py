@@ -19,7 +19,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from whimbrel_core.errors import StorageError
 
@@ -34,10 +34,15 @@ _BUSY_MS = 10_000
 
 
 class Database:
-    """One SQLite file. Open it once per process; `close` ends the writer thread."""
+    """One SQLite file. Open it once per process; `close` ends the writer thread.
+
+    Attributes:
+        refusal: why the last change was not stored; None when it was.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.refusal: StorageError | None = None
         self._writer = sa.create_engine(
             f"sqlite:///{path}",
             poolclass=sa.pool.StaticPool,
@@ -113,14 +118,16 @@ class Database:
             try:
                 with self._writer.begin() as connection:
                     result = change(connection)
+                self.refusal = None
                 if settle is not None:
                     settle(result)
             except SQLAlchemyError as error:
                 refusal = StorageError(
-                    f"the database {self.path} refused a change: {error}",
+                    f"the database {self.path} refused a change: {_cause(error)}",
                     hint="check free space and permissions; what was stored before still is",
                 )
                 refusal.__cause__ = error
+                self.refusal = refusal
                 future.set_exception(refusal)
             except BaseException as error:  # noqa: BLE001 - belongs to whoever asked for the change
                 future.set_exception(error)
@@ -134,6 +141,11 @@ class Database:
         with self._writer.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def _cause(error: SQLAlchemyError) -> BaseException:
+    # The statement and its values, whole windows among them, are nothing for a sentence.
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
 
 
 def upsert(
