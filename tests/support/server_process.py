@@ -51,6 +51,12 @@ class RunningServer:
         address = json.loads((self.folder / "data" / "http.json").read_text())
         return f"http://{address['host']}:{address['port']}"
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> Self:
         """Start it and wait until its web listens."""
         address = self.folder / "data" / "http.json"
