@@ -38,7 +38,7 @@ class Story:
             for i, device in enumerate(devices)
         }
 
-    def flow(self, requests: int = 25) -> None:
+    def flow(self, requests: int = 12) -> None:
         """Let every device answer so many more requests."""
         for traffic in self.traffic.values():
             traffic.wait_more(requests)
@@ -170,6 +170,8 @@ def test_control_of_a_device_is_killed_and_comes_back(story: Callable[..., Story
     told.close(failing=True)
 
 
+@pytest.mark.needs("mosquitto")
+@pytest.mark.parametrize("estate", ["mosquitto"], indirect=True)
 def test_the_worker_of_a_device_is_killed_in_the_middle(story: Callable[..., Story]) -> None:
     told = story("ewr")
     for _ in range(3):

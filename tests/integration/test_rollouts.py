@@ -71,6 +71,8 @@ def test_a_wrong_version_is_taken_back_by_its_device_without_a_network(
     assert {device: told.joined for device, told in callers.items()} == books.rows
 
 
+@pytest.mark.needs("mosquitto")
+@pytest.mark.parametrize("estate", ["mosquitto"], indirect=True)
 def test_an_agent_killed_at_drawn_steps_of_an_update_still_gets_there(
     estate: Estate, shelf: Shelf
 ) -> None:
@@ -173,12 +175,15 @@ def _backup(estate: Estate) -> Path:
     return copy
 
 
+@pytest.mark.needs("mosquitto")
+@pytest.mark.parametrize("estate", ["mosquitto"], indirect=True)
 def test_a_device_that_was_made_anew_is_not_counted_twice(estate: Estate) -> None:
     agent = estate.start("ewr").agents["ewr"]
     caller = estate.caller("ewr")
     caller.ask_for(20)
     estate.settle({"ewr": caller.rows})
     old = agent.status()
+    caller.hang_up()
     assert agent.stop() == 0
     shutil.rmtree(agent.home.root)
     agent.start()

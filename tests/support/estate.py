@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 BrokerKind = Literal["mosquitto", "embedded"]
 # Windows of the last requests have no later ones that would close them.
-IDLE_CLOSE_S = 1.0
+IDLE_CLOSE_S = 0.3
 TUNED = f"""
 [telemetry]
 idle_close_s = {IDLE_CLOSE_S}

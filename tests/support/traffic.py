@@ -69,16 +69,17 @@ class Traffic:
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(WAIT_S)
-        self._hang_up()
+        self.hang_up()
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """Close the connection: an agent that ends waits for the ones that are open."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def move_to(self, agent: AgentProcess) -> None:
         """Ask another process of the same device from now on."""
-        self._hang_up()
+        self.hang_up()
         self._agent = agent
 
     def wait_more(self, requests: int) -> None:
@@ -152,7 +153,7 @@ class Traffic:
             response = self._connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException, ValueError):
-            self._hang_up()
+            self.hang_up()
             self.in_doubt += count * sent
             self.unreached += 1
             return None
