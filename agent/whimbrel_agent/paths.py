@@ -97,7 +97,7 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException:  # whatever ends it: leave no half file
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise

@@ -35,7 +35,7 @@ class Listeners:
         if unix:
             try:
                 self.sockets.append(_unix(unix))
-            except BaseException:
+            except BaseException:  # whatever ends it: leave no socket bound
                 self.close()
                 raise
 

@@ -92,7 +92,7 @@ class StateFile:
             verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)  # noqa: TRY301
-        except BaseException:
+        except BaseException:  # whatever ends it: close, and let it pass
             db.close()
             raise
         return db
@@ -109,7 +109,7 @@ class StateFile:
             try:
                 yield self._db
                 self._db.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # whatever ends it: all of the transaction or none
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise

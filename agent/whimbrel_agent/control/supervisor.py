@@ -195,7 +195,7 @@ class Supervisor:
         worker = await self._spawn(specs)
         try:
             ready = await self._wait_ready(worker)
-        except BaseException:
+        except BaseException:  # a cancellation, too, must leave no worker behind
             worker.stopping = True
             worker.kill()
             await asyncio.shield(self._bury(worker))

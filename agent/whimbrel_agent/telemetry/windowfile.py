@@ -218,7 +218,7 @@ def recover(path: Path, baseline_of: Callable[[str], Baseline]) -> OpenWindow | 
     except FileNotFoundError:
         os.close(file)
         return None
-    except BaseException:
+    except BaseException:  # whatever ends it: the lock goes with the file
         os.close(file)
         raise
 
@@ -262,7 +262,7 @@ def _new_file(path: Path, size: int) -> tuple[int, mmap.mmap]:
         lock(file)
         _reserve(file, size)
         return file, mmap.mmap(file, size)
-    except BaseException:
+    except BaseException:  # whatever ends it: leave no half file
         os.close(file)
         path.unlink(missing_ok=True)
         raise

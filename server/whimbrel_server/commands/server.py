@@ -76,7 +76,7 @@ def init(  # noqa: PLR0917 - click hands every option over by keyword
         enrolment.write_secret(token_file, token.encode("ascii") + b"\n")
     try:
         files = provision.make(plan, token_hash=hash_token(token), now=enrolment.now_utc())
-    except BaseException:
+    except BaseException:  # Ctrl-C, too, must leave no token of no server
         if token_file is not None:
             token_file.unlink(missing_ok=True)
         raise

@@ -102,7 +102,7 @@ class Receiver:
                         ),
                         self._settle,
                     )
-                except BaseException:
+                except BaseException:  # whatever ends it: give the place back
                     self._room.release()
                     raise
                 future.add_done_callback(self._after)
@@ -151,7 +151,7 @@ class Receiver:
             future.result()
         except WhimbrelError as error:
             log.error("a batch was not stored, and is not acknowledged: %s", error)  # noqa: TRY400
-        except Exception:
+        except Exception:  # one batch must not end ingest; it is logged, and not acknowledged
             log.exception("a batch was not stored, and is not acknowledged")
         finally:
             self._room.release()
