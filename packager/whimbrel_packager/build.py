@@ -11,14 +11,12 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
 from whimbrel_core import identity
 from whimbrel_core.bundle import bundle as bundles
-from whimbrel_core.bundle.manifest import DriftPolicy, Manifest
-from whimbrel_core.errors import UsageError
 from whimbrel_packager import (
     baseline,
     bundle_file,
@@ -28,19 +26,23 @@ from whimbrel_packager import (
     keyfiles,
     parity,
     runtime,
-    sources,
 )
 from whimbrel_packager import frame as frames
+from whimbrel_packager import recipe as recipes
 from whimbrel_packager.reference import Reference
 from whimbrel_packager.report import Report, notes_on
 from whimbrel_packager.sources import given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
+    from whimbrel_core.bundle.manifest import Manifest
+    from whimbrel_core.bundle.parity import ParityVectors
     from whimbrel_core.signing.keys import Signer
     from whimbrel_packager.conversion import Conversion
     from whimbrel_packager.frame import Frame
+    from whimbrel_packager.recipe import Keywords, Recipe
+    from whimbrel_packager.sources import Options
 
     Array = np.ndarray[Any, Any]
 
@@ -57,58 +59,30 @@ class PackResult(NamedTuple):
 
 
 def pack(
-    model: object,
-    reference: object,
+    model: object = None,
+    reference: object = None,
     y: object = None,
     *,
-    name: str,
-    version: str,
     key: Path | str | Signer,
     out: Path | str = ".",
-    label: str | None = None,
-    held_out: str | None = None,
-    release: int = 1,
-    positive: str | None = None,
-    units: Mapping[str, str] | None = None,
-    params: Mapping[str, str] | None = None,
-    description: str = "",
-    licence: str = "",
-    device_classes: Sequence[str] = (),
-    drift: DriftPolicy | None = None,
-    rtol: float = 1e-4,
-    atol: float | None = None,
-    options: sources.Options | None = None,
-    limits: child.Limits | None = None,
+    recipe: Recipe | Path | str | None = None,
     report: Callable[[str], None] | None = None,
+    **settings: Unpack[Keywords],
 ) -> PackResult:
     """Convert a model, prove it, profile it, sign it, and write ``<name>-<version>.whim``.
 
     Args:
-        model: path of a model file (.skops, .joblib, .pkl, .onnx), a fitted scikit-learn
-            estimator, or an `onnx.ModelProto`.
+        model: path of a model file, a fitted estimator, or an `onnx.ModelProto`; None takes the
+            recipe's.
         reference: path (.npz, .csv, .parquet), DataFrame, mapping of columns or (n, F) array:
-            the data that the model was trained or validated on.
+            the data that the model was trained or validated on; None takes the recipe's.
         y: (n,) true labels or values; or name their column with ``label``.
-        name: of the model.
-        version: SemVer.
         key: the publisher's signing key: a PEM file, or anything that signs.
         out: folder of the bundle.
-        label: the reference column that holds the true label or value.
-        held_out: a column of booleans: the rows that the model was not trained on. Quality and
-            calibration come from these; without it, from all rows.
-        release: counter of releases of this model; devices never go back below one.
-        positive: name of the positive class of a two-class model.
-        units: physical units by column.
-        params: what to record about the training.
-        description: a sentence for people.
-        licence: of the model.
-        device_classes: devices it is meant for; empty: any.
-        drift: how its windows are made and judged.
-        rtol: relative tolerance of parity.
-        atol: absolute tolerance; None: 1e-5 (times the output's spread for a regression).
-        options: about the source.
-        limits: time and memory of the conversion.
+        recipe: what to do in all else; a path is that of a `whimbrel.toml`.
         report: called with the name of each stage that begins.
+        settings: single keys of the recipe, by their own names: ``name``, ``version``, ``label``,
+            ``held_out``, ``rtol``, ``drift``, … (`whimbrel_packager.recipe.Keywords`).
 
     Returns:
         The bundle's path with its manifest.
@@ -120,40 +94,50 @@ def pack(
         ParityError: the conversion is not exact enough; names the worst case.
         StorageError: the bundle cannot be written; nothing is left behind.
     """
+    whole = recipes.changed(recipe, **settings)
+    whole.check()
+    signer = keyfiles.private(Path(key)) if isinstance(key, Path | str) else key
+    return build(
+        whole,
+        whole.given("model") if model is None else model,
+        whole.given("reference") if reference is None else reference,
+        y,
+        signer=signer,
+        target=Path(out) / f"{whole.title}{bundles.SUFFIX}",
+        tell=report or (lambda _stage: None),
+    )
+
+
+def build(
+    recipe: Recipe,
+    model: object,
+    reference: object,
+    y: object,
+    *,
+    signer: Signer,
+    target: Path,
+    tell: Callable[[str], None],
+) -> PackResult:
+    """Follow a recipe; arguments and errors as in `pack`."""
     started = time.perf_counter()
-    tell = report or (lambda _stage: None)
-    _check_identity(name, version, release)
-    target = Path(out) / f"{name}-{version}{bundles.SUFFIX}"
     if target.exists() and describe.SOURCE_DATE_EPOCH not in os.environ:
         raise bundle_file.taken(target)  # the date alone makes it another bundle
-    options = options or sources.Options()
-    limits = limits or child.Limits()
-    signer = keyfiles.private(Path(key)) if isinstance(key, Path | str) else key
+    limits, what = recipe.limits, recipe.title
     tell("reading the reference data")
-    data = Reference.read(reference, y, label, held_out)
+    data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out)
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
         folder = Path(scratch)
-        path, options = given.model_file(model, folder, options)
-        title = f"{name} {version}"
+        path, options = given.model_file(model, folder, recipe.source)
         done = _convert(
-            path, data.frame, folder, options=options, limits=limits, what=title, tell=tell
+            path, data.frame, folder, options=options, limits=limits, what=what, tell=tell
         )
-        index = baseline.positive_index(positive, done.result)
+        index = baseline.positive_index(recipe.data.positive or None, done.result)
         labelled = data.labelled(done)
         frame = data.frame.select(done.result.description.columns, what="the model")
-        answers = _run(done, frame, folder, limits=limits, what=title, tell=tell)
+        answers = _run(done, frame, folder, limits=limits, what=what, tell=tell)
         model_digest = given.digest(path)
-    what = f"{name} {version} ({done.result.description.estimator})"
     tell("proving parity")
-    limit = parity.tolerance(rtol, atol, done)
-    proof = parity.prove(done, answers.outputs["corpus"], limit, what)
-    for rows in _OTHER_BATCHES:
-        if rows <= done.corpus.frame.rows:
-            parity.same_in_any_batch(
-                answers.outputs["corpus"], answers.outputs[f"batch{rows}"], limit, what, rows
-            )
-    feeds = _feeds(done, done.corpus.frame)
-    chosen = parity.choose(done, proof, feeds, answers.outputs["corpus"], limit)
+    proved = prove(recipe, done, answers)
     tell("profiling the reference data")
     profile = baseline.build(
         frame,
@@ -161,7 +145,7 @@ def pack(
         done.result,
         labelled=labelled,
         positive=index,
-        units=units or {},
+        units=recipe.data.units,
     )
     quality = (
         baseline.quality(answers.outputs["reference"], done.result, labelled, index)
@@ -170,18 +154,17 @@ def pack(
     )
     tell("signing")
     manifest = describe.manifest(
-        done, proof, limit, answers.figures, profile,
-        identity_of=(name, version, release), quality=quality, positive=index,
-        params=params or {}, description=description, licence=licence,
-        device_classes=device_classes, drift=drift or DriftPolicy(), source_digest=model_digest,
+        recipe, done, proved, answers.figures, profile,
+        quality=quality, positive=index, source_digest=model_digest,
     )  # fmt: skip
     files = describe.files(
-        manifest, done, profile, chosen, model_digest=model_digest, reference_digest=data.digest
-    )
+        manifest, done, profile, proved.vectors,
+        model_digest=model_digest, reference_digest=data.digest,
+    )  # fmt: skip
     bundle = bundles.build(files, signer)
     tell("writing")
     bundle_file.write(target, bundle, signer)
-    figures = answers.figures
+    figures, proof = answers.figures, proved.proof
     return PackResult(
         path=target,
         digest=identity.sha256(bundle),
@@ -191,11 +174,11 @@ def pack(
             cases=proof.cases,
             refused_by_source=proof.refused,
             max_abs_error=proof.max_abs_error,
-            rtol=limit.rtol,
-            atol=limit.atol,
+            rtol=proved.limit.rtol,
+            atol=proved.limit.atol,
             label_ties=proof.ties,
             thresholds=done.result.thresholds,
-            vectors=chosen.rows,
+            vectors=proved.vectors.rows,
             model_bytes=len(done.model),
             bundle_bytes=len(bundle),
             memory_bytes=figures.memory_bytes,
@@ -204,17 +187,31 @@ def pack(
             load_ms=figures.load_ms,
             metrics=quality,
             unused_columns=tuple(sorted(set(data.frame.names) - set(frame.names))),
-            notes=notes_on(figures, proof, labelled, held_out),
+            notes=notes_on(figures, proof, labelled, recipe.data.held_out),
             seconds=round(time.perf_counter() - started, 2),
         ),
     )
 
 
-def _check_identity(name: str, version: str, release: int) -> None:
-    identity.model_name(name)
-    identity.version(version)
-    if release < 1:
-        raise UsageError(f"release counter is {release}, it starts at 1")
+class Proved(NamedTuple):
+    """A proof with the tolerance that it held to, and the vectors that a device proves again."""
+
+    proof: parity.Proof
+    limit: parity.Tolerance
+    vectors: ParityVectors
+
+
+def prove(recipe: Recipe, done: Conversion, answers: runtime.Answers) -> Proved:
+    """Compare the runtime's answers with the source's, in every batch; `ParityError` if not."""
+    what = f"{recipe.title} ({done.result.description.estimator})"
+    limit = parity.tolerance(recipe.parity.rtol, recipe.parity.atol, done)
+    corpus = answers.outputs["corpus"]
+    proof = parity.prove(done, corpus, limit, what)
+    for rows in _OTHER_BATCHES:
+        if rows <= done.corpus.frame.rows:
+            parity.same_in_any_batch(corpus, answers.outputs[f"batch{rows}"], limit, what, rows)
+    feeds = _feeds(done, done.corpus.frame)
+    return Proved(proof, limit, parity.choose(done, proof, feeds, corpus, limit))
 
 
 def _convert(
@@ -222,7 +219,7 @@ def _convert(
     frame: Frame,
     folder: Path,
     *,
-    options: sources.Options,
+    options: Options,
     limits: child.Limits,
     what: str,
     tell: Callable[[str], None],

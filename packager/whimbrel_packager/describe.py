@@ -11,18 +11,19 @@ from whimbrel_core import identity
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import manifest as manifests
 from whimbrel_core.bundle import parity as vectors
-from whimbrel_core.bundle.manifest import DriftPolicy, Manifest
+from whimbrel_core.bundle.manifest import Manifest
 from whimbrel_core.errors import UsageError
 from whimbrel_packager import card, conversion, provenance, runtime, sbom
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy as np
 
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_packager.build import Proved
     from whimbrel_packager.conversion import Conversion
-    from whimbrel_packager.parity import Proof, Tolerance
+    from whimbrel_packager.recipe import Recipe
 
     Array = np.ndarray[Any, Any]
 
@@ -33,10 +34,8 @@ _FLOOR_IR = 9  # onnxruntime 1.17, which also knows the operator sets in `_runti
 
 
 def manifest(
-    done: Conversion, proof: Proof, limit: Tolerance, figures: runtime.Figures,
-    profile: Baseline, *, identity_of: tuple[str, str, int], quality: Mapping[str, float],
-    positive: int | None, params: Mapping[str, str], description: str, licence: str,
-    device_classes: Sequence[str], drift: DriftPolicy, source_digest: str,
+    recipe: Recipe, done: Conversion, proved: Proved, figures: runtime.Figures,
+    profile: Baseline, *, quality: Mapping[str, float], positive: int | None, source_digest: str,
 ) -> Manifest:  # fmt: skip
     """Return the manifest of what was converted, proven and profiled.
 
@@ -49,12 +48,12 @@ def manifest(
     if not reproducible:
         metrics["latency_us"] = figures.latency_us
         metrics["latency_16_us"] = figures.latency_16_us
-    name, version, release = identity_of
+    proof, limit = proved.proof, proved.limit
     return Manifest(
         format=manifests.FORMAT,
-        name=name,
-        version=version,
-        release=release,
+        name=recipe.name,
+        version=recipe.version,
+        release=recipe.release,
         task=described.task,
         model=manifests.ModelFile(
             file=bundles.MODEL,
@@ -93,14 +92,14 @@ def manifest(
             memory_bytes=0
             if reproducible
             else -(-figures.memory_bytes // _MEMORY_STEP) * _MEMORY_STEP,
-            device_classes=tuple(device_classes),
+            device_classes=recipe.device_classes,
         ),
-        drift=drift,
+        drift=recipe.drift,
         metrics=metrics,
         created=_created(),
-        description=description,
-        training=dict(params),
-        licence=licence,
+        description=recipe.description,
+        training=recipe.training,
+        licence=recipe.licence,
     )
 
 

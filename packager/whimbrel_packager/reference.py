@@ -29,9 +29,7 @@ class Reference(NamedTuple):
     digest: str
 
     @classmethod
-    def read(
-        cls, reference: object, y: object, label: str | None, held_out: str | None
-    ) -> Reference:
+    def read(cls, reference: object, y: object, label: str, held_out: str) -> Reference:
         """Read reference data and set its labels apart.
 
         Raises:

@@ -40,7 +40,7 @@ def notes_on(
     figures: runtime.Figures,
     proof: Proof,
     labelled: Labelled | None,
-    held_out: str | None,
+    held_out: str,
 ) -> tuple[str, ...]:
     """Return what a person should know of a packing that succeeded."""
     notes = []
@@ -52,7 +52,7 @@ def notes_on(
         notes.append(f"{rows} {case!r} rows left out: the source model refuses them")
     if labelled is None:
         notes.append("no labels: quality cannot be estimated on devices (give --label)")
-    elif held_out is None:
+    elif not held_out:
         notes.append("quality is measured on all reference rows; name those that the model has "
                      "not seen with --held-out")  # fmt: skip
     return tuple(notes)

@@ -13,18 +13,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from whimbrel_packager.build import PackResult
+    from whimbrel_packager.recipe import Recipe
 
 _FILE = click.Path(path_type=Path)
+# Flags that set one key of the recipe as they are.
+_FLAGS = {
+    **{name: name for name in ("name", "version", "description", "licence")},
+    **{name: f"data.{name}" for name in ("label", "held_out", "positive")},
+    **{name: f"drift.{name}" for name in ("window_s", "min_rows", "warmup_windows", "warn_psi",
+                                          "severe_psi")},
+    **{name: f"parity.{name}" for name in ("rtol", "atol")},
+    **{name: f"source.{name}" for name in ("allow_pickle", "task")},
+    "timeout_s": "limits.timeout_s",
+}  # fmt: skip
 
 
 @click.command(
     epilog="Example: whimbrel pack model.skops --name flights --version 1.0.0 "
     "--reference data.npz --label late --positive true --key keys/bundle.pem --out bundles"
 )
-@click.argument("model", type=_FILE)
-@click.option("--name", required=True, help="Name of the model: [a-z0-9._-], stays for ever.")
-@click.option("--version", required=True, help="SemVer of this bundle, e.g. 1.0.0.")
-@click.option("--reference", required=True, type=_FILE, help="Data the model was trained or "
+@click.argument("model", type=_FILE, required=False)
+@click.option(
+    "--recipe", type=_FILE, help="A whimbrel.toml that says all this; flags go before it."
+)
+@click.option("--name", help="Name of the model: [a-z0-9._-], stays for ever.")
+@click.option("--version", help="SemVer of this bundle, e.g. 1.0.0.")
+@click.option("--reference", type=_FILE, help="Data the model was trained or "
               "validated on: .npz, .csv or .parquet, one column per feature.")  # fmt: skip
 @click.option("--label", help="Column of the reference data with the true label or value.")
 @click.option("--held-out", help="Column that is true for rows the model was not trained on; "
@@ -43,8 +57,8 @@ _FILE = click.Path(path_type=Path)
 @click.option("--units", multiple=True, metavar="COLUMN=UNIT", help="Physical unit of a column.")
 @click.option("--param", "params", multiple=True, metavar="KEY=VALUE",
               help="Something to record about the training.")  # fmt: skip
-@click.option("--description", default="", help="A sentence for people.")
-@click.option("--licence", default="", help="Licence of the model.")
+@click.option("--description", help="A sentence for people.")
+@click.option("--licence", help="Licence of the model.")
 @click.option("--device-class", "device_classes", multiple=True,
               help="Kind of device it is meant for (repeat); default: any.")  # fmt: skip
 @click.option("--window-s", type=click.IntRange(min=1), help="Length of a profile window, seconds.")
@@ -57,31 +71,26 @@ _FILE = click.Path(path_type=Path)
 @click.option("--severe-psi", type=float, help="Effect (PSI) of a severe drift.")
 @click.option("--arl-days", type=click.FloatRange(min=0.01),
               help="Days between false alarms that are acceptable.")  # fmt: skip
-@click.option("--rtol", type=click.FloatRange(min=0), default=1e-4, show_default=True,
-              help="Relative tolerance of parity.")  # fmt: skip
+@click.option("--rtol", type=click.FloatRange(min=0),
+              help="Relative tolerance of parity. Default: 1e-4.")  # fmt: skip
 @click.option("--atol", type=click.FloatRange(min=0), help="Absolute tolerance of parity. Default: "
               "1e-5, times the output's spread for regressions.")  # fmt: skip
-@click.option("--allow-pickle", is_flag=True,
+@click.option("--allow-pickle", is_flag=True, default=None,
               help="Load .joblib/.pkl, which runs whatever code is in them.")  # fmt: skip
 @click.option("--trusted", multiple=True, metavar="TYPE", help="Type that a .skops file may hold.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=120.0,
-              show_default=True, help="Seconds that the conversion may take.")  # fmt: skip
-@click.option("--memory-limit", "memory_mib", type=click.IntRange(min=256), default=8192,
-              show_default=True, help="MiB of address space that it may take.")  # fmt: skip
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), help="Seconds that the conversion "
+              "may take. Default: 120.")  # fmt: skip
+@click.option("--memory-limit", "memory_mib", type=click.IntRange(min=256), help="MiB of "
+              "address space that it may take. Default: 8192.")  # fmt: skip
 @output.json_option
-def pack(model: Path, **given: Any) -> None:  # noqa: ANN401 - click's options, by name
+def pack(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
     """Convert MODEL to ONNX, prove the conversion, profile the data, and sign it all.
 
     MODEL is a scikit-learn model (.skops, or .joblib/.pkl with --allow-pickle) or an .onnx file.
     The result is NAME-VERSION.whim, or an error that names what was wrong; never half a file.
     """
-    from whimbrel_core import identity
-
-    # Before anything slow is imported: a mistyped name is told at once.
-    identity.model_name(given["name"])
-    identity.version(given["version"])
     with output.stages(quiet=given["as_json"]) as stage:
-        done = _pack(model, given, stage)
+        done = _pack(given, stage)
     value = {
         "path": str(done.path),
         "digest": done.digest,
@@ -91,59 +100,50 @@ def pack(model: Path, **given: Any) -> None:  # noqa: ANN401 - click's options, 
     output.result(value, _lines(done), as_json=given["as_json"])
 
 
-def _pack(model: Path, given: dict[str, Any], stage: Callable[[str], None]) -> PackResult:
-    from whimbrel_core.bundle.manifest import DriftPolicy
+def _pack(given: dict[str, Any], stage: Callable[[str], None]) -> PackResult:
     from whimbrel_packager import keyfiles
     from whimbrel_packager.build import pack as run
-    from whimbrel_packager.child import Limits
-    from whimbrel_packager.sources import Options
 
-    changed = {
-        name: given[name]
-        for name in ("window_s", "min_rows", "warmup_windows", "warn_psi", "severe_psi")
-        if given[name] is not None
-    }
-    if given["arl_days"] is not None:
-        changed["arl_s"] = int(given["arl_days"] * 86_400)
-    classes = tuple(c.strip() for c in given["classes"].split(",")) if given["classes"] else ()
+    recipe = _recipe(given)
     return run(
-        model,
-        given["reference"],
-        name=given["name"],
-        version=given["version"],
         key=keyfiles.private(given["key"], given["password_file"]),
         out=given["out"],
-        label=given["label"],
-        held_out=given["held_out"],
-        release=_release(given),
-        positive=given["positive"],
-        units=output.pairs(given["units"], "--units"),
-        params=output.pairs(given["params"], "--param"),
-        description=given["description"],
-        licence=given["licence"],
-        device_classes=given["device_classes"],
-        drift=DriftPolicy(**changed),
-        rtol=given["rtol"],
-        atol=given["atol"],
-        options=Options(
-            allow_pickle=given["allow_pickle"],
-            trusted=tuple(given["trusted"]),
-            task=given["task"] or "",
-            classes=classes,
-        ),
-        limits=Limits(given["timeout_s"], given["memory_mib"] << 20),
+        recipe=recipe,
         report=stage,
     )
 
 
-def _release(given: dict[str, Any]) -> int:
-    if given["release"] is not None:
-        return int(given["release"])
-    if given["repo"] is None:
-        return 1
+def _recipe(given: dict[str, Any]) -> Recipe:
+    """Return the recipe's file, if there is one, with the flags on top."""
+    from whimbrel_packager import recipe as recipes
+
+    values = {dotted: given[flag] for flag, dotted in _FLAGS.items()}
+    if given["arl_days"] is not None:
+        values["drift.arl_s"] = int(given["arl_days"] * 86_400)
+    if given["memory_mib"] is not None:
+        values["limits.memory_bytes"] = given["memory_mib"] << 20
+    if given["classes"]:
+        values["source.classes"] = [word.strip() for word in given["classes"].split(",")]
+    for flag, dotted in (("units", "data.units"), ("params", "training")):
+        if given[flag]:
+            values[dotted] = output.pairs(given[flag], f"--{flag.removesuffix('s')}")
+    for flag, dotted in (("device_classes", "device_classes"), ("trusted", "source.trusted")):
+        if given[flag]:
+            values[dotted] = given[flag]
+    for name in ("model", "reference"):
+        dotted = name if name == "model" else f"data.{name}"
+        values[dotted] = str(given[name]) if given[name] else None
+    recipe = recipes.with_values(recipes.read(given["recipe"]), values)
+    recipe.check()
+    return recipes.with_values(recipe, {"release": _release(given, recipe)})
+
+
+def _release(given: dict[str, Any], recipe: Recipe) -> int | None:
+    if given["release"] is not None or given["repo"] is None:
+        return given["release"]  # type: ignore[no-any-return]  # click made it an integer
     from whimbrel_packager.repository import Repository
 
-    return Repository(given["repo"]).next_release(given["name"], given["version"])
+    return Repository(given["repo"]).next_release(recipe.name, recipe.version)
 
 
 def _lines(done: PackResult) -> list[str]:

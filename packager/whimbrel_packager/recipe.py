@@ -1,0 +1,221 @@
+"""The recipe: all that a packing is told, as one value.
+
+`whimbrel.toml` beside the training code is a recipe written down; flags of ``whimbrel pack`` and
+keywords of `whimbrel_packager.pack` change single keys of it. The recipe that was used goes into
+the bundle's provenance, so that ``whimbrel rebuild`` can follow it again. Keys and passwords are
+no part of it: they belong to the person who signs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import msgspec
+
+from whimbrel_core import config, identity
+from whimbrel_core.bundle.manifest import DriftPolicy
+from whimbrel_core.errors import UsageError
+from whimbrel_packager.child import Limits
+from whimbrel_packager.sources import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+FILE = "whimbrel.toml"
+PREFIX = "WHIMBREL_PACK"
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The reference data, and what its columns mean.
+
+    Args:
+        reference: path of the data, from the recipe's folder (.npz, .csv or .parquet).
+        label: column with the true label or value; "" when there is none.
+        held_out: column that is true for the rows that the model was not trained on; "" for none.
+        positive: name of the positive class of a two-class model; "" when neither is.
+        units: physical units by column.
+    """
+
+    reference: str = ""
+    label: str = ""
+    held_out: str = ""
+    positive: str = ""
+    units: dict[str, str] = {}
+
+
+class Tolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far a converted model may be off: ``atol + rtol·|expected|``.
+
+    Args:
+        rtol: relative tolerance.
+        atol: absolute tolerance; None: 1e-5, times the output's spread for a regression.
+    """
+
+    rtol: float = 1e-4
+    atol: float | None = None
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is packed, under which name, from which files, and what has to hold.
+
+    Args:
+        name: of the model; stays for ever.
+        version: SemVer of this bundle.
+        release: counter of releases of the model; devices never go back below one.
+        model: path of the model's file, from the recipe's folder.
+        description: a sentence for people.
+        licence: of the model.
+        device_classes: kinds of device it is meant for; empty: any.
+        source: about reading the model.
+        data: the reference data.
+        parity: tolerances of the proof.
+        limits: time and memory of the conversion.
+        drift: how windows of the model are made and judged.
+        training: what to record about the training, by name.
+    """
+
+    name: str = ""
+    version: str = ""
+    release: int = 1
+    model: str = ""
+    description: str = ""
+    licence: str = ""
+    device_classes: tuple[str, ...] = ()
+    source: Options = Options()
+    data: Data = Data()
+    parity: Tolerances = Tolerances()
+    limits: Limits = Limits()
+    drift: DriftPolicy = DriftPolicy()
+    training: dict[str, str] = {}
+
+    @property
+    def title(self) -> str:
+        """``name-version``, for messages and file names."""
+        return f"{self.name}-{self.version}"
+
+    def check(self) -> None:
+        """Refuse a recipe without a proper identity.
+
+        Raises:
+            UsageError: the name, the version or the release counter is missing or malformed.
+        """
+        for what, value in (("name", self.name), ("version", self.version)):
+            if not value:
+                raise UsageError(
+                    f"the recipe has no {what}",
+                    hint=f'give --{what}, or write {what} = "…" into {FILE}',
+                )
+        identity.model_name(self.name)
+        identity.version(self.version)
+        if self.release < 1:
+            raise UsageError(f"release counter is {self.release}, it starts at 1")
+
+    def given(self, what: str) -> Path:
+        """Return the path of the model or the reference data.
+
+        Raises:
+            UsageError: the recipe has none.
+        """
+        path = self.model if what == "model" else self.data.reference
+        if not path:
+            raise UsageError(f"no {what} was given, and the recipe names none")
+        return Path(path)
+
+
+class Keywords(TypedDict, total=False):
+    """Keywords of `whimbrel_packager.pack` that set single keys of the recipe; None: as it is."""
+
+    name: str
+    version: str
+    release: int | None
+    label: str | None
+    held_out: str | None
+    positive: str | None
+    units: Mapping[str, str] | None
+    params: Mapping[str, str] | None
+    description: str
+    licence: str
+    device_classes: Sequence[str]
+    drift: DriftPolicy | None
+    rtol: float
+    atol: float | None
+    options: Options | None
+    limits: Limits | None
+
+
+_KEYS = {
+    "options": "source",
+    "params": "training",
+    **{name: f"data.{name}" for name in ("label", "held_out", "positive", "units")},
+    **{name: f"parity.{name}" for name in ("rtol", "atol")},
+}
+
+
+def changed(recipe: Recipe | Path | str | None, **settings: Unpack[Keywords]) -> Recipe:
+    """Return a recipe with some `Keywords` set.
+
+    Raises:
+        UsageError: an unknown keyword, or a value of the wrong type.
+        ConfigError: the recipe's file cannot be read, or has a key or value not understood.
+    """
+    for name in settings:
+        if name not in Keywords.__annotations__:
+            near = difflib.get_close_matches(name, Keywords.__annotations__, n=1)
+            raise UsageError(
+                f"pack() has no keyword {name!r}",
+                hint=f"did you mean {near[0]!r}?" if near else "put it into the recipe",
+            )
+    if not isinstance(recipe, Recipe):
+        recipe = read(Path(recipe) if recipe is not None else None)
+    return with_values(recipe, {_KEYS.get(name, name): value for name, value in settings.items()})
+
+
+def with_values(recipe: Recipe, values: Mapping[str, object]) -> Recipe:
+    """Return a recipe with some dotted keys set; None values are passed over.
+
+    Raises:
+        UsageError: a value of the wrong type.
+    """
+    tree = msgspec.to_builtins(recipe)
+    for dotted, value in values.items():
+        if value is not None:
+            node = tree
+            *sections, key = dotted.split(".")
+            for section in sections:
+                node = node[section]
+            node[key] = msgspec.to_builtins(value)
+    try:
+        return msgspec.convert(tree, Recipe, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the recipe cannot be: {error}") from error
+
+
+def read(path: Path | None) -> Recipe:
+    """Return the recipe in a file; relative paths in it are taken from its folder.
+
+    Raises:
+        UsageError: the file cannot be read.
+        ConfigError: it has a key or a value that is not understood.
+    """
+    text = ""
+    if path is not None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"the recipe {path} cannot be read: {error}") from error
+    origin = str(path) if path else "the environment"
+    loaded = config.load(Recipe, text, env=os.environ, prefix=PREFIX, origin=origin)
+    return loaded if path is None else _beside(loaded, path.parent)
+
+
+def _beside(recipe: Recipe, folder: Path) -> Recipe:
+    """Return the recipe with its paths taken from the folder it lies in."""
+    reference = str(folder / recipe.data.reference) if recipe.data.reference else ""
+    return msgspec.structs.replace(
+        recipe,
+        model=str(folder / recipe.model) if recipe.model else "",
+        data=msgspec.structs.replace(recipe.data, reference=reference),
+    )
