@@ -1,0 +1,1 @@
+"""Fuzzing of every reader that meets bytes from outside; see `targets`."""

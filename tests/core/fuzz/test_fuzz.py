@@ -1,0 +1,96 @@
+"""Every reader of foreign bytes: it accepts them, or refuses them by name, within its memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.core.fuzz import targets
+from tests.core.fuzz.targets import TARGETS
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_valid_bytes_are_accepted(name: str) -> None:
+    assert all(TARGETS[name](seed) for seed in TARGETS[name].seeds)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_damaged_bytes_are_accepted_or_refused_by_name(name: str, data: st.DataObject) -> None:
+    target = TARGETS[name]
+    damaged = data.draw(damage(data.draw(st.sampled_from(target.seeds))))
+    target(damaged)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@given(noise=st.binary(max_size=300))
+def test_noise_is_accepted_or_refused_by_name(name: str, noise: bytes) -> None:
+    TARGETS[name](noise)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_memory_stays_near_the_bytes_that_are_there(name: str) -> None:
+    target = TARGETS[name]
+    for seed in target.seeds:
+        # Every length in these formats is somewhere a byte of 0xff makes enormous.
+        for at in range(0, len(seed), max(1, len(seed) // 150)):
+            grown = seed[:at] + b"\xff" * 4 + seed[at + 4 :]
+            tracemalloc.start()
+            try:
+                target(grown)
+                _now, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak < 4 * MIB + 40 * len(seed), f"{peak} bytes at {at}"
+
+
+def test_a_bomb_is_not_inflated_beyond_its_limit() -> None:
+    import zlib
+
+    from whimbrel_core.profile import window
+
+    bomb = window.MAGIC + zlib.compress(bytes(200 * MIB), 9)
+    assert len(bomb) < MIB
+    tracemalloc.start()
+    try:
+        assert not TARGETS["window"](bomb)
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * window.MAX_PLAIN_BYTES
+
+
+def damage(seed: bytes) -> st.SearchStrategy[bytes]:
+    """Return strategies that cut, flip, splice and repeat parts of valid bytes."""
+    places = st.integers(0, max(0, len(seed) - 1))
+
+    def flip(change: tuple[int, int]) -> bytes:
+        at, bits = change
+        return seed[:at] + bytes([seed[at] ^ bits]) + seed[at + 1 :]
+
+    def splice(change: tuple[int, bytes, int]) -> bytes:
+        at, noise, dropped = change
+        return seed[:at] + noise + seed[at + dropped :]
+
+    def repeat(change: tuple[int, int, int]) -> bytes:
+        at, length, times = change
+        return seed[:at] + seed[at : at + length] * times + seed[at + length :]
+
+    return st.one_of(
+        places.map(lambda at: seed[:at]),
+        st.tuples(places, st.integers(1, 255)).map(flip),
+        st.tuples(places, st.binary(min_size=1, max_size=12), st.integers(0, 12)).map(splice),
+        st.tuples(places, st.integers(1, 64), st.integers(0, 4)).map(repeat),
+    )
+
+
+def test_targets_name_every_reader_of_foreign_bytes() -> None:
+    # A target whose seeds stop being valid would fuzz nothing but its first check.
+    assert set(TARGETS) >= {"archive", "bundle", "manifest", "parity", "signature", "window"}
+    assert targets.BUNDLE[:2] == b"PK"
