@@ -1,10 +1,7 @@
-"""TUF metadata in a directory: the four roles, verified when read and whole when written."""
+"""TUF metadata in a destination: the four roles, verified when read and whole when written."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -20,18 +17,20 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # public by its do
 )
 from tuf.api.serialization import DeserializationError
 
-from whimbrel_core.errors import StorageError, TrustError, UsageError
-from whimbrel_packager import atomic
+from whimbrel_core.errors import TrustError, UsageError
+from whimbrel_packager.destinations import ConflictError, Destination, Directory, destination
 from whimbrel_packager.tuf_signer import TufSigner, tuf_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from whimbrel_core.signing.keys import PrivateKey
 
 Signed = Any  # one of the four roles, told apart by name
 Role = Literal["root", "targets", "snapshot", "timestamp"]
+TIMESTAMP = "metadata/timestamp.json"
+ATTEMPTS = 5
 ROLES: dict[Role, type[Any]] = {
     "root": Root, "targets": Targets, "snapshot": Snapshot, "timestamp": Timestamp,
 }  # fmt: skip
@@ -55,47 +54,37 @@ class Status(NamedTuple):
 
 
 class MetadataDirectory:
-    """The ``metadata`` folder of a repository, and the repository's lock."""
+    """The ``metadata`` folder of a repository, wherever that is kept."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.metadata = directory / "metadata"
+    def __init__(self, place: str | Path | Destination) -> None:
+        self.destination = destination(place)
+        self.where = self.destination.where
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the repository's lock: one publisher at a time.
+    @property
+    def directory(self) -> Path:
+        """The directory, for what works on directories alone. Raises `UsageError`."""
+        if not isinstance(self.destination, Directory):
+            raise UsageError(f"{self.where} is not a directory", hint="give one")
+        return self.destination.path
 
-        Raises:
-            UsageError: somebody else publishes just now.
-            StorageError: the directory cannot be written.
-        """
-        try:
-            self.metadata.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StorageError(f"{self.directory} cannot be written: {error.strerror}") from error
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"somebody else is publishing to {self.directory} just now",
-                    hint="run it again when they are done",
-                    code="usage.locked",
-                ) from None
-            yield
-        finally:
-            os.close(descriptor)  # and with it the lock, also when a process is killed
+    @property
+    def metadata(self) -> Path:
+        """The directory's folder of metadata. Raises `UsageError`."""
+        return self.directory / "metadata"
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the repository's lock, where it has one. Raises `UsageError`, `StorageError`."""
+        return self.destination.exclusive()
 
     def newest(self, role: Role) -> int:
         """Return the highest version of a role's metadata; 0 for none."""
         if role == "timestamp":
-            file = self.metadata / "timestamp.json"
-            return Metadata.from_bytes(file.read_bytes()).signed.version if file.is_file() else 0
+            data = self.destination.read(TIMESTAMP)
+            return 0 if data is None else int(Metadata.from_bytes(data).signed.version)
         found = [
             int(prefix)
-            for file in self.metadata.glob(f"*.{role}.json")
-            if (prefix := file.name.split(".", 1)[0]).isdigit()
+            for name in self.destination.names("metadata")
+            if name.endswith(f".{role}.json") and (prefix := name.split(".", 1)[0]).isdigit()
         ]
         return max(found, default=0)
 
@@ -112,7 +101,7 @@ class MetadataDirectory:
             last = self.load("root", version, signed)
         if last is None:
             raise UsageError(
-                f"{self.directory} is no repository: it has no metadata/1.root.json",
+                f"{self.where} is no repository: it has no metadata/1.root.json",
                 hint="make one with 'whimbrel repo init --dir … --keys … --online-keys …'",
                 code="usage.repository",
             )
@@ -157,12 +146,39 @@ class MetadataDirectory:
         """Sign a new snapshot over ``targets``, then a timestamp; return the files' names.
 
         Roles that are there are verified by ``root`` first; None while a repository is made.
+        Somebody who publishes at the same time may write between: then it is looked at again,
+        so that the last snapshot names the newest targets, whoever writes it.
+
+        Raises:
+            ConflictError: others wrote in between, each time.
         """
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._sign_online(
+                    snapshot, timestamp, targets, now=now, lives=lives, root=root
+                )
+            except ConflictError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError
+
+    def _sign_online(
+        self,
+        snapshot: PrivateKey,
+        timestamp: PrivateKey,
+        targets: Targets,
+        *,
+        now: datetime,
+        lives: Lives,
+        root: Root | None,
+    ) -> tuple[str, ...]:
+        stamped = self.destination.read(TIMESTAMP)
         if root is not None:
             for role in ("snapshot", "timestamp"):
                 version = self.newest(role)
                 if version:
                     self.load(role, version, root)
+            targets = self.targets(root)
         fresh = Snapshot(
             version=self.newest("snapshot") + 1,
             expires=expiry(now, lives.snapshot),
@@ -175,7 +191,7 @@ class MetadataDirectory:
         )
         return (
             self.write("snapshot", fresh, snapshot),
-            self.write("timestamp", stamp, timestamp),
+            self.write("timestamp", stamp, timestamp, seen=stamped),
         )
 
     def load(self, role: Role, version: int, root: Root | None) -> Signed:
@@ -185,8 +201,15 @@ class MetadataDirectory:
             TrustError: it is not there, not what its name says, or not signed as root demands.
         """
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
+        data = self.destination.read(f"metadata/{name}")
+        if data is None:
+            raise TrustError(
+                f"{self.where}/metadata/{name} is not there, and other metadata names it",
+                hint="restore it from a copy",
+                code="trust.metadata",
+            )
         try:
-            metadata: Metadata[Any] = Metadata.from_bytes((self.metadata / name).read_bytes())
+            metadata: Metadata[Any] = Metadata.from_bytes(data)
             signed = metadata.signed
             if not isinstance(signed, ROLES[role]) or signed.version != version:
                 raise TrustError(f"{name} is {signed.type} version {signed.version}")
@@ -194,20 +217,36 @@ class MetadataDirectory:
                 root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
             elif role == "root":
                 signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-        except (OSError, RepositoryError, DeserializationError, ValueError) as error:
+        except (RepositoryError, DeserializationError, ValueError) as error:
             raise TrustError(
-                f"{self.metadata / name} does not verify: {error}",
+                f"{self.where}/metadata/{name} does not verify: {error}",
                 hint="restore it from a copy; devices would refuse it too",
                 code="trust.metadata",
             ) from error
         return signed
 
-    def write(self, role: Role, signed: Signed, signer: PrivateKey) -> str:
-        """Sign and write a role's metadata; return the file's name. Raises `StorageError`."""
-        name = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
+    def write(
+        self, role: Role, signed: Signed, signer: PrivateKey, *, seen: bytes | None = None
+    ) -> str:
+        """Sign and write a role's metadata; return the file's name.
+
+        Args:
+            role: of the four.
+            signed: its content.
+            signer: whose key root names.
+            seen: the timestamp that was read and is replaced; the others are never.
+
+        Raises:
+            ConflictError: somebody else wrote this version first.
+            StorageError: it was not written.
+        """
         metadata: Metadata[Any] = Metadata(signed)
         metadata.sign(TufSigner(signer))
-        atomic.write(self.metadata / name, metadata.to_bytes())
+        if role == "timestamp":
+            self.destination.replace(TIMESTAMP, metadata.to_bytes(), seen=seen)
+            return "timestamp.json"
+        name = f"{signed.version}.{role}.json"
+        self.destination.create(f"metadata/{name}", metadata.to_bytes())
         return name
 
 

@@ -1,4 +1,4 @@
-"""The repository: TUF metadata and bundles in a plain directory that any file server can serve.
+"""The repository: TUF metadata and bundles in plain files that any file server can serve.
 
 The publisher holds root and targets (which bundles exist, and the keys devices trust for them);
 snapshot and timestamp may be held here too, or by the fleet server alone. Files are written in the
@@ -25,7 +25,7 @@ from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import TrustError, UsageError
 from whimbrel_core.identity import sha256
 from whimbrel_core.signing.keys import PublicKey
-from whimbrel_packager import atomic, delta, keyfiles, released
+from whimbrel_packager import delta, keyfiles, released
 from whimbrel_packager.metadata import ROLES, Lives, MetadataDirectory, expiry, require_role
 from whimbrel_packager.tuf_signer import tuf_key
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from whimbrel_core.bundle.manifest import Manifest
     from whimbrel_core.signing.keys import PrivateKey
+    from whimbrel_packager.destinations import Destination
     from whimbrel_packager.released import Released
 
 OFFLINE_KEYS = ("root", "targets", "bundle")
@@ -64,12 +65,12 @@ class Published(NamedTuple):
 
 
 class Repository(MetadataDirectory):
-    """A repository directory, opened to be read and published to."""
+    """A repository, opened to be read and published to."""
 
     @classmethod
     def init(
         cls,
-        directory: Path,
+        place: str | Path | Destination,
         keys: Path,
         online: Path,
         *,
@@ -79,7 +80,7 @@ class Repository(MetadataDirectory):
         """Make the keys that are not there yet, the four roles, and the trust targets.
 
         Args:
-            directory: of the repository; new or empty.
+            place: directory or other destination of the repository; new or empty.
             keys: folder of the offline keys root, targets and bundle.
             online: folder of the online keys snapshot, timestamp and fleet.
             now: the time from which validity counts.
@@ -88,10 +89,10 @@ class Repository(MetadataDirectory):
         Raises:
             UsageError: there is a repository; it was not touched.
         """
-        found = cls(directory)
+        found = cls(place)
         if found.newest("root"):
             raise UsageError(
-                f"{directory} is a repository already; it was not touched",
+                f"{found.where} is a repository already; it was not touched",
                 hint="see it with 'whimbrel repo show --dir …'",
                 code="usage.exists",
             )
@@ -108,7 +109,10 @@ class Repository(MetadataDirectory):
                 PUBLISHERS: {"keys": [{"pem": signers["bundle"].public.pem, "models": ["*"]}]},
                 FLEET: {"keys": [{"pem": signers["fleet"].public.pem}]},
             }
-            targets = Targets(version=1, expires=expiry(now, lives.targets))
+            # 1, unless somebody was interrupted here.
+            targets = Targets(
+                version=found.newest("targets") + 1, expires=expiry(now, lives.targets)
+            )
             for path, content in trust.items():
                 found._store(targets, path, canonical_json(content))
             # Root last: a directory without one is no repository, and can be made again.
@@ -232,13 +236,15 @@ class Repository(MetadataDirectory):
         """
         target = (targets or self.targets()).targets.get(path)
         if target is None:
-            raise TrustError(f"{self.directory} has no target {path}", code="trust.missing")
+            raise TrustError(f"{self.where} has no target {path}", code="trust.missing")
+        data = self.destination.read(_stored(path, target.hashes["sha256"]))
         try:
-            data = self._file(path, target.hashes["sha256"]).read_bytes()
+            if data is None:
+                raise RepositoryError("it is not there")  # noqa: TRY301 - one message for both
             target.verify_length_and_hashes(data)
-        except (OSError, RepositoryError) as error:
+        except RepositoryError as error:
             raise TrustError(
-                f"{path} in {self.directory} is not what was signed: {error}",
+                f"{path} in {self.where} is not what was signed: {error}",
                 hint="restore the file, or publish again",
                 code="trust.digest",
             ) from error
@@ -290,14 +296,8 @@ class Repository(MetadataDirectory):
         target = TargetFile.from_data(path, data, ["sha256"])
         if custom is not None:
             target.unrecognized_fields["custom"] = {"whimbrel": custom}
-        file = self._file(path, target.hashes["sha256"])
-        if not file.is_file() or file.read_bytes() != data:
-            atomic.write(file, data)
+        self.destination.store(_stored(path, target.hashes["sha256"]), data)
         targets.targets[path] = target
-
-    def _file(self, path: str, digest: str) -> Path:
-        folder, _, name = path.rpartition("/")
-        return self.directory / "targets" / folder / f"{digest}.{name}"
 
     def _finish(
         self, signers: tuple[PrivateKey, ...], targets: Targets, now: datetime, lives: Lives,
@@ -307,6 +307,12 @@ class Repository(MetadataDirectory):
             return ()
         snapshot, timestamp = signers
         return self.sign_online(snapshot, timestamp, targets, now=now, lives=lives, root=root)
+
+
+def _stored(path: str, digest: str) -> str:
+    """Return where a target is kept: its name holds its digest."""
+    folder, _, name = path.rpartition("/")
+    return f"targets/{folder}/{digest}.{name}"
 
 
 def _online(folder: Path | None) -> tuple[PrivateKey, ...]:

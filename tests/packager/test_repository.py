@@ -262,7 +262,8 @@ def test_another_repositorys_keys_are_refused(made: Made, tmp_path: Path) -> Non
 
 def test_tampered_metadata_and_blobs_are_noticed(made: Made) -> None:
     published = made.publish("1.0.0")
-    blob = made.repo._file(published.released.path, published.released.digest)
+    folder, _, name = published.released.path.rpartition("/")
+    blob = made.repo.directory / "targets" / folder / f"{published.released.digest}.{name}"
     blob.write_bytes(blob.read_bytes()[:-1])
     with pytest.raises(TrustError, match="is not what was signed"):
         made.publish("1.1.0")  # it would make a delta from it
