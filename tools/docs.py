@@ -7,6 +7,8 @@ differs from what would be written, or when a declared command does not load.
 cli.md           the help of every command, as a terminal of 100 columns shows it
 errors.md        the tree of errors, and every code that is raised, with its exit code
 config-NAME.md   each default configuration file that a part ships (NAME.toml)
+conversions.md   the corpus of models (tests/packager/corpus), of the frameworks installed here;
+                 that its rows are true is for the tests to check: ``--check`` judges no model
 ===============  ============================================================
 """
 
@@ -17,6 +19,7 @@ import ast
 import difflib
 import importlib
 import inspect
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -47,6 +50,11 @@ def main() -> int:
     pages = {"cli.md": cli_page, "errors.md": errors_page, **configuration()}
     for line in broken:
         print(f"{'error' if checking else 'warning'}: {line}", file=sys.stderr)
+    if not checking:
+        broken += _conversions()
+    held = REFERENCE / "conversions.md"
+    if held.exists():
+        pages[held.name] = held.read_text()
     if checking:
         differences = [line for name, text in pages.items() for line in _difference(name, text)]
         differences += [f"{path.name}: nothing writes this page" for path in _orphans(pages)]
@@ -77,6 +85,13 @@ def _orphans(pages: dict[str, str]) -> list[Path]:
     """Return pages that were once written and are no longer."""
     written = [path for path in REFERENCE.glob("*.md") if path.read_text().startswith(NOTICE)]
     return sorted(path for path in written if path.name not in pages)
+
+
+def _conversions() -> list[str]:
+    """Let the corpus write its page, which keeps what other environments wrote there."""
+    command = [sys.executable, "-m", "tests.packager.corpus"]
+    done = subprocess.run(command, check=False, cwd=ROOT)
+    return ["conversions.md was not written: see above"] if done.returncode else []
 
 
 # ------------------------------------------------------------------------------- command line

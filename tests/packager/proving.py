@@ -20,7 +20,8 @@ from whimbrel_packager import (
     runtime,
     runtime_child,
 )
-from whimbrel_packager.sources import Options
+from whimbrel_packager import recipe as recipes
+from whimbrel_packager.sources import Options, given
 
 
 class Run(NamedTuple):
@@ -61,6 +62,31 @@ def prove(model: object, data: object, rtol: float = 1e-4, **options: object) ->
         limit = parity.tolerance(rtol, None, done)
         proof = parity.prove(done, answers.outputs["corpus"], limit, "test")
         return Run(done, answers, proof, limit, chosen)
+
+
+class Whole(NamedTuple):
+    done: conversion.Conversion
+    proof: parity.Proof
+    limit: parity.Tolerance
+    rewrites: tuple[str, ...]
+
+
+def whole(
+    model: object, data: object, folder: Path, limits: child.Limits | None, **options: object
+) -> Whole:
+    """Convert and prove a model as `whimbrel_packager.build` does, up to its profile."""
+    table = frame.of(data)
+    path, chosen = given.model_file(model, folder, Options(**options))  # type: ignore[arg-type]
+    limits = limits or child.Limits()
+    recipe = recipes.Recipe(name="case", version="1.0.0", source=chosen, limits=limits)
+
+    def tell(_stage: str) -> None: ...
+
+    done = build._convert(path, table, folder, options=chosen, limits=limits, what="it", tell=tell)
+    columns = table.select(done.result.description.columns, what="it")
+    answers = build._run(done, columns, folder, limits=limits, what="it", tell=tell)
+    proved = build.prove(recipe, done, answers)
+    return Whole(done, proved.proof, proved.limit, ())
 
 
 class InProcess:
