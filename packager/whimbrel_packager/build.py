@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
+import msgspec
 import numpy as np
 
 from whimbrel_core import identity
@@ -28,6 +29,7 @@ from whimbrel_packager import (
     runtime,
 )
 from whimbrel_packager import frame as frames
+from whimbrel_packager import occasion as occasions
 from whimbrel_packager import recipe as recipes
 from whimbrel_packager.reference import Reference
 from whimbrel_packager.report import Report, notes_on
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from whimbrel_core.signing.keys import Signer
     from whimbrel_packager.conversion import Conversion
     from whimbrel_packager.frame import Frame
+    from whimbrel_packager.occasion import Occasion
     from whimbrel_packager.recipe import Keywords, Recipe
     from whimbrel_packager.sources import Options
 
@@ -120,8 +123,52 @@ def build(
 ) -> PackResult:
     """Follow a recipe; arguments and errors as in `pack`."""
     started = time.perf_counter()
-    if target.exists() and describe.SOURCE_DATE_EPOCH not in os.environ:
+    if target.exists() and occasions.SOURCE_DATE_EPOCH not in os.environ:
         raise bundle_file.taken(target)  # the date alone makes it another bundle
+    made = make(recipe, model, reference, y, tell=tell)
+    tell("signing")
+    bundle = bundles.build(made.files, signer)
+    tell("writing")
+    bundle_file.write(target, bundle, signer)
+    return PackResult(
+        path=target,
+        digest=identity.sha256(bundle),
+        manifest=made.manifest,
+        report=msgspec.structs.replace(
+            made.report,
+            bundle_bytes=len(bundle),
+            seconds=round(time.perf_counter() - started, 2),
+        ),
+    )
+
+
+class Made(NamedTuple):
+    """All files of a bundle but its signature, its manifest, and what was found out."""
+
+    files: dict[str, bytes]
+    manifest: Manifest
+    report: Report
+
+
+def make(
+    recipe: Recipe,
+    model: object,
+    reference: object,
+    y: object,
+    *,
+    tell: Callable[[str], None],
+    recorded: Occasion | None = None,
+) -> Made:
+    """Follow a recipe up to the signature; nothing is written.
+
+    Args:
+        recipe: what to do.
+        model: as in `pack`.
+        reference: as in `pack`.
+        y: as in `pack`.
+        tell: called with the name of each stage that begins.
+        recorded: the occasion that is to be repeated; None: this one.
+    """
     limits, what = recipe.limits, recipe.title
     tell("reading the reference data")
     data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out)
@@ -136,6 +183,7 @@ def build(
         frame = data.frame.select(done.result.description.columns, what="the model")
         answers = _run(done, frame, folder, limits=limits, what=what, tell=tell)
         model_digest = given.digest(path)
+    occasion = recorded or occasions.this(answers.figures)
     tell("proving parity")
     proved = prove(recipe, done, answers)
     tell("profiling the reference data")
@@ -152,22 +200,18 @@ def build(
         if labelled
         else {}
     )
-    tell("signing")
+    tell("describing")
     manifest = describe.manifest(
-        recipe, done, proved, answers.figures, profile,
+        recipe, done, proved, occasion, profile,
         quality=quality, positive=index, source_digest=model_digest,
     )  # fmt: skip
     files = describe.files(
         manifest, done, profile, proved.vectors,
         model_digest=model_digest, reference_digest=data.digest,
     )  # fmt: skip
-    bundle = bundles.build(files, signer)
-    tell("writing")
-    bundle_file.write(target, bundle, signer)
     figures, proof = answers.figures, proved.proof
-    return PackResult(
-        path=target,
-        digest=identity.sha256(bundle),
+    return Made(
+        files=files,
         manifest=manifest,
         report=Report(
             rows=proof.rows,
@@ -180,7 +224,7 @@ def build(
             thresholds=done.result.thresholds,
             vectors=proved.vectors.rows,
             model_bytes=len(done.model),
-            bundle_bytes=len(bundle),
+            bundle_bytes=0,
             memory_bytes=figures.memory_bytes,
             latency_us=figures.latency_us,
             latency_16_us=figures.latency_16_us,
@@ -188,7 +232,7 @@ def build(
             metrics=quality,
             unused_columns=tuple(sorted(set(data.frame.names) - set(frame.names))),
             notes=notes_on(figures, proof, labelled, recipe.data.held_out),
-            seconds=round(time.perf_counter() - started, 2),
+            seconds=0.0,
         ),
     )
 

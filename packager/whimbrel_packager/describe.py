@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import whimbrel_packager
@@ -12,8 +11,7 @@ from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import manifest as manifests
 from whimbrel_core.bundle import parity as vectors
 from whimbrel_core.bundle.manifest import Manifest
-from whimbrel_core.errors import UsageError
-from whimbrel_packager import card, conversion, provenance, runtime, sbom
+from whimbrel_packager import card, conversion, provenance, sbom
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,31 +21,26 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_packager.build import Proved
     from whimbrel_packager.conversion import Conversion
+    from whimbrel_packager.occasion import Occasion
     from whimbrel_packager.recipe import Recipe
 
     Array = np.ndarray[Any, Any]
 
-SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"
 # Resident memory is counted in pages and differs a little from run to run.
 _MEMORY_STEP = 1 << 20
 _FLOOR_IR = 9  # onnxruntime 1.17, which also knows the operator sets in `_runtime_floor`
 
 
 def manifest(
-    recipe: Recipe, done: Conversion, proved: Proved, figures: runtime.Figures,
+    recipe: Recipe, done: Conversion, proved: Proved, occasion: Occasion,
     profile: Baseline, *, quality: Mapping[str, float], positive: int | None, source_digest: str,
 ) -> Manifest:  # fmt: skip
-    """Return the manifest of what was converted, proven and profiled.
-
-    In a reproducible build (SOURCE_DATE_EPOCH is set) what this machine measured is left out: it
-    differs from run to run.
-    """
+    """Return the manifest of what was converted, proven and profiled."""
     described = done.result.description
-    reproducible = SOURCE_DATE_EPOCH in os.environ
-    metrics = dict(quality)
-    if not reproducible:
-        metrics["latency_us"] = figures.latency_us
-        metrics["latency_16_us"] = figures.latency_16_us
+    measured, metrics = occasion.measured, dict(quality)
+    if measured:
+        metrics["latency_us"] = measured.latency_us
+        metrics["latency_16_us"] = measured.latency_16_us
     proof, limit = proved.proof, proved.limit
     return Manifest(
         format=manifests.FORMAT,
@@ -87,16 +80,16 @@ def manifest(
         classes=described.classes,
         positive=positive,
         requirements=manifests.Requirements(
-            onnxruntime=_runtime_floor(done.result, figures.onnxruntime),
-            # What this machine measures is left out of a reproducible build; 0 is "not known".
-            memory_bytes=0
-            if reproducible
-            else -(-figures.memory_bytes // _MEMORY_STEP) * _MEMORY_STEP,
+            onnxruntime=_runtime_floor(done.result, version("onnxruntime")),
+            # 0 is "not known".
+            memory_bytes=-(-measured.memory_bytes // _MEMORY_STEP) * _MEMORY_STEP
+            if measured
+            else 0,
             device_classes=recipe.device_classes,
         ),
         drift=recipe.drift,
         metrics=metrics,
-        created=_created(),
+        created=occasion.created,
         description=recipe.description,
         training=recipe.training,
         licence=recipe.licence,
@@ -147,17 +140,3 @@ def _runtime_floor(result: conversion.Result, here: str) -> str:
         version > known.get(domain, 0) for domain, version in result.opsets.items()
     )
     return ".".join(here.split(".")[:2]) if beyond else manifests.Requirements().onnxruntime
-
-
-def _created() -> str:
-    given = os.environ.get(SOURCE_DATE_EPOCH)
-    if given is None:
-        moment = datetime.now(UTC)
-    else:
-        try:
-            moment = datetime.fromtimestamp(int(given), UTC)
-        except (ValueError, OverflowError, OSError):
-            raise UsageError(
-                f"{SOURCE_DATE_EPOCH}={given!r} is not a number of seconds since 1970"
-            ) from None
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
