@@ -9,26 +9,20 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, NamedTuple, Unpack
 
 import msgspec
-import numpy as np
 
 from whimbrel_core import identity
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_packager import (
     baseline,
     bundle_file,
-    child,
-    conversion,
     describe,
     keyfiles,
-    parity,
-    runtime,
+    proving,
 )
-from whimbrel_packager import frame as frames
 from whimbrel_packager import occasion as occasions
 from whimbrel_packager import recipe as recipes
 from whimbrel_packager.reference import Reference
@@ -36,20 +30,12 @@ from whimbrel_packager.report import Report, notes_on
 from whimbrel_packager.sources import given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
 
     from whimbrel_core.bundle.manifest import Manifest
-    from whimbrel_core.bundle.parity import ParityVectors
     from whimbrel_core.signing.keys import Signer
-    from whimbrel_packager.conversion import Conversion
-    from whimbrel_packager.frame import Frame
     from whimbrel_packager.occasion import Occasion
     from whimbrel_packager.recipe import Keywords, Recipe
-    from whimbrel_packager.sources import Options
-
-    Array = np.ndarray[Any, Any]
-
-_OTHER_BATCHES = (1, 7)
 
 
 class PackResult(NamedTuple):
@@ -80,7 +66,7 @@ def pack(
         reference: path (.npz, .csv, .parquet), DataFrame, mapping of columns or (n, F) array:
             the data that the model was trained or validated on; None takes the recipe's.
         y: (n,) true labels or values; or name their column with ``label``.
-        key: the publisher's signing key: a PEM file, or anything that signs.
+        key: the publisher's signing key: a PEM file, a URI (`signers`), or anything that signs.
         out: folder of the bundle.
         recipe: what to do in all else; a path is that of a `whimbrel.toml`.
         report: called with the name of each stage that begins.
@@ -99,7 +85,7 @@ def pack(
     """
     whole = recipes.changed(recipe, **settings)
     whole.check()
-    signer = keyfiles.private(Path(key)) if isinstance(key, Path | str) else key
+    signer = signers.load(key) if isinstance(key, Path | str) else key
     return build(
         whole,
         whole.given("model") if model is None else model,
@@ -169,23 +155,22 @@ def make(
         tell: called with the name of each stage that begins.
         recorded: the occasion that is to be repeated; None: this one.
     """
-    limits, what = recipe.limits, recipe.title
     tell("reading the reference data")
     data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out)
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
         folder = Path(scratch)
         path, options = given.model_file(model, folder, recipe.source)
-        done = _convert(
-            path, data.frame, folder, options=options, limits=limits, what=what, tell=tell
-        )
+        done, frame, answers, proved = proving.first_proven(
+            recipe, path, data.frame, folder, options=options, tell=tell,
+            check=lambda done: (
+                baseline.positive_index(recipe.data.positive or None, done.result),
+                data.labelled(done),
+            ),
+        )  # fmt: skip
         index = baseline.positive_index(recipe.data.positive or None, done.result)
         labelled = data.labelled(done)
-        frame = data.frame.select(done.result.description.columns, what="the model")
-        answers = _run(done, frame, folder, limits=limits, what=what, tell=tell)
         model_digest = given.digest(path)
     occasion = recorded or occasions.this(answers.figures)
-    tell("proving parity")
-    proved = prove(recipe, done, answers)
     tell("profiling the reference data")
     profile = baseline.build(
         frame,
@@ -235,84 +220,3 @@ def make(
             seconds=0.0,
         ),
     )
-
-
-class Proved(NamedTuple):
-    """A proof with the tolerance that it held to, and the vectors that a device proves again."""
-
-    proof: parity.Proof
-    limit: parity.Tolerance
-    vectors: ParityVectors
-
-
-def prove(recipe: Recipe, done: Conversion, answers: runtime.Answers) -> Proved:
-    """Compare the runtime's answers with the source's, in every batch; `ParityError` if not."""
-    what = f"{recipe.title} ({done.result.description.estimator})"
-    limit = parity.tolerance(recipe.parity.rtol, recipe.parity.atol, done)
-    corpus = answers.outputs["corpus"]
-    proof = parity.prove(done, corpus, limit, what)
-    for rows in _OTHER_BATCHES:
-        if rows <= done.corpus.frame.rows:
-            parity.same_in_any_batch(corpus, answers.outputs[f"batch{rows}"], limit, what, rows)
-    feeds = _feeds(done, done.corpus.frame)
-    return Proved(proof, limit, parity.choose(done, proof, feeds, corpus, limit))
-
-
-def _convert(
-    path: Path,
-    frame: Frame,
-    folder: Path,
-    *,
-    options: Options,
-    limits: child.Limits,
-    what: str,
-    tell: Callable[[str], None],
-) -> Conversion:
-    home = folder / "conversion"
-    home.mkdir()
-    with _running(conversion.start(path, frame, options, home, limits)) as running:
-        return conversion.collect(running, home, what, tell)
-
-
-def _run(
-    done: Conversion,
-    frame: Frame,
-    folder: Path,
-    *,
-    limits: child.Limits,
-    what: str,
-    tell: Callable[[str], None],
-) -> runtime.Answers:
-    home = folder / "runtime"
-    home.mkdir()
-    corpus = _feeds(done, done.corpus.frame)
-    batches: dict[str, Mapping[str, Array]] = {
-        "corpus": corpus,
-        "reference": _feeds(done, frame),
-        **{
-            f"batch{rows}": {name: array[:rows] for name, array in corpus.items()}
-            for rows in _OTHER_BATCHES
-        },
-    }
-    outputs = tuple(name for name, _, _ in done.result.outputs)
-    with _running(runtime.start(done.model, batches, outputs, home, limits)) as running:
-        return runtime.collect(running, home, what, tell)
-
-
-@contextmanager
-def _running(process: child.Child) -> Iterator[child.Child]:
-    try:
-        yield process
-    finally:
-        process.kill()
-
-
-def _feeds(done: Conversion, frame: Frame) -> Mapping[str, Array]:
-    """Return a frame as the model's inputs, in the types and ranks it declares."""
-    fed = dict(frames.tensors(frame, done.result.description.matrix))
-    types = {"FP64": np.float64, "INT32": np.int32, "BOOL": np.bool_, "INT64": np.int64,
-             "FP32": np.float32}  # fmt: skip
-    for name, kind, shape in done.result.inputs:
-        array = fed[name] if kind == "BYTES" else fed[name].astype(types[kind], copy=False)
-        fed[name] = array.reshape(-1) if len(shape) == 1 else array
-    return {name: fed[name] for name, _, _ in done.result.inputs}

@@ -26,10 +26,11 @@ SAMPLE_ROWS = 2_000
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What the child is asked to convert."""
+    """What the child is asked to convert, and which of the source's attempts is the first."""
 
     model: str
     options: Options
+    attempt: int = 0
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -40,6 +41,8 @@ class Result(msgspec.Struct, frozen=True):
         ensembles: tree ensembles found in the converted model.
         tree_only: whether numbers meet nothing but thresholds on their way.
         thresholds: split thresholds that the corpus stands on.
+        attempts: rewrites by attempt; the first, of none, is the plain conversion.
+        attempt: the one that converted.
     """
 
     description: Description
@@ -52,6 +55,8 @@ class Result(msgspec.Struct, frozen=True):
     ensembles: int = 0
     tree_only: bool = False
     thresholds: int = 0
+    attempts: tuple[tuple[str, ...], ...] = ((),)
+    attempt: int = 0
 
 
 class Conversion(NamedTuple):
@@ -63,14 +68,11 @@ class Conversion(NamedTuple):
     expected: dict[str, Array]
 
 
-def start(
-    model: Path, frame: Frame, options: Options, folder: Path, limits: child.Limits
-) -> child.Child:
+def start(request: Request, frame: Frame, folder: Path, limits: child.Limits) -> child.Child:
     """Start the conversion of a model file; ``frame`` is the reference data without labels."""
     rows = np.unique(np.linspace(0, frame.rows - 1, min(frame.rows, SAMPLE_ROWS)).astype(np.int64))
     frame.take(rows).save(folder / SAMPLE)
     _ranges(frame).save(folder / RANGES)
-    request = Request(str(model.resolve()), options)
     return child.start(MODULE, folder, request, limits)
 
 

@@ -14,12 +14,13 @@ from whimbrel_core.errors import ConversionError
 from whimbrel_packager import child, conversion
 from whimbrel_packager.corpus import Corpus, Probe, make
 from whimbrel_packager.frame import Frame
+from whimbrel_packager.sources import Rewriting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from whimbrel_packager.sources import Source
+    from whimbrel_packager.sources import Description, Source
     from whimbrel_packager.untyped import Proto
 
     Array = np.ndarray[Any, Any]
@@ -41,8 +42,8 @@ def work(request: conversion.Request, folder: Path, stage: Callable[[str], None]
     stage("converting")
     from whimbrel_packager import canonical, trees
 
-    proto, description = source.convert(sample)
-    data = canonical.canonicalise(proto)
+    attempts = source.attempts(sample) if isinstance(source, Rewriting) else ((),)
+    attempt, proto, description, data = _convert(source, sample, attempts, request.attempt)
     inputs = canonical.signature(proto.graph.input, what="input")
     outputs = canonical.signature(proto.graph.output, what="output")
     (folder / conversion.MODEL).write_bytes(data)
@@ -74,8 +75,33 @@ def work(request: conversion.Request, folder: Path, stage: Callable[[str], None]
         ensembles=len(ensembles),
         tree_only=_tree_only(proto),
         thresholds=len(probes),
+        attempts=tuple(attempts),
+        attempt=attempt,
     )
     (folder / conversion.RESULT).write_bytes(msgspec.json.encode(result))
+
+
+def _convert(
+    source: Source, sample: Frame, attempts: Sequence[tuple[str, ...]], first: int
+) -> tuple[int, Proto, Description, bytes]:
+    """Return the first attempt from ``first`` on that converts, with what it gives.
+
+    Raises:
+        ConversionError: none does; the reason of the first.
+    """
+    from whimbrel_packager import canonical
+
+    refusal: ConversionError | None = None
+    for attempt in range(first, len(attempts)):
+        try:
+            if isinstance(source, Rewriting) and attempts[attempt]:
+                proto, description = source.convert(sample, attempts[attempt])
+            else:
+                proto, description = source.convert(sample)
+            return attempt, proto, description, canonical.canonicalise(proto)
+        except ConversionError as error:
+            refusal = refusal or error
+    raise refusal or AssertionError
 
 
 def ask(source: Source, corpus: Corpus) -> tuple[Corpus, dict[str, Array], dict[str, int]]:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_packager.build import Proved
     from whimbrel_packager.conversion import Conversion
     from whimbrel_packager.occasion import Occasion
+    from whimbrel_packager.proving import Proved
     from whimbrel_packager.recipe import Recipe
 
     Array = np.ndarray[Any, Any]
@@ -68,6 +68,7 @@ def manifest(
             converter=described.converter,
             converter_version=described.converter_version,
             digest=source_digest,
+            rewrites=described.rewrites,
         ),
         parity=manifests.Parity(
             rows=proof.rows,

@@ -11,12 +11,12 @@ import joblib
 import msgspec
 
 from whimbrel_packager import (
-    build,
     child,
     conversion,
     convert_child,
     frame,
     parity,
+    proving,
     runtime,
     runtime_child,
 )
@@ -46,7 +46,8 @@ def convert(model: object, data: object, folder: Path, **options: object) -> con
     with InProcess():
         home = folder / "conversion"
         home.mkdir()
-        running = conversion.start(path, table, chosen, home, child.Limits())
+        request = conversion.Request(str(path.resolve()), chosen)
+        running = conversion.start(request, table, home, child.Limits())
         return conversion.collect(running, home, "test", None)
 
 
@@ -56,7 +57,7 @@ def prove(model: object, data: object, rtol: float = 1e-4, **options: object) ->
         folder = Path(scratch)
         done = convert(model, data, folder, **options)
         chosen = frame.of(data).select(done.result.description.columns, what="test")
-        answers = build._run(
+        answers = proving.run(
             done, chosen, folder, limits=child.Limits(), what="test", tell=lambda _stage: None
         )
         limit = parity.tolerance(rtol, None, done)
@@ -80,13 +81,17 @@ def whole(
     limits = limits or child.Limits()
     recipe = recipes.Recipe(name="case", version="1.0.0", source=chosen, limits=limits)
 
-    def tell(_stage: str) -> None: ...
-
-    done = build._convert(path, table, folder, options=chosen, limits=limits, what="it", tell=tell)
-    columns = table.select(done.result.description.columns, what="it")
-    answers = build._run(done, columns, folder, limits=limits, what="it", tell=tell)
-    proved = build.prove(recipe, done, answers)
-    return Whole(done, proved.proof, proved.limit, ())
+    found = proving.first_proven(
+        recipe,
+        path,
+        table,
+        folder,
+        options=chosen,
+        tell=lambda _stage: None,
+        check=lambda _done: None,
+    )
+    done, _, _, proved = found
+    return Whole(done, proved.proof, proved.limit, done.result.description.rewrites)
 
 
 class InProcess:

@@ -57,7 +57,7 @@ class Requirements(msgspec.Struct, frozen=True):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """What was converted, with what."""
+    """What was converted, with what, and how that had to differ from the plain conversion."""
 
     framework: str
     framework_version: str
@@ -65,6 +65,7 @@ class Source(msgspec.Struct, frozen=True):
     converter: str
     converter_version: str
     digest: str = ""
+    rewrites: tuple[str, ...] = ()
 
 
 class Parity(msgspec.Struct, frozen=True):

@@ -43,8 +43,9 @@ _FLAGS = {
 @click.option("--label", help="Column of the reference data with the true label or value.")
 @click.option("--held-out", help="Column that is true for rows the model was not trained on; "
               "quality and calibration come from these.")  # fmt: skip
-@click.option("--key", required=True, type=_FILE, help="Signing key (PEM), see 'whimbrel keys'.")
-@click.option("--password-file", type=_FILE, help="Password of an encrypted signing key.")
+@click.option("--key", required=True, help="Signing key: a PEM or .uri file, or a URI (pkcs11:, "
+              "awskms:, …); see 'whimbrel keys'.")  # fmt: skip
+@click.option("--password-file", type=_FILE, help="Password of an encrypted key, or a token's PIN.")
 @click.option("--out", default=".", type=_FILE, show_default=True, help="Folder of the bundle.")
 @click.option("--release", type=click.IntRange(min=1), help="Release counter; devices never go "
               "back below it. Default: from --repo, else 1.")  # fmt: skip
@@ -101,12 +102,12 @@ def pack(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
 
 
 def _pack(given: dict[str, Any], stage: Callable[[str], None]) -> PackResult:
-    from whimbrel_packager import keyfiles
+    from whimbrel_packager import signers
     from whimbrel_packager.build import pack as run
 
     recipe = _recipe(given)
     return run(
-        key=keyfiles.private(given["key"], given["password_file"]),
+        key=signers.load(given["key"], given["password_file"]),
         out=given["out"],
         recipe=recipe,
         report=stage,
@@ -151,6 +152,7 @@ def _lines(done: PackResult) -> list[str]:
     lines = [
         f"{done.path}  {output.size(report.bundle_bytes)}, release {manifest.release}",
         f"  model     {manifest.source.estimator} → ONNX, {output.size(report.model_bytes)}",
+        *(f"  rewritten {rewrite}" for rewrite in manifest.source.rewrites),
         (
             f"  parity    {report.rows} rows ({report.thresholds} split thresholds), largest "
             f"difference {report.max_abs_error:.2g} (allowed {report.atol:g} + {report.rtol:g}·|x|)"

@@ -6,7 +6,7 @@ may run foreign code, take for ever, or crash.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -57,6 +57,7 @@ class Description(msgspec.Struct, frozen=True):
         roles: by output name, as in the manifest.
         classes: class names by index: what `str` of the label output's values gives.
         boolean: whether the classes are False and True.
+        rewrites: what had to be done differently from the plain conversion, by name.
         converter: name of the converter, with its version.
     """
 
@@ -71,6 +72,7 @@ class Description(msgspec.Struct, frozen=True):
     matrix: str | None = None
     classes: tuple[str, ...] = ()
     boolean: bool = False
+    rewrites: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -95,6 +97,20 @@ class Source(Protocol):
 
     def thresholds(self) -> list[tuple[int, float]]:
         """Return (feature index, threshold) of its trees, as the framework holds them."""
+
+
+@runtime_checkable
+class Rewriting(Source, Protocol):
+    """A source that knows other ways to convert, for when the plain one fails or is not exact."""
+
+    def attempts(self, frame: Frame) -> tuple[tuple[str, ...], ...]:
+        """Return names of rewrites by attempt, likely ones first; the very first is ``()``.
+
+        Every attempt costs a conversion and a proof: name those alone that may help this model.
+        """
+
+    def convert(self, frame: Frame, rewrites: tuple[str, ...] = ()) -> tuple[Any, Description]:
+        """Return the model converted with one attempt's rewrites, and them in the description."""
 
 
 def framework_of(path: Path) -> str:
