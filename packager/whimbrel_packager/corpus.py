@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 REAL_ROWS = 1_000
+_MAX_REAL_BYTES = 64 << 20  # of images there are fewer
+_FEWEST = 16
 MAX_THRESHOLD_ROWS = 12_000
 UNSEEN = "☃ never seen"
 _GRID_STEPS = 6
@@ -68,6 +70,8 @@ def make(frame: Frame, probes: Sequence[Probe], *, tree_only: bool, magnitudes: 
     for name, column in frame.columns.items():
         if column.dtype == object:
             _words(changes, name, magnitudes.columns[name])
+        elif column.ndim > 1:
+            _block(changes, name, column, magnitudes.columns[name])
         else:
             _numbers(changes, name, magnitudes.columns[name], tree_only=tree_only)
     for probe in _thin(probes):
@@ -89,7 +93,7 @@ class _Changes:
         self._made.append((case, base, column, value))
 
     def apply(self, frame: Frame, floats: Sequence[str]) -> Corpus:
-        real = min(frame.rows, REAL_ROWS)
+        real = min(frame.rows, REAL_ROWS, max(_FEWEST, _MAX_REAL_BYTES // frame.row_bytes))
         every = min(4, frame.rows) if floats else 0  # rows in which all floats are missing
         base = np.array([*range(real), *range(every), *(row for _, row, _, _ in self._made)])
         case = np.array(["real"] * real + ["nan"] * every + [c for c, _, _, _ in self._made])
@@ -139,6 +143,39 @@ def _numbers(changes: _Changes, name: str, seen: Array, *, tree_only: bool) -> N
     for digits in (0, 1, 2):
         for step in np.round(np.linspace(low, high, _GRID_STEPS), digits):
             changes.add("grid", name, int(step) if whole else np.float32(step))
+
+
+def _block(changes: _Changes, name: str, rows: Array, seen: Array) -> None:
+    """Add rows of an image or a sequence: odd at one place, and odd as a whole."""
+    finite = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen.astype(np.int64)
+    low, high = (finite.min(), finite.max()) if len(finite) else (0, 1)
+    size = rows[0].size
+    places = {0, size // 2, size - 1}
+
+    def one(case: str, value: object) -> None:
+        for place in sorted(places):
+            row = place * 7 % len(rows)
+            changed = rows[row].copy()
+            changed.flat[place] = value
+            changes.add(case, name, changed, row)
+
+    for value in (low, high):
+        changes.add("grid", name, np.full_like(rows[0], value))
+        one("grid", value)
+    changes.add("grid", name, rows[0][..., ::-1].copy())
+    if rows.dtype.kind == "b":
+        return
+    if rows.dtype.kind != "f":
+        for value in (low - 1, high + 1):
+            one("magnitude", value)
+        return
+    one("nan", np.nan)
+    for value in (np.inf, -np.inf):
+        one("infinity", value)
+    for row, factor in enumerate((0.0, -1.0, 1e-3, 1e3, -1e3, 1e6)):
+        source = row % len(rows)
+        with np.errstate(over="ignore", invalid="ignore"):
+            changes.add("magnitude", name, rows[source] * rows.dtype.type(factor), source)
 
 
 def _ends(changes: _Changes, name: str, largest: float, *, whole: bool, tree_only: bool) -> None:

@@ -1,6 +1,8 @@
 """Reference data: named columns of equal length, read from a file, a DataFrame or an array.
 
-A column is an array of numbers (float, integer or bool) or an object array of `str` and None.
+A column is an array of numbers (float, integer or bool) or an object array of `str` and None. A
+*block* is a column of several numbers a row, of shape (rows, …): an image, a sequence, a matrix
+beside another one. Networks alone read blocks.
 Numbers that a model reads are rounded to float32 here, once: a device sees nothing finer, so the
 source model is asked about the same values.
 """
@@ -28,7 +30,7 @@ SUFFIXES = (".npz", ".csv", ".parquet")
 
 @dataclass(frozen=True)
 class Frame:
-    """Columns by name, each of shape (rows,), in order."""
+    """Columns by name, each of shape (rows,), or (rows, …) for a block, in order."""
 
     columns: dict[str, Array]
 
@@ -48,6 +50,17 @@ class Frame:
     def names(self) -> tuple[str, ...]:
         """Column names, in order."""
         return tuple(self.columns)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Names of the columns that hold several numbers a row."""
+        return tuple(name for name, column in self.columns.items() if column.ndim > 1)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, at most: what limits how many rows are held at once."""
+        sizes = (int(np.prod(c.shape[1:])) * c.itemsize for c in self.columns.values())
+        return max(1, sum(sizes))
 
     def take(self, rows: Array | slice) -> Frame:
         """Return the rows of an index, mask or slice."""
@@ -126,7 +139,7 @@ def read(path: Path) -> Frame:
 
 
 def of(data: Any) -> Frame:  # noqa: ANN401 - pandas ships no types
-    """Return a DataFrame, a mapping of columns, or an (n, F) array as a frame.
+    """Return a DataFrame, a mapping of columns, or an (n, F) or (n, …) array as a frame.
 
     Raises:
         InputError: none of these, or a column that is neither numbers nor strings.
@@ -141,6 +154,8 @@ def of(data: Any) -> Frame:  # noqa: ANN401 - pandas ships no types
     if isinstance(data, dict):
         return Frame({str(name): column(str(name), np.asarray(v)) for name, v in data.items()})
     array = np.asarray(data)
+    if array.ndim > _TABLE:
+        return Frame({"x": column("x", array)})
     if array.ndim != _TABLE:
         raise InputError(
             f"reference data must be a table, this has the shape {array.shape}", code="input.data"
@@ -154,12 +169,13 @@ def column(name: str, values: Array) -> Array:
     Raises:
         InputError: the values are neither numbers nor strings.
     """
-    if values.ndim != 1:
+    kind = values.dtype.kind
+    if values.ndim < 1 or (values.ndim > 1 and (kind not in "fiub" or 0 in values.shape[1:])):
         raise InputError(
-            f"column {name!r} has the shape {values.shape}, one value per row is needed",
+            f"column {name!r} has the shape {values.shape} and type {values.dtype}; one value per "
+            "row is needed, or an array of numbers per row",
             code="input.data",
         )
-    kind = values.dtype.kind
     if kind == "f":
         with np.errstate(over="ignore"):
             rounded = values.astype(np.float32)
@@ -212,9 +228,11 @@ def _read_npz(path: Path) -> Frame:
     try:
         # numpy leaves a file open that it could not read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            for name in archive.files:
-                values = archive[name]
-                if values.ndim == _TABLE:
+            arrays = {name: archive[name] for name in archive.files}
+            # One matrix alone is a table without names; of several, each is an input of its own.
+            alone = sum(values.ndim >= _TABLE for values in arrays.values()) == 1
+            for name, values in arrays.items():
+                if values.ndim == _TABLE and alone:
                     for i in range(values.shape[1]):
                         columns[f"x{i}"] = column(f"x{i}", values[:, i])
                 else:
@@ -263,7 +281,10 @@ def tensors(frame: Frame, matrix: str | None = None) -> Mapping[str, Array]:
     if matrix is not None:
         stacked = [c.astype(np.float32) for c in frame.columns.values()]
         return {matrix: np.stack(stacked, axis=1) if stacked else np.zeros((0, 0), np.float32)}
-    return {name: _tensor(c).reshape(-1, 1) for name, c in frame.columns.items()}
+    return {
+        name: _tensor(c).reshape(-1, 1) if c.ndim == 1 else _tensor(c)
+        for name, c in frame.columns.items()
+    }
 
 
 def _tensor(values: Array) -> Array:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 VECTOR_ROWS = 200
+_MAX_VECTOR_BYTES = 8 << 20  # of images there are fewer
+_FEWEST_VECTORS = 16
 _MOSTLY = 0.9
 _HINTS = {
     "nan": "impute missing values in the pipeline before this estimator (SimpleImputer), or use "
@@ -178,13 +180,15 @@ def choose(
     corpus = conversion.corpus
     usable = np.flatnonzero(~proof.tied)
     cases = sorted({str(case) for case in corpus.case[usable]} - {"real"})
-    share = VECTOR_ROWS // 2 // max(len(cases), 1)
+    wide = corpus.frame.row_bytes + sum(v[:1].nbytes for v in got.values())
+    most = min(VECTOR_ROWS, max(_FEWEST_VECTORS, _MAX_VECTOR_BYTES // wide))
+    share = max(1, most // 2 // max(len(cases), 1))
     chosen: set[int] = set()
     for case in cases:
         rows = usable[corpus.case[usable] == case]
         chosen.update(rows[np.linspace(0, len(rows) - 1, min(share, len(rows))).astype(int)])
     real = usable[corpus.case[usable] == "real"]
-    rest = min(VECTOR_ROWS - len(chosen), len(real))
+    rest = min(max(most - len(chosen), 1), len(real))
     chosen.update(real[np.linspace(0, len(real) - 1, rest).astype(int)])
     order = np.array(sorted(chosen), dtype=np.int64)
     outputs = {}
@@ -213,7 +217,8 @@ def _ties(conversion: Conversion, limit: Tolerance) -> Array:
             flat = np.concatenate([1 - flat, flat], axis=1)
         best = np.sort(flat, axis=1)
         limits = 2 * (limit.atol + limit.rtol * best[:, -1])
-        near: Array = np.asarray(best[:, -1] - best[:, -2] <= limits)
+        # Of probabilities that are NaN none is best.
+        near: Array = np.asarray(best[:, -1] - best[:, -2] <= limits) | np.isnan(best[:, -1])
         return near
     return np.zeros(conversion.corpus.frame.rows, dtype=bool)
 
@@ -272,7 +277,8 @@ def _mostly_missing(corpus: Corpus, rows: Array) -> bool:
     floats = [c for c in corpus.frame.columns.values() if c.dtype.kind == "f"]
     if not floats:
         return False
-    missing = np.any([np.isnan(c[rows]) for c in floats], axis=0)
+    gaps = [np.isnan(c[rows]).reshape(len(rows), -1).any(axis=1) for c in floats]
+    missing = np.any(gaps, axis=0)
     return bool(missing.mean() > _MOSTLY)
 
 

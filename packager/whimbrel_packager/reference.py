@@ -81,6 +81,8 @@ def digest_of_frame(frame: Frame) -> str:
     hasher = hashlib.sha256()
     for name, column in frame.columns.items():
         hasher.update(f"{name}\0{column.dtype.kind}\0".encode())
+        if column.ndim > 1:
+            hasher.update(f"{column.shape[1:]}\0".encode())
         if column.dtype == object:
             hasher.update(msgspec.json.encode(column.tolist()))
         else:

@@ -76,15 +76,37 @@ def test_csv_npz_and_frames_in_memory_give_the_same_columns(tmp_path: Path) -> N
         ([dt.date(2013, 1, 1)], "mixes strings with date"),
         (["a", 1], "mixes strings with int"),
         (np.array(["2013-01-01"], dtype="datetime64[s]"), "is of type datetime64"),
-        (np.zeros((2, 3, 4)), "one value per row is needed"),
+        (np.full((2, 3, 4), "a"), "one value per row is needed"),
+        (np.zeros((2, 0)), "one value per row is needed"),
     ],
-    ids=["dates", "mixed", "times", "cubes"],
+    ids=["dates", "mixed", "times", "cubes of words", "of no width"],
 )
 def test_columns_that_no_model_reads_are_refused_by_name(values: object, says: str) -> None:
     array = np.array(values, dtype=object) if isinstance(values, list) else values
     with pytest.raises(InputError, match=says) as caught:
         frame.of({"when": array})
     assert "'when'" in caught.value.message
+
+
+def test_images_are_one_column_of_many_numbers_a_row(tmp_path: Path) -> None:
+    images = np.arange(96, dtype=np.float32).reshape(2, 3, 4, 4)
+    np.savez(tmp_path / "data.npz", images=images, late=np.array([True, False]))
+    read = frame.read(tmp_path / "data.npz")
+    assert (read.names, read.blocks, read.rows) == (("images", "late"), ("images",), 2)
+    np.testing.assert_array_equal(frame.tensors(read)["images"], images)
+    read.save(tmp_path / "again.npz")
+    np.testing.assert_array_equal(
+        frame.Frame.load(tmp_path / "again.npz").columns["images"], images
+    )
+    assert frame.of(images).blocks == ("x",)
+
+
+def test_one_matrix_is_a_table_and_two_are_inputs_of_their_own(tmp_path: Path) -> None:
+    a, b = np.zeros((3, 2), np.float32), np.ones((3, 4), np.float32)
+    np.savez(tmp_path / "one.npz", a=a)
+    np.savez(tmp_path / "two.npz", a=a, b=b)
+    assert frame.read(tmp_path / "one.npz").names == ("x0", "x1")
+    assert frame.read(tmp_path / "two.npz").blocks == ("a", "b")
 
 
 def test_columns_of_unequal_length_are_refused() -> None:
