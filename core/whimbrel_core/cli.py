@@ -9,9 +9,10 @@ one only when it is used. It is also the boundary where errors become text and e
 2     wrong usage or configuration
 3     bad input (a bundle, message, profile or request)
 4     not trusted (signature, key, digest, role)
-5     refused (conversion, parity, compatibility, gate)
+5     refused (conversion, parity, compatibility)
 6     unavailable (broker, server, repository)
 7     storage (disk, database)
+8     a declared gate does not hold
 ====  ==========================================================
 """
 

@@ -15,7 +15,7 @@
     │   ├── ConversionError   a model cannot be converted
     │   ├── ParityError       a conversion differs from its source
     │   ├── CompatibilityError  this device cannot run this bundle
-    │   └── GateError         a declared gate does not hold
+    │   └── GateError         a declared gate does not hold                exit 8
     ├── UnavailableError      a peer, broker or server does not answer         exit 6
     └── StorageError          a disk or database refuses                       exit 7
 
@@ -145,9 +145,34 @@ class CompatibilityError(RefusedError):
 
 
 class GateError(RefusedError):
-    """A declared gate (quality, latency, memory, size) does not hold."""
+    """A declared gate (data, quality, slices, latency, memory, size, skew) does not hold.
+
+    Args:
+        report: all gates with what was measured, where there is such a report; it does not cross
+            a process boundary.
+    """
 
     default_code = "gate.failed"
+    exit_code = 8  # a pipeline tells "not good enough" from "cannot be converted"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        code: str | None = None,
+        report: object = None,
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.report = report
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the error as it is printed by ``--json``, with the report."""
+        if self.report is None:
+            return super().as_dict()
+        import msgspec
+
+        return {**super().as_dict(), "report": msgspec.to_builtins(self.report)}
 
 
 class UnavailableError(WhimbrelError):

@@ -35,3 +35,11 @@ def test_the_drawing_at_the_top_of_the_file_names_every_branch_of_the_tree() -> 
 def test_exit_codes_tell_families_apart() -> None:
     families = {kind.exit_code for kind in LOCAL if kind.__base__ is errors.WhimbrelError}
     assert families == {2, 3, 4, 5, 6, 7}
+
+
+def test_a_failed_gate_has_an_exit_code_of_its_own_and_prints_its_report() -> None:
+    plain = errors.GateError("1 of 2 gates does not hold")
+    assert plain.exit_code == 8
+    assert "report" not in plain.as_dict()
+    told = errors.GateError("1 of 2 gates does not hold", report={"held": False})
+    assert told.as_dict()["report"] == {"held": False}

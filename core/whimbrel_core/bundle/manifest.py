@@ -79,6 +79,59 @@ class Parity(msgspec.Struct, frozen=True):
     label_ties: int = 0
 
 
+class GatePart(msgspec.Struct, frozen=True):
+    """One segment or column of a gate that looks at several.
+
+    Args:
+        name: of the segment or column.
+        rows: that it has.
+        measured: its figure; None when it was not judged.
+        interval: two-sided, of ``measured``; None when not known.
+        held: whether it is within the gate's limit.
+        judged: False when there were too few rows to say.
+    """
+
+    name: str
+    rows: int = 0
+    measured: float | None = None
+    interval: tuple[float, float] | None = None
+    held: bool = True
+    judged: bool = True
+
+
+class GateOutcome(msgspec.Struct, frozen=True):
+    """What a gate found before the bundle was signed.
+
+    Args:
+        name: dotted, e.g. ``quality.auc``.
+        kind: what it guards: "columns", "leaks", "quality", "incumbent", "slices", "budgets",
+            "skew", or "own" for a callable of the packer's.
+        held: whether it holds; in a bundle, every one does.
+        judged: False when it could not be judged, and says so in ``message``.
+        measured: the figure; None where there is none, or where it is not the same twice.
+        rule: how ``threshold`` is meant: "at least" or "at most"; "" for neither.
+        threshold: the limit.
+        interval: two-sided, of ``measured``; None when not known.
+        rows: that the figure was measured on.
+        unit: of ``measured``: "µs", "bytes", "ms", "share", or "".
+        message: the finding as a sentence.
+        parts: the segments or columns that it looked at, the worst first.
+    """
+
+    name: str
+    kind: str
+    held: bool
+    judged: bool = True
+    measured: float | None = None
+    rule: Literal["at least", "at most", ""] = ""
+    threshold: float | None = None
+    interval: tuple[float, float] | None = None
+    rows: int = 0
+    unit: str = ""
+    message: str = ""
+    parts: tuple[GatePart, ...] = ()
+
+
 class DriftPolicy(msgspec.Struct, frozen=True):
     """How windows of this model are made and judged."""
 
@@ -113,6 +166,7 @@ class Manifest(msgspec.Struct, frozen=True):
     description: str = ""
     training: dict[str, str] = {}
     licence: str = ""
+    gates: tuple[GateOutcome, ...] = ()
 
     def encode(self) -> bytes:
         """Return the canonical JSON that is stored and signed."""

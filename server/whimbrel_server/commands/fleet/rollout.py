@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from whimbrel_core.errors import GateError, InputError, UsageError
+from whimbrel_core.errors import InputError, RefusedError, UsageError
 from whimbrel_core.wire.assignment import Probation
 from whimbrel_server.commands.fleet.connection import connected, pairs
 from whimbrel_server.commands.fleet.printing import plain, print_json, print_table, styled
@@ -154,9 +154,10 @@ def start(
     ended = _wait(client, started)
     _tell(ended, as_json=as_json)
     if ended.state != "completed":
-        raise GateError(
+        raise RefusedError(
             f"rollout {ended.id} is {ended.state.replace('_', ' ')}: {ended.reason or 'no reason given'}",
             hint=f"see 'whimbrel fleet rollout show {ended.id}'",
+            code="refused.rollout",
         )
 
 
