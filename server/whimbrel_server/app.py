@@ -28,6 +28,7 @@ from whimbrel_server.jobs.signing import Signing
 from whimbrel_server.operations import alerts, assignment
 from whimbrel_server.operations import labels as device_labels
 from whimbrel_server.operations.admission import Admission
+from whimbrel_server.operations.publishing import Publishing
 from whimbrel_server.operations.rollout_moves import Moves
 from whimbrel_server.operations.rollouts import Rollouts
 from whimbrel_server.queries.fleet import FleetReads
@@ -46,12 +47,15 @@ if TYPE_CHECKING:
     from whimbrel_server.ingest.journal import Committed
     from whimbrel_server.store.assignments import Desired
     from whimbrel_server.views import (
+        AcceptedView,
         AlertView,
         DeviceView,
         Enrolment,
         HealthView,
+        RepositoryView,
         RolloutSpec,
         RolloutView,
+        UploadView,
     )
 
 DATABASE = "fleet.db"
@@ -94,6 +98,14 @@ class Fleet(FleetReads):
             database, repository, assignments, publish=self._publish_desired, now_ms=now_ms
         )
         self._rollouts = Rollouts(database, registry, repository, assignments, moves, now_ms=now_ms)
+
+        self._publishing = Publishing(
+            database,
+            repository,
+            limit_bytes=config.repository.upload_mb * 1_000_000,
+            sign=self._publish_signed,
+            now_ms=now_ms,
+        )
 
         self._journal = Journal(registry)
         self._receiver = Receiver(
@@ -199,6 +211,22 @@ class Fleet(FleetReads):
         )
         self._publish_desired([document])
         return self.device(device)
+
+    def repository_contents(self) -> RepositoryView:
+        """Return the names of the repository's metadata files."""
+        return self._publishing.contents()
+
+    def upload(self, digest: str) -> UploadView:
+        """Return how much of a publisher's file is here."""
+        return self._publishing.upload(digest)
+
+    def append_upload(self, digest: str, offset: int, length: int, piece: bytes) -> UploadView:
+        """Add a piece to a publisher's file."""
+        return self._publishing.append(digest, offset, length, piece)
+
+    def accept_metadata(self, name: str, data: bytes, actor: str) -> AcceptedView:
+        """Verify a publisher's metadata and put it in place, with the files that it names."""
+        return self._publishing.accept(name, data, actor)
 
     def start_rollout(self, spec: RolloutSpec, actor: str) -> RolloutView:
         """Start moving a version through waves of devices."""
@@ -311,6 +339,10 @@ class Fleet(FleetReads):
         for document in documents:
             topic = topics.down(DeviceId(document.device), "desired")
             self._link.publish(topic, document.envelope, retain=True)
+
+    def _publish_signed(self) -> None:
+        self._signing.tick()
+        self._wake()
 
     def _wake(self) -> None:
         self._rounds.wake()

@@ -55,6 +55,7 @@ class RepositoryConfig(Section, frozen=True):
     watch_s: float = 1.0
     timestamp_hours: float = 24.0
     snapshot_hours: float = 168.0
+    upload_mb: int = 2048
 
 
 class EnrolmentConfig(Section, frozen=True):
@@ -174,6 +175,7 @@ def _check(loaded: Config, file: Path) -> None:
         "repository.watch_s": loaded.repository.watch_s,
         "repository.timestamp_hours": loaded.repository.timestamp_hours,
         "repository.snapshot_hours": loaded.repository.snapshot_hours,
+        "repository.upload_mb": loaded.repository.upload_mb,
         "enrolment.device_days": loaded.enrolment.device_days,
         "monitoring.checkpoint_s": loaded.monitoring.checkpoint_s,
         "monitoring.confirm_windows": loaded.monitoring.confirm_windows,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from whimbrel_server.views import (
+        AcceptedView,
         AlertState,
         AlertView,
         AuditView,
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
         HistogramView,
         Level,
         ModelView,
+        RepositoryView,
         RolloutSpec,
         RolloutView,
         SeriesPoint,
+        UploadView,
     )
 
 
@@ -126,6 +129,18 @@ class FleetPort(Protocol):
 
     def enrol(self, device: str, csr_pem: str, labels: Mapping[str, str], actor: str) -> Enrolment:
         """Sign a device's certificate request and admit the device."""
+
+    def repository_contents(self) -> RepositoryView:
+        """Return the names of the repository's metadata files."""
+
+    def upload(self, digest: str) -> UploadView:
+        """Return how much of a publisher's file is here."""
+
+    def append_upload(self, digest: str, offset: int, length: int, piece: bytes) -> UploadView:
+        """Add a piece to a publisher's file."""
+
+    def accept_metadata(self, name: str, data: bytes, actor: str) -> AcceptedView:
+        """Verify a publisher's metadata and put it in place, with the files that it names."""
 
     def events(
         self, device: str | None = None, limit: int = 200, kind: str = ""

@@ -308,6 +308,28 @@ class HealthView(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
+class RepositoryView(msgspec.Struct, frozen=True, kw_only=True):
+    """The repository's metadata: names of files."""
+
+    metadata: tuple[str, ...]
+
+
+class UploadView(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a file is here: ``received`` bytes; ``complete`` when they have its digest."""
+
+    digest: str
+    received: int
+    complete: bool
+
+
+class AcceptedView(msgspec.Struct, frozen=True, kw_only=True):
+    """Metadata that was taken in; not ``fresh``: it was there already, and nothing was changed."""
+
+    name: str
+    fresh: bool
+    added: tuple[str, ...] = ()
+
+
 class MqttView(msgspec.Struct, frozen=True, kw_only=True):
     """Where devices find the broker."""
 

@@ -59,6 +59,8 @@ class FakeFleet:
         self.empty = empty
         self.fail: Exception | None = None
         self.log: list[v.AuditView] = []
+        self.metadata: dict[str, bytes] = {} if empty else {"1.root.json": b"{}"}
+        self.uploads: dict[str, bytes] = {}
         self._devices = {} if empty else {d.device: d for d in _devices()}
         self._rollouts = [] if empty else _rollouts()
         self._alerts = [] if empty else _alerts()
@@ -348,6 +350,34 @@ class FakeFleet:
                 bytes=491_002,
             ),
         )
+
+    def repository_contents(self) -> v.RepositoryView:
+        """Return the names of metadata files."""
+        self._perhaps_fail()
+        return v.RepositoryView(metadata=tuple(sorted(self.metadata)))
+
+    def upload(self, digest: str) -> v.UploadView:
+        """Return how much of a file is here."""
+        self._perhaps_fail()
+        held = self.uploads.get(digest, b"")
+        return v.UploadView(digest=digest, received=len(held), complete=sha256(held) == digest)
+
+    def append_upload(self, digest: str, offset: int, length: int, piece: bytes) -> v.UploadView:
+        """Add a piece."""
+        self._perhaps_fail()
+        held = self.uploads.get(digest, b"")
+        if len(held) != offset:
+            raise UsageError(f"{len(held)} bytes are here", code="conflict")
+        self.uploads[digest] = held + piece
+        return self.upload(digest)
+
+    def accept_metadata(self, name: str, data: bytes, actor: str) -> v.AcceptedView:
+        """Take in metadata, whatever it is."""
+        self._perhaps_fail()
+        fresh = self.metadata.get(name) != data
+        self.metadata[name] = data
+        self._note(actor, "repository.publish", name, {})
+        return v.AcceptedView(name=name, fresh=fresh)
 
     def audit(self, limit: int = 200) -> tuple[v.AuditView, ...]:
         """Return the audit, newest first."""

@@ -26,6 +26,7 @@ from whimbrel_server.api.hosts import require_host
 from whimbrel_server.api.metrics import metrics
 from whimbrel_server.api.models import ModelsController
 from whimbrel_server.api.problems import answer
+from whimbrel_server.api.publishing import PublishingController
 from whimbrel_server.api.records import AlertsController, ServerController
 from whimbrel_server.api.repository import repository_file, repository_head
 from whimbrel_server.api.rollouts import RolloutsController
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_BODY_BYTES = 1 << 20
-"""The largest body any route needs is a certificate request of about a kilobyte."""
+"""The largest body is a certificate request of about a kilobyte; publishing has limits of its own."""
 
 TAGS = {
     "devices": "Devices: what they serve, what they are asked to serve, labels, enrolment.",
@@ -85,6 +86,7 @@ def create_app(fleet: FleetPort, settings: WebSettings) -> Litestar:
             ModelsController,
             RolloutsController,
             AlertsController,
+            PublishingController,
             ServerController,
         ],
         response_headers={"cache-control": "no-store", "x-content-type-options": "nosniff"},

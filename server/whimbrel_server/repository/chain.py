@@ -69,8 +69,10 @@ def newest(directory: Path, role: str) -> int:
     return max(versions, default=0)
 
 
-def verify(root: Root | None, role: str, data: bytes, kind: type[Any]) -> Any:  # noqa: ANN401 - one of the four roles
+def verify(root: Root | Targets | None, role: str, data: bytes, kind: type[Any]) -> Any:  # noqa: ANN401 - one of the four roles
     """Return a role's metadata, signed by those whom ``root`` names; None: a root, by itself.
+
+    ``root`` may also be targets, which name the keys of delegated roles.
 
     Raises:
         TrustError: it is malformed, of another role, or not signed by enough of them.

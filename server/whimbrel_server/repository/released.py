@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from tuf.api.exceptions import RepositoryError
@@ -24,9 +24,13 @@ from whimbrel_core.signing.keys import PublicKey
 from whimbrel_server.repository import chain
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from tuf.api.metadata import Targets  # type: ignore[attr-defined]  # public by its documentation
+    from tuf.api.metadata import (  # type: ignore[attr-defined]  # public by its documentation
+        TargetFile,
+        Targets,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +39,15 @@ FLEET_KEYS = "trust/fleet.json"
 BUNDLE_PREFIX = "bundles/"
 
 
-class _Publisher(msgspec.Struct, frozen=True):
+class Publisher(msgspec.Struct, frozen=True):
+    """A key that may sign bundles, and of which models; ``*`` is all."""
+
     pem: str
     models: tuple[str, ...] = ("*",)
 
 
 class _Publishers(msgspec.Struct, frozen=True):
-    keys: tuple[_Publisher, ...]
+    keys: tuple[Publisher, ...]
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,19 +98,18 @@ class Repository:
             if stamp == self._stamp:
                 return False
             targets = chain.verified_targets(self.directory, chain.verified_root(self.directory))
-            published = {}
+            found = {}
             for path, target in targets.targets.items():
-                custom = (target.custom or {}).get("whimbrel")
-                if path.startswith(BUNDLE_PREFIX) and isinstance(custom, dict):
-                    one = _published(path, target.hashes["sha256"], target.length, custom)
+                one = published(path, target)
+                if one is not None:
                     file = self._target_file(path, one.digest)
                     when = int(file.stat().st_mtime * 1000) if file.is_file() else None
-                    published[one.digest] = msgspec.structs.replace(one, published_ms=when)
-            self._targets, self._published, self._stamp = targets, published, stamp
+                    found[one.digest] = msgspec.structs.replace(one, published_ms=when)
+            self._targets, self._published, self._stamp = targets, found, stamp
             self._contents = {
                 digest: known
                 for digest, known in self._contents.items()
-                if digest in published and isinstance(known, Contents)
+                if digest in found and isinstance(known, Contents)
             }
             return True
 
@@ -213,37 +218,11 @@ class Repository:
         one = self._published.get(digest)
         if one is None:
             raise UsageError(f"no bundle {digest[:12]}… is published here", code="not_found")
-        trusted = msgspec.json.decode(self.trust_target(PUBLISHERS), type=_Publishers)
-        keys = [
-            PublicKey.from_pem(key.pem)
-            for key in trusted.keys
-            if "*" in key.models or one.name in key.models
-        ]
-        data = chain.read(self._target_file(one.path, digest))
-        if sha256(data) != digest:
-            raise TrustError(
-                f"{one.path} is not what was published: its bytes are damaged or were changed",
-                code="trust.digest",
-                hint="restore the file, or publish the bundle again; devices refuse it too",
-            )
-        opened = bundles.open_bundle(io.BytesIO(data), keys, what=one.path)
-        manifest = opened.manifest
-        signed = (manifest.name, manifest.version, manifest.release, manifest.profile_id)
-        named = (one.name, one.version, one.release, one.profile_id)
-        if signed != named:
-            raise TrustError(
-                f"{one.path}: the bundle says {signed}, the repository {named}",
-                code="trust.identity",
-                hint="publish the bundle again",
-            )
-        baseline = Baseline.decode(opened.read(bundles.BASELINE))
-        if baseline.profile_id != manifest.profile_id:
-            raise TrustError(f"{one.path}: baseline and manifest differ in profile_id")
-        return Contents(manifest, baseline)
+        keys = publishers(self.trust_target(PUBLISHERS))
+        return opened(chain.read(self._target_file(one.path, digest)), one, keys)
 
     def _target_file(self, path: str, digest: str) -> Path:
-        folder, _, name = path.rpartition("/")
-        return self.directory / "targets" / folder / f"{digest}.{name}"
+        return target_file(self.directory, path, digest)
 
     def _look(self) -> tuple[object, ...]:
         metadata = self.directory / "metadata"
@@ -262,10 +241,68 @@ class Repository:
         return tuple(names)
 
 
-def _published(path: str, digest: str, length: int, custom: dict[str, Any]) -> Published:
+def publishers(data: bytes) -> tuple[Publisher, ...]:
+    """Return the keys that a ``trust/publishers.json`` names. Raises `TrustError`."""
     try:
-        return msgspec.convert(
-            {**custom, "path": path, "digest": digest, "length": length}, Published
+        return msgspec.json.decode(data, type=_Publishers).keys
+    except msgspec.DecodeError as error:
+        raise TrustError(f"{PUBLISHERS} is malformed: {error}") from error
+
+
+def opened(data: bytes, one: Published, keys: Iterable[Publisher]) -> Contents:
+    """Return manifest and baseline of a bundle, verified.
+
+    Args:
+        data: the bundle's bytes.
+        one: what the signed targets say of it.
+        keys: those that devices trust.
+
+    Raises:
+        TrustError: its bytes, signature or identity are not what was signed.
+        InputError: it is malformed.
+    """
+    if sha256(data) != one.digest:
+        raise TrustError(
+            f"{one.path} is not what was published: its bytes are damaged or were changed",
+            code="trust.digest",
+            hint="restore the file, or publish the bundle again; devices refuse it too",
         )
+    trusted = [
+        PublicKey.from_pem(key.pem) for key in keys if "*" in key.models or one.name in key.models
+    ]
+    bundle = bundles.open_bundle(io.BytesIO(data), trusted, what=one.path)
+    manifest = bundle.manifest
+    signed = (manifest.name, manifest.version, manifest.release, manifest.profile_id)
+    named = (one.name, one.version, one.release, one.profile_id)
+    if signed != named:
+        raise TrustError(
+            f"{one.path}: the bundle says {signed}, the repository {named}",
+            code="trust.identity",
+            hint="publish the bundle again",
+        )
+    baseline = Baseline.decode(bundle.read(bundles.BASELINE))
+    if baseline.profile_id != manifest.profile_id:
+        raise TrustError(f"{one.path}: baseline and manifest differ in profile_id")
+    return Contents(manifest, baseline)
+
+
+def target_file(directory: Path, path: str, digest: str) -> Path:
+    """Return where a target lies: consistent snapshots put its digest before its name."""
+    folder, _, name = path.rpartition("/")
+    return directory / "targets" / folder / f"{digest}.{name}"
+
+
+def published(path: str, target: TargetFile) -> Published | None:
+    """Return what signed targets say of a bundle; None for what is none.
+
+    Raises:
+        TrustError: its custom field is malformed.
+    """
+    custom = (target.custom or {}).get("whimbrel")
+    if not path.startswith(BUNDLE_PREFIX) or not isinstance(custom, dict):
+        return None
+    fixed = {"path": path, "digest": target.hashes["sha256"], "length": target.length}
+    try:
+        return msgspec.convert({**custom, **fixed}, Published)
     except msgspec.ValidationError as error:
         raise TrustError(f"{path}: its custom field is malformed: {error}") from error
