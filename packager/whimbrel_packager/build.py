@@ -20,8 +20,8 @@ from whimbrel_packager import (
     baseline,
     bundle_file,
     describe,
-    keyfiles,
     proving,
+    signers,
 )
 from whimbrel_packager import occasion as occasions
 from whimbrel_packager import recipe as recipes

@@ -1,4 +1,7 @@
-"""Key files: ``NAME.pem`` holds a private key (mode 0600), ``NAME.pub`` its public half."""
+"""Key files: ``NAME.pem`` holds a private key (mode 0600), ``NAME.pub`` its public half.
+
+``NAME.uri`` stands for a private key that is elsewhere, and says where (`signers`).
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,30 @@ def create(folder: Path, name: str, password: bytes | None = None) -> tuple[Priv
         UsageError: there is a key of that name; it was not touched.
     """
     path = folder / f"{name}.pem"
-    if path.exists():
-        raise UsageError(
-            f"there is a key at {path}; it was not touched",
-            hint="choose another name: what was signed with a lost key cannot be signed again",
-        )
+    require_free(folder, name)
     key = PrivateKey.generate()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     atomic.write(path, key.pem(password), mode=0o600)
     atomic.write(folder / f"{name}.pub", key.public.pem.encode())
     return key, path
+
+
+def require_free(folder: Path, name: str) -> None:
+    """Refuse a name that has a key already. Raises `UsageError`."""
+    for path in (folder / f"{name}.pem", folder / f"{name}.uri"):
+        if path.exists():
+            raise UsageError(
+                f"there is a key at {path}; it was not touched",
+                hint="choose another name: what was signed with a lost key cannot be signed again",
+            )
+
+
+def write_uri(folder: Path, name: str, uri: str, public: PublicKey) -> Path:
+    """Write where a key is, with its public half beside it; return the ``.uri`` file's path."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    atomic.write(folder / f"{name}.pub", public.pem.encode())
+    atomic.write(folder / f"{name}.uri", f"{uri}\n".encode())
+    return folder / f"{name}.uri"
 
 
 def private(path: Path, password_file: Path | None = None) -> PrivateKey:
@@ -55,7 +72,7 @@ def private(path: Path, password_file: Path | None = None) -> PrivateKey:
         raise TrustError(f"{path}: {error.message}", hint=hint, code=error.code) from error
 
 
-def public(path: Path) -> PublicKey:
+def public(path: Path, password_file: Path | None = None) -> PublicKey:
     """Load a public key, also from a private key's file.
 
     Raises:
@@ -65,7 +82,8 @@ def public(path: Path) -> PublicKey:
     data = _read(path)
     try:
         if _PRIVATE in data:
-            return PrivateKey.from_pem(data).public
+            password = _read(password_file).strip() if password_file else None
+            return PrivateKey.from_pem(data, password).public
         return PublicKey.from_pem(data)
     except TrustError as error:
         raise TrustError(f"{path}: {error.message}", hint=error.hint, code=error.code) from error
