@@ -23,6 +23,7 @@ from whimbrel_packager import (
     proving,
     signers,
 )
+from whimbrel_packager import lineage as lineages
 from whimbrel_packager import occasion as occasions
 from whimbrel_packager import recipe as recipes
 from whimbrel_packager.reference import Reference
@@ -84,6 +85,9 @@ def pack(
         StorageError: the bundle cannot be written; nothing is left behind.
     """
     whole = recipes.changed(recipe, **settings)
+    for dotted, what in (("model", model), ("data.reference", reference)):
+        if what is not None:  # what is given goes before what the recipe names
+            whole = recipes.with_values(whole, {dotted: str(given.file(what) or "")})
     whole.check()
     signer = signers.load(key) if isinstance(key, Path | str) else key
     return build(
@@ -160,6 +164,10 @@ def make(
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
         folder = Path(scratch)
         path, options = given.model_file(model, folder, recipe.source)
+        lineage = recorded.lineage if recorded else lineages.find(
+            recipe.lineage, model=given.file(model), data=given.file(reference), reference=data,
+            env=os.environ,
+        )  # fmt: skip
         done, frame, answers, proved = proving.first_proven(
             recipe, path, data.frame, folder, options=options, tell=tell,
             check=lambda done: (
@@ -169,8 +177,7 @@ def make(
         )  # fmt: skip
         index = baseline.positive_index(recipe.data.positive or None, done.result)
         labelled = data.labelled(done)
-        model_digest = given.digest(path)
-    occasion = recorded or occasions.this(answers.figures)
+    occasion = recorded or occasions.this(answers.figures, lineage)
     tell("profiling the reference data")
     profile = baseline.build(
         frame,
@@ -188,12 +195,11 @@ def make(
     tell("describing")
     manifest = describe.manifest(
         recipe, done, proved, occasion, profile,
-        quality=quality, positive=index, source_digest=model_digest,
+        quality=quality, positive=index,
     )  # fmt: skip
     files = describe.files(
-        manifest, done, profile, proved.vectors,
-        model_digest=model_digest, reference_digest=data.digest,
-    )  # fmt: skip
+        recipe, manifest, done, profile, chosen=proved.vectors, occasion=occasion
+    )
     figures, proof = answers.figures, proved.proof
     return Made(
         files=files,

@@ -43,6 +43,7 @@ class Result(msgspec.Struct, frozen=True):
         thresholds: split thresholds that the corpus stands on.
         attempts: rewrites by attempt; the first, of none, is the plain conversion.
         attempt: the one that converted.
+        parameters: the model's own hyperparameters.
     """
 
     description: Description
@@ -57,6 +58,7 @@ class Result(msgspec.Struct, frozen=True):
     thresholds: int = 0
     attempts: tuple[tuple[str, ...], ...] = ((),)
     attempt: int = 0
+    parameters: dict[str, str | int | float | bool | None] = {}
 
 
 class Conversion(NamedTuple):

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from whimbrel_core.errors import ConversionError
-from whimbrel_packager import child, conversion
+from whimbrel_packager import child, conversion, hyperparameters
 from whimbrel_packager.corpus import Corpus, Probe, make
 from whimbrel_packager.frame import Frame
 from whimbrel_packager.sources import Rewriting
@@ -77,6 +77,7 @@ def work(request: conversion.Request, folder: Path, stage: Callable[[str], None]
         thresholds=len(probes),
         attempts=tuple(attempts),
         attempt=attempt,
+        parameters=hyperparameters.of(source),
     )
     (folder / conversion.RESULT).write_bytes(msgspec.json.encode(result))
 

@@ -12,6 +12,9 @@ from whimbrel_core.bundle import manifest as manifests
 from whimbrel_core.bundle import parity as vectors
 from whimbrel_core.bundle.manifest import Manifest
 from whimbrel_packager import card, conversion, provenance, sbom
+from whimbrel_packager import environment as environments
+from whimbrel_packager import lineage as lineages
+from whimbrel_packager import recipe as recipes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_packager.conversion import Conversion
+    from whimbrel_packager.lineage import Lineage
     from whimbrel_packager.occasion import Occasion
     from whimbrel_packager.proving import Proved
     from whimbrel_packager.recipe import Recipe
@@ -33,7 +37,7 @@ _FLOOR_IR = 9  # onnxruntime 1.17, which also knows the operator sets in `_runti
 
 def manifest(
     recipe: Recipe, done: Conversion, proved: Proved, occasion: Occasion,
-    profile: Baseline, *, quality: Mapping[str, float], positive: int | None, source_digest: str,
+    profile: Baseline, *, quality: Mapping[str, float], positive: int | None,
 ) -> Manifest:  # fmt: skip
     """Return the manifest of what was converted, proven and profiled."""
     described = done.result.description
@@ -67,7 +71,7 @@ def manifest(
             estimator=described.estimator,
             converter=described.converter,
             converter_version=described.converter_version,
-            digest=source_digest,
+            digest=occasion.lineage.digest(lineages.MODEL),
             rewrites=described.rewrites,
         ),
         parity=manifests.Parity(
@@ -94,44 +98,59 @@ def manifest(
         description=recipe.description,
         training=recipe.training,
         licence=recipe.licence,
+        lineage=_in_short(occasion.lineage, done.result.parameters),
     )
 
 
 def files(
+    recipe: Recipe,
     manifest: Manifest,
     done: Conversion,
     profile: Baseline,
-    chosen: vectors.ParityVectors,
     *,
-    model_digest: str,
-    reference_digest: str,
+    chosen: vectors.ParityVectors,
+    occasion: Occasion,
 ) -> dict[str, bytes]:
     """Return all files of a bundle but its signature."""
-    own = whimbrel_packager.__version__
+    described, lineage = done.result.description, occasion.lineage
+    environment = environments.of(
+        described.framework, *([described.converter] if described.converter_version else [])
+    )
     made = {
         bundles.MANIFEST: manifest.encode(),
         bundles.MODEL: done.model,
         bundles.BASELINE: profile.encode(),
         bundles.PARITY: vectors.encode(chosen),
-        bundles.CARD: card.build(manifest, profile),
+        bundles.CARD: card.build(recipe.card, manifest, profile, lineage, environment),
     }
-    onnx_digest = identity.sha256(done.model)
     made[bundles.SBOM] = sbom.build(
-        manifest, model_digest=onnx_digest, reference_digest=reference_digest, tool=own
-    )
-    described = done.result.description
-    made[bundles.PROVENANCE] = provenance.build(
-        manifest,
-        subjects={n: identity.sha256(d) for n, d in made.items()},
-        materials={"model": model_digest, "reference": reference_digest},
-        versions={
-            "whimbrel-packager": own,
-            described.framework: described.framework_version,
-            **({described.converter: described.converter_version}
-               if described.converter_version else {}),
-        },
+        manifest, card=recipe.card, lineage=lineage, environment=environment,
+        digests={name: identity.sha256(data) for name, data in made.items()},
     )  # fmt: skip
+    record = provenance.Record(
+        recipe=recipes.recorded(recipe),
+        occasion=occasion,
+        environment=provenance.Versions(environment.python, environment.versions),
+        parameters=done.result.parameters,
+        tool=whimbrel_packager.__version__,
+    )
+    subjects = {name: identity.sha256(data) for name, data in made.items()}
+    made[bundles.PROVENANCE] = provenance.build(manifest, record, subjects)
     return made
+
+
+def _in_short(
+    lineage: Lineage, parameters: Mapping[str, str | float | bool | None]
+) -> manifests.Lineage:
+    code = lineage.dependency(lineages.CODE)
+    return manifests.Lineage(
+        repository=code.uri.removeprefix("git+").rpartition("@")[0] if code else "",
+        commit=lineage.commit,
+        dirty=bool(code and code.annotations.get(lineages.UNCOMMITTED)),
+        reference=lineage.digest(lineages.REFERENCE),
+        runs=lineage.runs,
+        seeds={**lineages.seeds_in({**parameters, **lineage.parameters}), **lineage.seeds},
+    )
 
 
 def _runtime_floor(result: conversion.Result, here: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.errors import UsageError
+from whimbrel_packager.lineage import Lineage
 
 if TYPE_CHECKING:
     from whimbrel_packager.runtime import Figures
@@ -42,14 +43,16 @@ class Occasion(msgspec.Struct, frozen=True):
 
     Args:
         created: RFC 3339, UTC, whole seconds.
+        lineage: what the model comes from.
         measured: None when it was left out.
     """
 
     created: str
+    lineage: Lineage = Lineage()
     measured: Measured | None = None
 
 
-def this(figures: Figures) -> Occasion:
+def this(figures: Figures, lineage: Lineage) -> Occasion:
     """Return the present occasion, with what was measured unless the date is prescribed.
 
     Raises:
@@ -59,6 +62,7 @@ def this(figures: Figures) -> Occasion:
     if given is None:
         return Occasion(
             _text(datetime.now(UTC)),
+            lineage,
             Measured(
                 memory_bytes=figures.memory_bytes,
                 latency_us=figures.latency_us,
@@ -67,7 +71,7 @@ def this(figures: Figures) -> Occasion:
             ),
         )
     try:
-        return Occasion(_text(datetime.fromtimestamp(int(given), UTC)))
+        return Occasion(_text(datetime.fromtimestamp(int(given), UTC)), lineage)
     except (ValueError, OverflowError, OSError):
         raise UsageError(
             f"{SOURCE_DATE_EPOCH}={given!r} is not a number of seconds since 1970"

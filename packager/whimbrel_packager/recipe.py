@@ -11,20 +11,24 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import msgspec
 
 from whimbrel_core import config, identity
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.errors import UsageError
+from whimbrel_packager.card import Card
 from whimbrel_packager.child import Limits
+from whimbrel_packager.lineage import Stated
 from whimbrel_packager.sources import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 FILE = "whimbrel.toml"
+# Keys that are paths: in a file from its own folder, in a bundle the last part alone.
+PATHS = ("model", "data.reference", "lineage.code", "lineage.lock")
 PREFIX = "WHIMBREL_PACK"
 
 
@@ -75,6 +79,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         limits: time and memory of the conversion.
         drift: how windows of the model are made and judged.
         training: what to record about the training, by name.
+        lineage: where the model comes from.
+        card: what only a person can say of it.
     """
 
     name: str = ""
@@ -90,6 +96,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     drift: DriftPolicy = DriftPolicy()
     training: dict[str, str] = {}
+    lineage: Stated = Stated()
+    card: Card = Card()
 
     @property
     def title(self) -> str:
@@ -211,11 +219,27 @@ def read(path: Path | None) -> Recipe:
     return loaded if path is None else _beside(loaded, path.parent)
 
 
+def recorded(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as the bundle keeps it: with names of files, and nothing of this machine."""
+    named = with_paths(recipe, lambda _dotted, path: Path(path).name)
+    # Where a checkout lies is no part of what was done; its commit is.
+    built: dict[str, Any] = msgspec.to_builtins(with_values(named, {"lineage.code": ""}))
+    return built
+
+
+def with_paths(recipe: Recipe, change: Callable[[str, str], str]) -> Recipe:
+    """Return a recipe with ``change(dotted, path)`` for each of its `PATHS` that is given."""
+    values: dict[str, object] = {}
+    for dotted in PATHS:
+        node: Any = recipe
+        for part in dotted.split("."):
+            node = getattr(node, part)
+        if node:
+            values[dotted] = change(dotted, node)
+    return with_values(recipe, values)
+
+
 def _beside(recipe: Recipe, folder: Path) -> Recipe:
     """Return the recipe with its paths taken from the folder it lies in."""
-    reference = str(folder / recipe.data.reference) if recipe.data.reference else ""
-    return msgspec.structs.replace(
-        recipe,
-        model=str(folder / recipe.model) if recipe.model else "",
-        data=msgspec.structs.replace(recipe.data, reference=reference),
-    )
+    code = {"lineage.code": recipe.lineage.code or "."}
+    return with_paths(with_values(recipe, code), lambda _dotted, path: str(folder / path))

@@ -12,21 +12,25 @@ import numpy as np
 from whimbrel_core.errors import UsageError
 from whimbrel_packager import baseline
 from whimbrel_packager import frame as frames
+from whimbrel_packager.frame import Frame
 
 if TYPE_CHECKING:
     from whimbrel_packager.conversion import Conversion
-    from whimbrel_packager.frame import Frame
 
     Array = np.ndarray[Any, Any]
 
 
 class Reference(NamedTuple):
-    """Reference data apart from its labels, with a digest over all of it."""
+    """Reference data apart from its labels, with a digest over all of it.
+
+    Labels that were given apart from the data have a digest of their own.
+    """
 
     frame: Frame
     labels: Array | None
     held_out: Array | None
     digest: str
+    labels_digest: str = ""
 
     @classmethod
     def read(cls, reference: object, y: object, label: str, held_out: str) -> Reference:
@@ -45,10 +49,12 @@ class Reference(NamedTuple):
         special = [column for column in (label, held_out) if column]
         frame.select(special, what="the command (--label, --held-out)")
         labels = frame.columns[label] if label else None
+        apart = ""
         if y is not None:
             if label:
                 raise UsageError("give labels either as y or as a column, not both")
             labels = frames.column("y", np.asarray(y))
+            apart = digest_of_frame(Frame({"y": labels}))
             if len(labels) != frame.rows:
                 raise UsageError(f"y has {len(labels)} rows, the data has {frame.rows}")
         mask = None
@@ -61,7 +67,7 @@ class Reference(NamedTuple):
                 raise UsageError(
                     f"--held-out {held_out} needs labels, and at least one row that is true"
                 )
-        return cls(frame.without(special), labels, mask, digest_of_frame(frame))
+        return cls(frame.without(special), labels, mask, digest_of_frame(frame), apart)
 
     def labelled(self, done: Conversion) -> baseline.Labelled | None:
         """Return the labels as the model's classes or values; None when there are none."""

@@ -114,7 +114,7 @@ def test_materials_provenance_and_card_name_what_went_in(packed: Packed) -> None
     assert subjects.items() <= bundle.digests.items()
     card = bundle.read(bundles.CARD).decode()
     assert "| temp | numeric | degF |" in card
-    assert "auc:" in card
+    assert "| auc |" in card
 
 
 def test_any_zip_tool_lists_a_bundle(packed: Packed) -> None:

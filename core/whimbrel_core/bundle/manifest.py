@@ -132,6 +132,26 @@ class GateOutcome(msgspec.Struct, frozen=True):
     parts: tuple[GatePart, ...] = ()
 
 
+class Lineage(msgspec.Struct, frozen=True):
+    """Where a model comes from, in short; the whole is in ``provenance.json``.
+
+    Args:
+        repository: URL of the training code.
+        commit: of the training code.
+        dirty: whether there were uncommitted changes.
+        reference: SHA-256 over the columns of the reference data.
+        runs: ids of the training by tool (``mlflow``, ``wandb``, ``github``, …).
+        seeds: random seeds by name.
+    """
+
+    repository: str = ""
+    commit: str = ""
+    dirty: bool = False
+    reference: str = ""
+    runs: dict[str, str] = {}
+    seeds: dict[str, int] = {}
+
+
 class DriftPolicy(msgspec.Struct, frozen=True):
     """How windows of this model are made and judged."""
 
@@ -166,6 +186,7 @@ class Manifest(msgspec.Struct, frozen=True):
     description: str = ""
     training: dict[str, str] = {}
     licence: str = ""
+    lineage: Lineage = Lineage()
     gates: tuple[GateOutcome, ...] = ()
 
     def encode(self) -> bytes:

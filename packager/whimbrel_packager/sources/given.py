@@ -48,7 +48,20 @@ def model_file(
     )
 
 
+def file(what: object) -> Path | None:
+    """Return what a caller gave as a path, or None when it is the thing itself."""
+    return Path(what) if isinstance(what, Path | str) else None
+
+
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file, or of the names and digests of all files of a folder."""
+    if path.is_dir():
+        whole = hashlib.sha256()
+        for name, inner in sorted(
+            (inner.relative_to(path).as_posix(), inner) for inner in path.rglob("*")
+        ):
+            if inner.is_file():
+                whole.update(f"{name}\0{digest(inner)}\n".encode())
+        return whole.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
