@@ -18,7 +18,10 @@ code := $(foreach part,$(parts),$(part)/whimbrel_$(part)) tests tools $(wildcard
 setup = @python="$$(sh tools/find-python.sh $(PYTHON))" && \
   exec "$$python" tools/environment.py $(1) --venv $(VENV)
 
-.PHONY: help setup-run setup-dev demo test check format bench docs campaign lock clean
+setup_other = @python="$$(sh tools/find-python.sh $(PYTHON))" && \
+  "$$python" tools/environment.py $(1) --venv .venv-$(1)
+
+.PHONY: help setup-run setup-dev demo test check format bench docs fuzz campaign lock clean
 
 help: ## list the targets
 	@echo "Whimbrel: models from a build machine to a fleet of devices, watched there."
@@ -46,6 +49,10 @@ bench: setup-dev ## run benchmarks/ (ARGS="profile serving" chooses)
 docs: setup-dev ## write the generated pages: docs/reference
 	@$(bin)/python tools/docs.py
 
+fuzz: ## feed every reader of foreign bytes what a fuzzer finds (ARGS="bundle --seconds 600")
+	$(call setup_other,fuzz)
+	@.venv-fuzz/bin/python -m tests.core.fuzz $(ARGS)
+
 campaign: setup-dev ## the tests' laws with many more examples, and what is marked as a campaign
 	@$(bin)/python tools/run_tests.py --campaign -o timeout=3600 $(or $(ARGS),tests)
 
@@ -53,7 +60,7 @@ lock: setup-dev ## pin the dependencies anew (ARGS=--upgrade for newer versions)
 	@$(bin)/python tools/lock.py $(ARGS)
 
 clean: ## remove environments, caches and what a build left
-	rm -rf $(VENV) $(VENV).lock .venv-3.10 .venv-3.10.lock build $(foreach part,$(parts),$(part)/dist)
+	rm -rf $(VENV) $(VENV).lock $(foreach env,3.10 networks fuzz,.venv-$(env) .venv-$(env).lock) build $(foreach part,$(parts),$(part)/dist)
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find $(code) -name __pycache__ -type d -prune -exec rm -rf {} +
 

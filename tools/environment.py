@@ -5,12 +5,14 @@ Run by `make` with any Python that is new enough; the standard library is all it
     python3 tools/environment.py run       what the demo needs         (.venv)
     python3 tools/environment.py dev       and what the tests need     (.venv)
     python3 tools/environment.py device    core and agent on 3.10      (.venv-3.10)
+    python3 tools/environment.py networks  the packager, PyTorch, Keras (.venv-networks)
+    python3 tools/environment.py fuzz      core and its fuzzer         (.venv-fuzz)
 
 Rules. An environment without its stamp is not believed: the stamp goes before the first change
 and comes back after the last, so an interrupted set-up is made again from nothing. Two set-ups
 of one environment wait for each other. Nothing is set up again while the pins stay the same.
-Nothing is fetched that is not pinned by hash: the build tools come first, and the rest is built
-with those. uv installs when it can, in half of pip's time; where pip has an index or a proxy of
+Nothing is fetched that is not pinned by hash (but `Kind.unhashed`): the build tools come first, and
+the rest is built with those. uv installs when it can, in half of pip's time; where pip has an index or a proxy of
 its own, or uv fails, pip installs the same pins.
 """
 
@@ -44,6 +46,9 @@ class Kind(NamedTuple):
     parts: tuple[str, ...]
     python: tuple[int, int]
     contains: tuple[str, ...]  # kinds whose pins are a subset, so that nothing is made again
+    # Pinned by version alone: the build for CPUs is another file than the index's default one,
+    # so that no single hash fits. All that it depends on is among the pins.
+    unhashed: tuple[str, ...] = ()
 
     @property
     def pins(self) -> tuple[Path, Path]:
@@ -56,6 +61,10 @@ KINDS = {
     "run": Kind("run", ALL, (3, 11), ("run",)),
     "dev": Kind("dev", ALL, (3, 11), ("run", "dev")),
     "device": Kind("device", ("core", "agent"), (3, 10), ("device",)),
+    "networks": Kind(
+        "networks", ("core", "packager"), (3, 11), ("networks",), unhashed=("torch==2.13.0",)
+    ),
+    "fuzz": Kind("fuzz", ("core",), (3, 11), ("fuzz",)),
 }
 
 
@@ -224,6 +233,10 @@ def _install_pins(kind: Kind, venv: Path) -> None:
             [*pip, "--no-build-isolation", "-r", str(pins)],
             "the pinned packages could not be installed (is a package index reachable?)",
         )
+    for requirement in kind.unhashed:
+        _say(f"installing {requirement}")
+        command = [_python(venv), "-m", "pip", "install", "-q", "--no-compile", requirement]
+        _run(command, f"{requirement} could not be installed")
     _say("byte-compiling")
     # A few packages ship files for other Pythons, so what this returns says nothing.
     _quiet([_python(venv), "-m", "compileall", "-q", "-j", "0", str(venv / "lib")])

@@ -13,7 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # In the order of their constraints, with the oldest Python of each.
-LOCKS = {"build": "3.10", "run": "3.11", "dev": "3.11", "device": "3.10"}
+LOCKS = {"build": "3.10", "run": "3.11", "dev": "3.11", "device": "3.10", "networks": "3.11",
+         "fuzz": "3.11"}  # fmt: skip
 PARTS = ("core", "agent", "packager", "server")
 
 

@@ -1,10 +1,16 @@
 """Run every tier of tests that this machine can run, and name those that it cannot.
 
 `make test` calls it in the environment of the tests. Debian's packages that tests need are
-installed where that is allowed (root and apt-get), the tiers run on this Python, then core's and
-agent's unit tests on Python 3.10, where one is installed. The last lines name every tier and
-test that did not run, with the reason. The exit code is 0 only when nothing failed that was to
-run; a program that could not be installed where it was allowed counts as a failure.
+installed where that is allowed (root and apt-get). Then run, each in a session of its own:
+
+1. the tiers whose tests hardly wait for each other, on all cores, a file at a time;
+2. the tiers that start whole systems, one test after the other;
+3. what needs PyTorch and Keras, in an environment of their own;
+4. core's and agent's unit tests on Python 3.10, where one is installed.
+
+The last lines count the tests, and name every tier and test that did not run, with the reason.
+The exit code is 0 only when nothing failed that was to run; a program that could not be installed
+where it was allowed counts as a failure.
 """
 
 from __future__ import annotations
@@ -16,38 +22,64 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
-TIERS = ("core", "packager", "agent", "server", "integration", "e2e")
+TIERS = ("core", "packager", "agent", "server", "docs", "workspace")
+WHOLE_TIERS = ("integration", "e2e")
+NETWORK_TIER = "networks"
 DEVICE_TIERS = ("core", "agent")
 DEVICE_VENV = ROOT / ".venv-3.10"
+NETWORK_VENV = ROOT / ".venv-networks"
+# A file at a time, so that what a file's tests share is made once, in the order of the tiers.
+SIDE_BY_SIDE = ("--dist=loadfile", "--no-loadscope-reorder")
 # Program that a test looks for, and Debian's package that has it.
 PROGRAMS = {"mosquitto": "mosquitto", "chromium": "chromium", "curl": "curl"}
 INTERRUPTED = 2
 
 
+class Found(TypedDict, total=False):
+    """What `tests/support/tiers.py` reports."""
+
+    ran: dict[str, int]
+    counts: dict[str, int]
+    not_run: list[str]
+
+
 class Outcome(NamedTuple):
-    """How one step ended: an exit code, and what it left out with the reasons."""
+    """How one step ended: an exit code, what it left out with the reasons, and its tests."""
 
     code: int
     not_run: tuple[str, ...]
+    counts: Mapping[str, int] = {}
 
 
 def main(arguments: list[str]) -> int:
     """Run the steps one after the other and sum them up."""
     os.environ["PATH"] = _search_path()
-    outcomes = [_debian(), _this_python(arguments)]
+    outcomes = [_debian()]
     if arguments:
-        chosen = f"what is outside the choice {' '.join(arguments)!r}, and Python 3.10"
-        outcomes.append(Outcome(0, (f"{chosen}: ARGS left them out",)))
-    elif outcomes[-1].code == INTERRUPTED:
-        outcomes.append(Outcome(0, ("Python 3.10: interrupted",)))
+        outcomes.append(_chosen(arguments))
+        what = f"what is outside the choice {' '.join(arguments)!r}, and other environments"
+        outcomes.append(Outcome(0, (f"{what}: ARGS left them out",)))
     else:
-        outcomes.append(_device_python())
-    not_run = [line for outcome in outcomes for line in outcome.not_run]
+        for step in (_side_by_side, _whole, _networks, _device_python):
+            outcomes.append(step())
+            if outcomes[-1].code == INTERRUPTED:
+                outcomes.append(Outcome(0, ("all that comes after this: interrupted",)))
+                break
     print()
+    counts = Counter[str]()
+    for outcome in outcomes:
+        counts.update(outcome.counts)
+    if counts:
+        print(", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "skipped")))
+    not_run = [line for outcome in outcomes for line in outcome.not_run]
     for line in not_run:
         print(f"did not run: {line}")
     if not not_run:
@@ -85,13 +117,47 @@ def _debian() -> Outcome:
     return Outcome(0, ())
 
 
-def _this_python(arguments: list[str]) -> Outcome:
-    """Run all tiers, or the chosen tests, in one session, so that one line counts them."""
-    code, found = _pytest([sys.executable], arguments or [str(ROOT / "tests")])
+def _chosen(arguments: list[str]) -> Outcome:
+    """Run the chosen tests, in one session."""
+    code, found = _pytest([sys.executable], arguments)
+    return _outcome(code, found)
+
+
+def _side_by_side() -> Outcome:
+    """Run the quick tiers on all cores."""
+    workers = min(len(os.sched_getaffinity(0)), 8)
+    options = [f"--numprocesses={workers}", *SIDE_BY_SIDE] if workers > 1 else []
+    return _tiers([tier for tier in _folders() if tier not in WHOLE_TIERS], options)
+
+
+def _whole() -> Outcome:
+    """Run the tiers that start whole systems: they have deadlines, and take both cores."""
+    return _tiers([tier for tier in WHOLE_TIERS if tier in _folders()], [])
+
+
+def _tiers(tiers: list[str], options: list[str]) -> Outcome:
+    folders = [str(ROOT / "tests" / tier) for tier in tiers]
+    code, found = _pytest([sys.executable], [*options, *folders])
     ran = found.get("ran", {})
-    expected = () if arguments else TIERS
-    empty = [f"tests/{tier}: no test of it ran" for tier in expected if tier not in ran]
-    return Outcome(code, (*found.get("not_run", ()), *empty))
+    empty = [f"tests/{tier}: no test of it ran" for tier in tiers if tier not in ran]
+    return _outcome(code, found, *empty)
+
+
+def _folders() -> list[str]:
+    """Return the tiers of this environment: those that have to be there, then any others."""
+    there = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
+    others = sorted(there - {*TIERS, *WHOLE_TIERS, NETWORK_TIER, "support"})
+    return [*TIERS, *others, *WHOLE_TIERS]
+
+
+def _networks() -> Outcome:
+    """Run what needs PyTorch and Keras: a gigabyte each, and in nobody's way here."""
+    setup = [sys.executable, str(ROOT / "tools/environment.py"), "networks"]
+    if subprocess.run([*setup, "--venv", str(NETWORK_VENV)], check=False).returncode != 0:
+        return Outcome(1, ("tests/networks: the environment could not be made",))
+    folder = str(ROOT / "tests" / NETWORK_TIER)
+    code, found = _pytest([str(NETWORK_VENV / "bin/python")], [folder])
+    return _outcome(code, found)
 
 
 def _device_python() -> Outcome:
@@ -107,7 +173,12 @@ def _device_python() -> Outcome:
         str(ROOT / "tests" / tier) for tier in DEVICE_TIERS if (ROOT / "tests" / tier).is_dir()
     ]
     code, found = _pytest([str(DEVICE_VENV / "bin/python")], folders, quiet=True)
-    return Outcome(code, tuple(f"{name}: {line}" for line in found.get("not_run", ())))
+    outcome = _outcome(code, found)
+    return outcome._replace(not_run=tuple(f"{name}: {line}" for line in outcome.not_run))
+
+
+def _outcome(code: int, found: Found, *not_run: str) -> Outcome:
+    return Outcome(code, (*found.get("not_run", ()), *not_run), found.get("counts", {}))
 
 
 def _find_device_python() -> str | None:
@@ -129,9 +200,7 @@ def _find_device_python() -> str | None:
     return None
 
 
-def _pytest(
-    python: list[str], what: list[str], *, quiet: bool = False
-) -> tuple[int, dict[str, dict[str, int] | list[str]]]:
+def _pytest(python: list[str], what: list[str], *, quiet: bool = False) -> tuple[int, Found]:
     """Run pytest; return its exit code, and what it says about tiers.
 
     A quiet run prints one line, and everything when it failed: the closing line of pytest that a

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,12 +28,12 @@ DAEMONS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 class Tiers:
-    """Collects what was chosen, what ran and what did not."""
+    """Collects what ran and what did not."""
 
     def __init__(self) -> None:
-        self.chosen: Counter[str] = Counter()
         self.ran: Counter[str] = Counter()
         self.reasons: Counter[tuple[str, str]] = Counter()
+        self.uncollected: dict[tuple[str, str], int] = {}
 
     @pytest.hookimpl(trylast=True)  # after pytest-randomly has shuffled
     def pytest_collection_modifyitems(
@@ -45,10 +45,22 @@ class Tiers:
             if left_out:
                 config.hook.pytest_deselected(items=left_out)
                 items[:] = [item for item in items if not item.get_closest_marker("campaign")]
-                for item in left_out:
-                    self.reasons[tier_of(item.path), "a campaign (make campaign)"] += 1
+                self.uncollected.update(
+                    Counter((tier_of(i.path), "a campaign (make campaign)") for i in left_out)
+                )
         items.sort(key=lambda item: rank(tier_of(item.path)))
-        self.chosen.update(tier_of(item.path) for item in items)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hand what was left out of the collection to the process that sums up."""
+        output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+        if output is not None:  # a worker of pytest-xdist: it collects, and reports test by test
+            output["whimbrel_tiers"] = [[*key, count] for key, count in self.uncollected.items()]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:  # noqa: ANN401 - xdist has no types
+        """Take over what a worker left out; they have all collected the same."""
+        found = getattr(node, "workeroutput", {}).get("whimbrel_tiers", [])
+        self.uncollected |= {(tier, reason): count for tier, reason, count in found}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -74,14 +86,15 @@ class Tiers:
         """Keep the reason of a file that skipped itself whole."""
         if report.skipped:
             path = TESTS.parent / report.nodeid.partition("::")[0]
-            self.reasons[tier_of(path), f"{path.name}: {_reason(report)}"] += 1
+            self.uncollected[tier_of(path), f"{path.name}: {_reason(report)}"] = 1
 
     def lines(self) -> list[str]:
         """Return one line for each tier and reason of not running."""
         return [
             f"{count} of tests/{tier}: {reason}" if tier else f"{count} tests: {reason}"
             for (tier, reason), count in sorted(
-                self.reasons.items(), key=lambda entry: (rank(entry[0][0]), entry[0])
+                (self.reasons + Counter(self.uncollected)).items(),
+                key=lambda entry: (rank(entry[0][0]), entry[0]),
             )
         ]
 
@@ -91,7 +104,12 @@ class Tiers:
         """Name what did not run, here or in the file that was asked for."""
         wanted = config.getoption("--not-run")
         if wanted:
-            found = {"ran": dict(self.ran), "not_run": self.lines()}
+            counts = {
+                "passed": len(terminalreporter.getreports("passed")),
+                "failed": sum(len(terminalreporter.getreports(w)) for w in ("failed", "error")),
+                "skipped": len(terminalreporter.getreports("skipped")),
+            }
+            found = {"ran": dict(self.ran), "counts": counts, "not_run": self.lines()}
             Path(wanted).write_text(json.dumps(found))
             return
         for line in self.lines():

@@ -23,7 +23,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for step in ("_debian", "_device_python"):
+    for step in ("_debian", "_networks", "_device_python"):
         monkeypatch.setattr(module, f"real{step}", getattr(module, step), raising=False)
         monkeypatch.setattr(module, step, lambda: module.Outcome(0, ()))
     monkeypatch.setattr(module, "TIERS", ())

@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _REGULAR_0644 = 0o100644 << 16
 _UNIX = 3
+_UTF8_NAMES = 0x800  # the one flag that says nothing about how the content is stored
 _FILE_TYPE, _REGULAR = 0o170000, 0o100000
 _CHUNK = 1 << 20
+# What zipfile raises on bytes that are not what they should be.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError,
+    NotImplementedError,
+)  # fmt: skip
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -50,7 +56,7 @@ class Archive:
         """
         try:
             self._zip = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except _DAMAGE as error:
             msg = f"not a bundle, or cut short: {error}"
             raise BundleError(msg, code="bundle.archive", hint="fetch or pack it again") from error
         infos = self._zip.infolist()
@@ -86,7 +92,7 @@ class Archive:
             with self._zip.open(info) as stream:
                 while piece := stream.read(_CHUNK):
                     yield piece
-        except (zipfile.BadZipFile, OSError, EOFError, ValueError, zlib.error) as error:
+        except _DAMAGE as error:
             msg = f"{name} is damaged or cut short: {error}"
             raise BundleError(msg, code="bundle.archive", hint="fetch or pack it again") from error
 
@@ -133,8 +139,8 @@ def _check_directory(infos: list[zipfile.ZipInfo], limits: Limits) -> None:
         if mode & _FILE_TYPE not in {0, _REGULAR}:
             msg = f"{name!r} is not a regular file"
             raise BundleError(msg, code="bundle.name")
-        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 0x1:
-            msg = f"{name!r} is compressed or encrypted; entries are stored as they are"
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ~_UTF8_NAMES:
+            msg = f"{name!r} is compressed, encrypted or patched; entries are stored as they are"
             raise BundleError(msg, code="bundle.archive", hint="pack the model again")
         if info.compress_size != info.file_size:
             msg = f"{name!r} states two lengths, {info.compress_size} and {info.file_size}"

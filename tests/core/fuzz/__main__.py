@@ -45,7 +45,7 @@ def main() -> int:
             [*command, "--seconds", str(given.seconds)], cwd=ROOT, check=False,
             capture_output=True, text=True,
         )  # fmt: skip
-        lines = [line for line in done.stderr.splitlines() if line.startswith(("Done", "#"))]
+        lines = [line for line in done.stderr.splitlines() if line.startswith("Done")]
         kept = len(list(folder.iterdir()))
         if done.returncode:
             failed.append(name)

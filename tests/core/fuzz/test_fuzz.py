@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import tracemalloc
 
 import pytest
@@ -12,6 +13,7 @@ from tests.core.fuzz import targets
 from tests.core.fuzz.targets import TARGETS
 
 MIB = 1 << 20
+FOUND = pathlib.Path(__file__).parent / "found"  # by ``make fuzz``
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -48,6 +50,12 @@ def test_memory_stays_near_the_bytes_that_are_there(name: str) -> None:
             finally:
                 tracemalloc.stop()
             assert peak < 4 * MIB + 40 * len(seed), f"{peak} bytes at {at}"
+
+
+@pytest.mark.parametrize("path", sorted(FOUND.glob("*.bin")), ids=lambda path: path.stem)
+def test_what_once_crashed_a_reader_is_refused(path: pathlib.Path) -> None:
+    name = path.stem.rpartition("-")[0]
+    assert not TARGETS[name](path.read_bytes())
 
 
 def test_a_bomb_is_not_inflated_beyond_its_limit() -> None:
