@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from tuf.api.exceptions import RepositoryError
@@ -19,19 +19,19 @@ from tuf.api.serialization import DeserializationError
 
 from whimbrel_core.errors import TrustError, UsageError
 from whimbrel_packager.destinations import ConflictError, Destination, Directory, destination
-from whimbrel_packager.tuf_signer import TufSigner, tuf_key
+from whimbrel_packager.tuf_signer import TufSigner
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from whimbrel_core.signing.keys import PrivateKey
+    from whimbrel_core.signing.keys import Signer
 
-Signed = Any  # one of the four roles, told apart by name
-Role = Literal["root", "targets", "snapshot", "timestamp"]
+Signed = Any  # one of the four roles, or a delegated one, told apart by name
 TIMESTAMP = "metadata/timestamp.json"
 ATTEMPTS = 5
-ROLES: dict[Role, type[Any]] = {
+ROLES: dict[str, type[Any]] = {
     "root": Root, "targets": Targets, "snapshot": Snapshot, "timestamp": Timestamp,
 }  # fmt: skip
 
@@ -61,6 +61,11 @@ class MetadataDirectory:
         self.where = self.destination.where
 
     @property
+    def in_directory(self) -> bool:
+        """Whether it is kept in a directory."""
+        return isinstance(self.destination, Directory)
+
+    @property
     def directory(self) -> Path:
         """The directory, for what works on directories alone. Raises `UsageError`."""
         if not isinstance(self.destination, Directory):
@@ -76,7 +81,7 @@ class MetadataDirectory:
         """Hold the repository's lock, where it has one. Raises `UsageError`, `StorageError`."""
         return self.destination.exclusive()
 
-    def newest(self, role: Role) -> int:
+    def newest(self, role: str) -> int:
         """Return the highest version of a role's metadata; 0 for none."""
         if role == "timestamp":
             data = self.destination.read(TIMESTAMP)
@@ -84,7 +89,7 @@ class MetadataDirectory:
         found = [
             int(prefix)
             for name in self.destination.names("metadata")
-            if name.endswith(f".{role}.json") and (prefix := name.split(".", 1)[0]).isdigit()
+            if (prefix := name.partition(".")[0]).isdigit() and name == f"{prefix}.{role}.json"
         ]
         return max(found, default=0)
 
@@ -113,20 +118,35 @@ class MetadataDirectory:
         targets: Targets = self.load("targets", self.newest("targets"), trusted)
         return targets
 
+    def delegated(self, targets: Targets) -> dict[str, Targets]:
+        """Return the newest metadata of each role that targets delegates to and that is signed."""
+        names = targets.delegations.roles if targets.delegations else None
+        return {
+            name: self.load(name, version, targets)
+            for name in names or ()
+            if (version := self.newest(name))
+        }
+
     def status(self) -> Status:
         """Return what is signed, and until when."""
         root = self.root()
-        signed: dict[str, Any] = {"root": root, "targets": self.targets(root)}
+        targets = self.targets(root)
+        signed: dict[str, Any] = {"root": root, "targets": targets}
         for role in ("snapshot", "timestamp"):
             version = self.newest(role)
             signed[role] = self.load(role, version, root) if version else None
         snapshot, timestamp = signed["snapshot"], signed["timestamp"]
+        named = {"targets": targets, **self.delegated(targets)}
         waiting = (
             snapshot is None
             or timestamp is None
-            or snapshot.meta["targets.json"].version != signed["targets"].version
+            or any(
+                snapshot.meta.get(f"{role}.json", MetaFile(0x7FFFFFFF)).version != one.version
+                for role, one in named.items()
+            )
             or timestamp.snapshot_meta.version != snapshot.version
         )
+        signed |= named
         return Status(
             {role: one.version if one else 0 for role, one in signed.items()},
             {role: one.expires if one else None for role, one in signed.items()},
@@ -135,21 +155,22 @@ class MetadataDirectory:
 
     def sign_online(
         self,
-        snapshot: PrivateKey,
-        timestamp: PrivateKey,
+        snapshot: Sequence[Signer],
+        timestamp: Sequence[Signer],
         targets: Targets,
         *,
         now: datetime,
         lives: Lives,
         root: Root | None,
     ) -> tuple[str, ...]:
-        """Sign a new snapshot over ``targets``, then a timestamp; return the files' names.
+        """Sign a new snapshot over the newest targets, then a timestamp; return the files' names.
 
         Roles that are there are verified by ``root`` first; None while a repository is made.
         Somebody who publishes at the same time may write between: then it is looked at again,
         so that the last snapshot names the newest targets, whoever writes it.
 
         Raises:
+            TrustError: root wants more signatures than these; nothing was written.
             ConflictError: others wrote in between, each time.
         """
         for attempt in range(ATTEMPTS):
@@ -164,8 +185,8 @@ class MetadataDirectory:
 
     def _sign_online(
         self,
-        snapshot: PrivateKey,
-        timestamp: PrivateKey,
+        snapshot: Sequence[Signer],
+        timestamp: Sequence[Signer],
         targets: Targets,
         *,
         now: datetime,
@@ -174,33 +195,57 @@ class MetadataDirectory:
     ) -> tuple[str, ...]:
         stamped = self.destination.read(TIMESTAMP)
         if root is not None:
-            for role in ("snapshot", "timestamp"):
-                version = self.newest(role)
-                if version:
-                    self.load(role, version, root)
+            if version := self.newest("timestamp"):
+                self.load("timestamp", version, root)
             targets = self.targets(root)
         fresh = Snapshot(
             version=self.newest("snapshot") + 1,
             expires=expiry(now, lives.snapshot),
-            meta={"targets.json": MetaFile(version=targets.version)},
+            meta=self._named(targets, root),
         )
         stamp = Timestamp(
             version=self.newest("timestamp") + 1,
             expires=expiry(now, lives.timestamp),
             snapshot_meta=MetaFile(version=fresh.version),
         )
-        return (
-            self.write("snapshot", fresh, snapshot),
-            self.write("timestamp", stamp, timestamp, seen=stamped),
-        )
+        signed = [
+            signed_by(Metadata(one), signers, root)
+            for one, signers in ((fresh, snapshot), (stamp, timestamp))
+        ]
+        return (self.put("snapshot", signed[0]), self.put("timestamp", signed[1], seen=stamped))
 
-    def load(self, role: Role, version: int, root: Root | None) -> Signed:
-        """Return a role's metadata, verified by ``root`` (a root without one: by itself).
+    def _named(self, targets: Targets, root: Root | None) -> dict[str, MetaFile]:
+        """Return what a snapshot names: what the last one did, and what is newer.
+
+        A role that was named once stays: devices refuse a snapshot that lacks one.
+        """
+        meta: dict[str, MetaFile] = {}
+        if root is not None and (version := self.newest("snapshot")):
+            meta = dict(self.load("snapshot", version, root).meta)
+        for role, one in {"targets": targets, **self.delegated(targets)}.items():
+            meta[f"{role}.json"] = MetaFile(version=one.version)
+        return meta
+
+    def load(self, role: str, version: int, delegator: Root | Targets | None) -> Signed:
+        """Return a role's metadata, verified by ``delegator`` (a root without one: by itself).
 
         Raises:
-            TrustError: it is not there, not what its name says, or not signed as root demands.
+            TrustError: it is not there, not what its name says, or not signed as it demands.
         """
-        name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
+        metadata = self.raw(role, version)
+        signed = metadata.signed
+        try:
+            if delegator is not None:
+                delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+            elif role == "root":
+                signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+        except (RepositoryError, ValueError) as error:
+            raise self._bad(file_name(role, version), error) from error
+        return signed
+
+    def raw(self, role: str, version: int) -> Metadata[Any]:
+        """Return a role's metadata with its signatures, which are NOT verified. Raises TrustError."""
+        name = file_name(role, version)
         data = self.destination.read(f"metadata/{name}")
         if data is None:
             raise TrustError(
@@ -211,54 +256,66 @@ class MetadataDirectory:
         try:
             metadata: Metadata[Any] = Metadata.from_bytes(data)
             signed = metadata.signed
-            if not isinstance(signed, ROLES[role]) or signed.version != version:
+            if not isinstance(signed, ROLES.get(role, Targets)) or signed.version != version:
                 raise TrustError(f"{name} is {signed.type} version {signed.version}")
-            if root is not None:
-                root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-            elif role == "root":
-                signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-        except (RepositoryError, DeserializationError, ValueError) as error:
-            raise TrustError(
-                f"{self.where}/metadata/{name} does not verify: {error}",
-                hint="restore it from a copy; devices would refuse it too",
-                code="trust.metadata",
-            ) from error
-        return signed
+        except (DeserializationError, ValueError) as error:
+            raise self._bad(name, error) from error
+        return metadata
 
-    def write(
-        self, role: Role, signed: Signed, signer: PrivateKey, *, seen: bytes | None = None
-    ) -> str:
-        """Sign and write a role's metadata; return the file's name.
+    def put(self, role: str, metadata: Metadata[Any], *, seen: bytes | None = None) -> str:
+        """Write a role's metadata as it is signed; return the file's name.
 
         Args:
-            role: of the four.
-            signed: its content.
-            signer: whose key root names.
-            seen: the timestamp that was read and is replaced; the others are never.
+            role: its name.
+            metadata: with its signatures.
+            seen: the file that was read and is replaced; versions are made once.
 
         Raises:
             ConflictError: somebody else wrote this version first.
             StorageError: it was not written.
         """
-        metadata: Metadata[Any] = Metadata(signed)
-        metadata.sign(TufSigner(signer))
-        if role == "timestamp":
-            self.destination.replace(TIMESTAMP, metadata.to_bytes(), seen=seen)
-            return "timestamp.json"
-        name = f"{signed.version}.{role}.json"
-        self.destination.create(f"metadata/{name}", metadata.to_bytes())
+        name = file_name(role, metadata.signed.version)
+        path = f"metadata/{name}"
+        if role == "timestamp" or seen is not None:
+            self.destination.replace(path, metadata.to_bytes(), seen=seen)
+        else:
+            self.destination.create(path, metadata.to_bytes())
         return name
 
-
-def require_role(root: Root, role: str, signer: PrivateKey) -> None:
-    """Require that root names a key for a role. Raises `TrustError`."""
-    keyid = tuf_key(signer.public).keyid
-    if keyid not in root.roles[role].keyids:
-        raise TrustError(
-            f"the given {role} key is not the one that this repository's root names",
-            hint=f"give the folder that holds this repository's {role}.pem",
-            code="trust.role",
+    def _bad(self, name: str, error: Exception) -> TrustError:
+        return TrustError(
+            f"{self.where}/metadata/{name} does not verify: {error}",
+            hint="restore it from a copy; devices would refuse it too",
+            code="trust.metadata",
         )
+
+
+def file_name(role: str, version: int) -> str:
+    """Return the name of a role's file."""
+    return "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
+
+
+def signed_by(
+    metadata: Metadata[Any], signers: Sequence[Signer], delegator: Root | Targets | None
+) -> Metadata[Any]:
+    """Sign a role's metadata; with a delegator, see that these are enough.
+
+    Raises:
+        TrustError: they are not.
+    """
+    for signer in signers:
+        metadata.sign(TufSigner(signer), append=True)
+    if delegator is not None:
+        role = metadata.signed.type
+        try:
+            delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+        except RepositoryError as error:
+            raise TrustError(
+                f"{role} is not signed by enough of its keys: {error}; nothing was written",
+                hint=f"give all the {role} keys that root demands",
+                code="trust.threshold",
+            ) from error
+    return metadata
 
 
 def expiry(now: datetime, days: int) -> datetime:

@@ -35,15 +35,19 @@ class Released(msgspec.Struct, frozen=True):
     deltas: tuple[dict[str, str], ...] = ()
 
 
-def named_by(targets: Targets) -> list[Released]:
-    """Return the bundles that ``targets`` name, by name and release."""
-    found = []
-    for path, target in targets.targets.items():
-        custom = (target.custom or {}).get("whimbrel")
-        if path.startswith("bundles/") and isinstance(custom, dict):
-            fixed = {"digest": target.hashes["sha256"], "length": target.length, "path": path}
-            found.append(msgspec.convert({**custom, **fixed}, Released))
-    return sorted(found, key=lambda r: (r.name, r.release))
+def named_by(*roles: Targets) -> list[Released]:
+    """Return the bundles that targets and teams' roles name, by name and release.
+
+    A path is found in the first role that names it, as devices find it.
+    """
+    found: dict[str, Released] = {}
+    for role in roles:
+        for path, target in role.targets.items():
+            custom = (target.custom or {}).get("whimbrel")
+            if path.startswith("bundles/") and isinstance(custom, dict) and path not in found:
+                fixed = {"digest": target.hashes["sha256"], "length": target.length, "path": path}
+                found[path] = msgspec.convert({**custom, **fixed}, Released)
+    return sorted(found.values(), key=lambda r: (r.name, r.release))
 
 
 def last_release(mine: Sequence[Released]) -> int:
