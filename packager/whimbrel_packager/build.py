@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from whimbrel_core.signing.keys import Signer
     from whimbrel_packager.occasion import Occasion
     from whimbrel_packager.recipe import Keywords, Recipe
+    from whimbrel_packager.sources import Options
 
 
 class PackResult(NamedTuple):
@@ -148,6 +149,7 @@ def make(
     *,
     tell: Callable[[str], None],
     recorded: Occasion | None = None,
+    options: Options | None = None,
 ) -> Made:
     """Follow a recipe up to the signature; nothing is written.
 
@@ -158,12 +160,13 @@ def make(
         y: as in `pack`.
         tell: called with the name of each stage that begins.
         recorded: the occasion that is to be repeated; None: this one.
+        options: to open the model with, in place of the recipe's.
     """
     tell("reading the reference data")
     data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out)
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
         folder = Path(scratch)
-        path, options = given.model_file(model, folder, recipe.source)
+        path, options = given.model_file(model, folder, options or recipe.source)
         lineage = recorded.lineage if recorded else lineages.find(
             recipe.lineage, model=given.file(model), data=given.file(reference), reference=data,
             env=os.environ,
