@@ -122,7 +122,10 @@ class Acceptance:
         new: Root | Targets
         if role == "root":
             chain.verify(root, "root", data, Root)
-            new = chain.verify(None, "root", data, Root)
+            next_root: Root = chain.verify(None, "root", data, Root)
+            # Else devices that follow it would find targets that do not hold.
+            chain.verified_targets(self._directory, next_root)
+            new = next_root
         elif role == "targets":
             new = chain.verify(root, "targets", data, Targets)
         else:
@@ -178,6 +181,9 @@ class Acceptance:
 
     def _publishers(self, new: Targets) -> tuple[released.Publisher, ...]:
         target = new.targets.get(released.PUBLISHERS)
+        if target is None:  # a team's role; whom devices trust is said by targets alone
+            root = chain.verified_root(self._directory)
+            target = chain.verified_targets(self._directory, root).targets.get(released.PUBLISHERS)
         if target is None:
             raise TrustError(f"the new targets name no {released.PUBLISHERS}", code="trust.missing")
         digest = target.hashes["sha256"]

@@ -9,8 +9,9 @@ import fcntl
 import os
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # public by its documentation
     Metadata,
     MetaFile,
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]  # not listed
+
+
+class _Current(NamedTuple):
+    """A role as it is signed; ``holds``: by the keys that the newest root names."""
+
+    signed: Any
+    holds: bool
 
 
 class OnlineRoles:
@@ -54,12 +62,14 @@ class OnlineRoles:
     def refresh(self, now: datetime) -> tuple[str, ...]:
         """Sign what is due and return the files that were written.
 
-        A new snapshot is due when there are newer targets than it names or half of its life is
-        over; a new timestamp when there is a new snapshot or half of its life is over. Each file
-        is complete before the next one names it, so a crash in between leaves the old state.
+        A new snapshot is due when there are newer targets (or a team's) than it names, when half
+        of its life is over, or when a new root names another key for it; a new timestamp likewise,
+        and when there is a new snapshot. Each file is complete before the next one names it, so a
+        crash in between leaves the old state.
 
         Raises:
-            TrustError: the newest targets do not verify; nothing was signed.
+            TrustError: the newest targets do not verify, or the keys here are not those that root
+                names; nothing was signed.
             StorageError: a file cannot be written.
         """
         # Looking needs no lock, and must not take it: publishers do not wait for it.
@@ -70,27 +80,43 @@ class OnlineRoles:
             return self._refresh(now) if held else ()
 
     def _due(self, now: datetime) -> bool:
-        root = chain.verified_root(self._directory)
-        snapshot = self._current(root, "snapshot", Snapshot)
-        return self._snapshot_due(snapshot, now) or self._timestamp_due(
-            self._current(root, "timestamp", Timestamp), snapshot, now
+        roots = chain.verified_roots(self._directory)
+        snapshot = self._current(roots, "snapshot", Snapshot)
+        return self._snapshot_due(roots[-1], snapshot, now) or self._timestamp_due(
+            self._current(roots, "timestamp", Timestamp), snapshot, now
         )
 
-    def _snapshot_due(self, snapshot: Snapshot | None, now: datetime) -> bool:
+    def _snapshot_due(self, root: Root, snapshot: _Current, now: datetime) -> bool:
+        signed = snapshot.signed
         return (
-            snapshot is None
-            or snapshot.meta["targets.json"].version != chain.newest(self._directory, "targets")
-            or snapshot.expires - now < self._snapshot_life / 2
+            signed is None
+            or not snapshot.holds
+            or signed.meta != self._named(root, signed)
+            or signed.expires - now < self._snapshot_life / 2
         )
 
-    def _timestamp_due(
-        self, timestamp: Timestamp | None, snapshot: Snapshot, now: datetime
-    ) -> bool:
+    def _timestamp_due(self, timestamp: _Current, snapshot: _Current, now: datetime) -> bool:
+        signed = timestamp.signed
         return (
-            timestamp is None
-            or timestamp.snapshot_meta.version != snapshot.version
-            or timestamp.expires - now < self._timestamp_life / 2
+            signed is None
+            or not timestamp.holds
+            or snapshot.signed is None
+            or signed.snapshot_meta.version != snapshot.signed.version
+            or signed.expires - now < self._timestamp_life / 2
         )
+
+    def _named(self, root: Root, last: Snapshot | None) -> dict[str, MetaFile]:
+        """Return what a snapshot has to name: what the last one did, and what is newer.
+
+        A role that was named once stays: devices refuse a snapshot that lacks one.
+        """
+        targets = chain.verified_targets(self._directory, root)
+        teams = chain.verified_teams(self._directory, targets)
+        named = {
+            f"{role}.json": MetaFile(version=one.version)
+            for role, one in {"targets": targets, **teams}.items()
+        }
+        return {**(last.meta if last is not None else {}), **named}
 
     @contextmanager
     def _lock(self) -> Iterator[bool]:
@@ -111,42 +137,62 @@ class OnlineRoles:
             os.close(descriptor)
 
     def _refresh(self, now: datetime) -> tuple[str, ...]:
-        root = chain.verified_root(self._directory)
-        targets = chain.verified_targets(self._directory, root)
-        named = chain.newest(self._directory, "targets")
-        if targets.version != named:
-            raise TrustError(f"{named}.targets.json is version {targets.version}")
+        roots = chain.verified_roots(self._directory)
+        root = roots[-1]
         written = []
-        snapshot = self._current(root, "snapshot", Snapshot)
-        renewed = self._snapshot_due(snapshot, now)
+        snapshot = self._current(roots, "snapshot", Snapshot)
+        renewed = self._snapshot_due(root, snapshot, now)
         if renewed:
-            snapshot = Snapshot(
+            new = Snapshot(
                 version=chain.newest(self._directory, "snapshot") + 1,
                 expires=_second(now + self._snapshot_life),
-                meta={"targets.json": MetaFile(version=targets.version)},
+                meta=self._named(root, snapshot.signed),
             )
-            written.append(f"{snapshot.version}.snapshot.json")
-            self._write(written[-1], Metadata(snapshot), self._snapshot)
-        timestamp = self._current(root, "timestamp", Timestamp)
-        if renewed or self._timestamp_due(timestamp, snapshot, now):
-            new = Timestamp(
-                version=1 if timestamp is None else timestamp.version + 1,
+            written.append(f"{new.version}.snapshot.json")
+            self._write(root, "snapshot", written[-1], Metadata(new), self._snapshot)
+            snapshot = _Current(new, holds=True)
+        timestamp = self._current(roots, "timestamp", Timestamp)
+        if snapshot.signed is not None and self._timestamp_due(timestamp, snapshot, now):
+            stamp = Timestamp(
+                version=1 if timestamp.signed is None else timestamp.signed.version + 1,
                 expires=_second(now + self._timestamp_life),
-                snapshot_meta=MetaFile(version=snapshot.version),
+                snapshot_meta=MetaFile(version=snapshot.signed.version),
             )
             written.append("timestamp.json")
-            self._write(written[-1], Metadata(new), self._timestamp)
+            self._write(root, "timestamp", written[-1], Metadata(stamp), self._timestamp)
         return tuple(written)
 
-    def _current(self, root: Root, role: str, kind: type[Any]) -> Any:  # noqa: ANN401 - of that kind, or None
+    def _current(self, roots: list[Root], role: str, kind: type[Any]) -> _Current:
+        """Return a role's metadata, by the newest root or, its keys having changed, by an older."""
         name = f"{chain.newest(self._directory, role)}.{role}.json"
         file = self._directory / "metadata" / ("timestamp.json" if role == "timestamp" else name)
         if not file.is_file():
-            return None
-        return chain.verify(root, role, chain.read(file), kind)
+            return _Current(None, holds=False)
+        data = chain.read(file)
+        refused: TrustError | None = None
+        for root in reversed(roots):
+            try:
+                signed = chain.verify(root, role, data, kind)
+            except TrustError as error:
+                refused = refused or error
+            else:
+                return _Current(signed, holds=root is roots[-1])
+        assert refused is not None  # noqa: S101 - there is at least one root
+        raise refused
 
-    def _write(self, name: str, metadata: Metadata[Any], signer: CryptoSigner) -> None:
+    def _write(
+        self, root: Root, role: str, name: str, metadata: Metadata[Any], signer: CryptoSigner
+    ) -> None:
         metadata.sign(signer)
+        try:
+            root.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+        except RepositoryError as error:
+            raise TrustError(
+                f"the {role} key of this server is not the one that root version {root.version} "
+                f"names ({error}); {name} was not signed, and devices keep what they have",
+                hint=f"put the new {role}.pem into the folder of online keys, and restart",
+                code="trust.role",
+            ) from error
         file = self._directory / "metadata" / name
         partial = file.with_name(f".{name}.{os.getpid()}.part")
         try:

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 PUBLISHERS = "trust/publishers.json"
 FLEET_KEYS = "trust/fleet.json"
 BUNDLE_PREFIX = "bundles/"
+_ONLINE = ("snapshot.json", "timestamp.json")
 
 
 class Publisher(msgspec.Struct, frozen=True):
@@ -99,17 +100,21 @@ class Repository:
                 return False
             targets = chain.verified_targets(self.directory, chain.verified_root(self.directory))
             found = {}
-            for path, target in targets.targets.items():
+            for path, target in chain.named(self.directory, targets).items():
                 one = published(path, target)
                 if one is not None:
                     file = self._target_file(path, one.digest)
                     when = int(file.stat().st_mtime * 1000) if file.is_file() else None
                     found[one.digest] = msgspec.structs.replace(one, published_ms=when)
+            same_keys = self._targets is not None and (
+                self._targets.targets.get(PUBLISHERS) == targets.targets.get(PUBLISHERS)
+            )
             self._targets, self._published, self._stamp = targets, found, stamp
+            # A key that is not trusted any more takes back what it vouched for.
             self._contents = {
                 digest: known
                 for digest, known in self._contents.items()
-                if digest in found and isinstance(known, Contents)
+                if same_keys and digest in found and isinstance(known, Contents)
             }
             return True
 
@@ -230,7 +235,7 @@ class Repository:
             names = sorted(
                 (e.name, e.stat().st_mtime_ns)
                 for e in os.scandir(metadata)
-                if e.name.endswith((".targets.json", ".root.json"))
+                if e.name.endswith(".json") and not e.name.endswith(_ONLINE)
             )
         except OSError as error:
             raise StorageError(
