@@ -162,6 +162,7 @@ def make(
         recorded: the occasion that is to be repeated; None: this one.
         options: to open the model with, in place of the recipe's.
     """
+    recipe = recipes.sorted_keys(recipe)
     tell("reading the reference data")
     data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out)
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
@@ -180,7 +181,7 @@ def make(
         )  # fmt: skip
         index = baseline.positive_index(recipe.data.positive or None, done.result)
         labelled = data.labelled(done)
-    occasion = recorded or occasions.this(answers.figures, lineage)
+    occasion = occasions.sorted_keys(recorded or occasions.this(answers.figures, lineage))
     tell("profiling the reference data")
     profile = baseline.build(
         frame,

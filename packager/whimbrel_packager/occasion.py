@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from whimbrel_core.canonical import canonical_json
+from whimbrel_core.bundle.manifest import GateOutcome
 from whimbrel_core.errors import UsageError
 from whimbrel_packager.lineage import Lineage
 
@@ -45,11 +47,18 @@ class Occasion(msgspec.Struct, frozen=True):
         created: RFC 3339, UTC, whole seconds.
         lineage: what the model comes from.
         measured: None when it was left out.
+        gates: what gates found; the incumbent and the machine of that day are not there again.
     """
 
     created: str
     lineage: Lineage = Lineage()
     measured: Measured | None = None
+    gates: tuple[GateOutcome, ...] = ()
+
+
+def sorted_keys(occasion: Occasion) -> Occasion:
+    """Return an occasion whose mappings are in the order of their keys, as the bundle keeps them."""
+    return msgspec.json.decode(canonical_json(occasion), type=Occasion)
 
 
 def this(figures: Figures, lineage: Lineage) -> Occasion:

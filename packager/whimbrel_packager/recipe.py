@@ -17,9 +17,11 @@ import msgspec
 
 from whimbrel_core import config, identity
 from whimbrel_core.bundle.manifest import DriftPolicy
+from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import UsageError
 from whimbrel_packager.card import Card
 from whimbrel_packager.child import Limits
+from whimbrel_packager.gates.declared import Gates
 from whimbrel_packager.lineage import Stated
 from whimbrel_packager.sources import Options
 
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
 
 FILE = "whimbrel.toml"
 # Keys that are paths: in a file from its own folder, in a bundle the last part alone.
-PATHS = ("model", "data.reference", "lineage.code", "lineage.lock")
+PATHS = (
+    "model", "data.reference", "lineage.code", "lineage.lock", "gates.incumbent.bundle",
+    "gates.incumbent.key", "gates.incumbent.repository", "gates.skew.definitions",
+    "gates.skew.serving",
+)  # fmt: skip
 PREFIX = "WHIMBREL_PACK"
 
 
@@ -41,6 +47,8 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         held_out: column that is true for the rows that the model was not trained on; "" for none.
         positive: name of the positive class of a two-class model; "" when neither is.
         units: physical units by column.
+        aside: columns that are no inputs of the model, but that gates look at: times, groups,
+            segments.
     """
 
     reference: str = ""
@@ -48,6 +56,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out: str = ""
     positive: str = ""
     units: dict[str, str] = {}
+    aside: tuple[str, ...] = ()
 
 
 class Tolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +90,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         training: what to record about the training, by name.
         lineage: where the model comes from.
         card: what only a person can say of it.
+        gates: what has to hold before it is signed.
     """
 
     name: str = ""
@@ -98,6 +108,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: dict[str, str] = {}
     lineage: Stated = Stated()
     card: Card = Card()
+    gates: Gates = Gates()
 
     @property
     def title(self) -> str:
@@ -152,6 +163,7 @@ class Keywords(TypedDict, total=False):
     atol: float | None
     options: Options | None
     limits: Limits | None
+    gates: Gates | None
 
 
 _KEYS = {
@@ -219,6 +231,20 @@ def read(path: Path | None) -> Recipe:
     return loaded if path is None else _beside(loaded, path.parent)
 
 
+def sorted_keys(recipe: Recipe) -> Recipe:
+    """Return a recipe whose mappings are in the order of their keys, as the bundle keeps them.
+
+    What is made of a recipe must not depend on the order in which somebody wrote it down.
+
+    Raises:
+        UsageError: it holds a number that no record can hold.
+    """
+    try:
+        return msgspec.json.decode(canonical_json(recipe), type=Recipe)
+    except msgspec.ValidationError as error:  # JSON has no infinity
+        raise UsageError(f"the recipe cannot be recorded: {error}") from error
+
+
 def recorded(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as the bundle keeps it: with names of files, and nothing of this machine."""
     named = with_paths(recipe, lambda _dotted, path: Path(path).name)
@@ -233,7 +259,7 @@ def with_paths(recipe: Recipe, change: Callable[[str, str], str]) -> Recipe:
     for dotted in PATHS:
         node: Any = recipe
         for part in dotted.split("."):
-            node = getattr(node, part)
+            node = getattr(node, part, None)  # a section that is not there
         if node:
             values[dotted] = change(dotted, node)
     return with_values(recipe, values)
