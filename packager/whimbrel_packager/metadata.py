@@ -193,18 +193,25 @@ class MetadataDirectory:
         lives: Lives,
         root: Root | None,
     ) -> tuple[str, ...]:
+        # In this order: who writes a snapshot or timestamp in between is found when these are
+        # written, and what was there before them is not older than what is read after them.
         stamped = self.destination.read(TIMESTAMP)
+        latest = self.newest("snapshot")
+        last = 0
+        if stamped is not None:
+            metadata = self._parsed("timestamp", "timestamp.json", stamped)
+            last = metadata.signed.version
+            if root is not None:
+                self._checked("timestamp", metadata, root)
         if root is not None:
-            if version := self.newest("timestamp"):
-                self.load("timestamp", version, root)
             targets = self.targets(root)
         fresh = Snapshot(
-            version=self.newest("snapshot") + 1,
+            version=latest + 1,
             expires=expiry(now, lives.snapshot),
             meta=self._named(targets, root),
         )
         stamp = Timestamp(
-            version=self.newest("timestamp") + 1,
+            version=last + 1,
             expires=expiry(now, lives.timestamp),
             snapshot_meta=MetaFile(version=fresh.version),
         )
@@ -232,7 +239,11 @@ class MetadataDirectory:
         Raises:
             TrustError: it is not there, not what its name says, or not signed as it demands.
         """
-        metadata = self.raw(role, version)
+        return self._checked(role, self.raw(role, version), delegator)
+
+    def _checked(
+        self, role: str, metadata: Metadata[Any], delegator: Root | Targets | None
+    ) -> Signed:
         signed = metadata.signed
         try:
             if delegator is not None:
@@ -240,7 +251,7 @@ class MetadataDirectory:
             elif role == "root":
                 signed.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
         except (RepositoryError, ValueError) as error:
-            raise self._bad(file_name(role, version), error) from error
+            raise self._bad(file_name(role, signed.version), error) from error
         return signed
 
     def raw(self, role: str, version: int) -> Metadata[Any]:
@@ -253,11 +264,16 @@ class MetadataDirectory:
                 hint="restore it from a copy",
                 code="trust.metadata",
             )
+        metadata = self._parsed(role, name, data)
+        if metadata.signed.version != version:
+            raise TrustError(f"{self.where}/metadata/{name} is version {metadata.signed.version}")
+        return metadata
+
+    def _parsed(self, role: str, name: str, data: bytes) -> Metadata[Any]:
         try:
             metadata: Metadata[Any] = Metadata.from_bytes(data)
-            signed = metadata.signed
-            if not isinstance(signed, ROLES.get(role, Targets)) or signed.version != version:
-                raise TrustError(f"{name} is {signed.type} version {signed.version}")
+            if not isinstance(metadata.signed, ROLES.get(role, Targets)):
+                raise TrustError(f"{self.where}/metadata/{name} is {metadata.signed.type}")
         except (DeserializationError, ValueError) as error:
             raise self._bad(name, error) from error
         return metadata

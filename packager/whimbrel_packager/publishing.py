@@ -18,6 +18,7 @@ from whimbrel_core.errors import TrustError, UsageError
 from whimbrel_core.identity import sha256
 from whimbrel_packager import change, delta, released, trusted
 from whimbrel_packager.change import Change, Lack
+from whimbrel_packager.destinations import ConflictError
 from whimbrel_packager.metadata import Lives, expiry
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from whimbrel_packager.repository import Repository
 
 DELTA_RELEASES = 2
+ATTEMPTS = 4
 
 
 class Published(NamedTuple):
@@ -64,18 +66,35 @@ class Publishing:
         ring: keys of targets, or of the team that has the model.
         now: the time from which validity counts.
         lives: validity of each role.
+        deltas: from so many releases before.
     """
 
     def __init__(
-        self, repository: Repository, ring: Keyring, *, now: datetime, lives: Lives
+        self, repository: Repository, ring: Keyring, *, now: datetime, lives: Lives, deltas: int
     ) -> None:
         self._repository, self._ring = repository, ring
-        self._now, self._lives = now, lives
+        self._now, self._lives, self._deltas = now, lives, deltas
 
     def publish(
         self, bundle: Path, online: Keyring | None, tell: Callable[[str], None]
     ) -> Published:
-        """Add a bundle; arguments and errors as in `Repository.publish`."""
+        """Add a bundle; arguments and errors as in `Repository.publish`.
+
+        Where there is no lock, somebody may publish at the same time: then it goes on from there.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._publish(bundle, online, tell)
+            except (ConflictError, TrustError) as error:
+                overtaken = isinstance(error, ConflictError) or error.code == "trust.staged"
+                if not overtaken or self._repository.in_directory or attempt == ATTEMPTS - 1:
+                    raise
+                tell("somebody else published at the same time: going on from there")
+        raise AssertionError
+
+    def _publish(
+        self, bundle: Path, online: Keyring | None, tell: Callable[[str], None]
+    ) -> Published:
         with self._repository.locked():
             tell("verifying the repository and the bundle")
             change.require_none(self._repository)
@@ -111,7 +130,7 @@ class Publishing:
             released=next(one for one in released.named_by(mine_now) if one.path == path),
             targets_version=mine_now.version,
             signed=written,
-            waiting=not signers,
+            waiting=bool(lacking) or self._repository.status().waiting,
             fresh=True,
             delta_bytes=sizes,
             role=role,
@@ -153,7 +172,7 @@ class Publishing:
         self, targets: Targets, path: str, data: bytes, manifest: Manifest, mine: list[Released]
     ) -> dict[str, int]:
         links, sizes = [], {}
-        for old in mine[-DELTA_RELEASES:]:
+        for old in mine[-self._deltas :] if self._deltas else ():
             made = delta.encode(self._repository.read(old.path), data)
             if made is not None:
                 name = f"{manifest.name}-{old.version}-{manifest.version}.zst"

@@ -28,7 +28,7 @@ from whimbrel_packager.change import Change, Lack
 from whimbrel_packager.founding import OFFLINE_KEYS, ONLINE_KEYS
 from whimbrel_packager.keyring import Keyring
 from whimbrel_packager.metadata import Lives, MetadataDirectory, expiry
-from whimbrel_packager.publishing import Published, Publishing
+from whimbrel_packager.publishing import DELTA_RELEASES, Published, Publishing
 from whimbrel_packager.trusted import FLEET, PUBLISHERS
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Repository(MetadataDirectory):
         now: datetime,
         online: Path | Keyring | None = None,
         lives: Lives | None = None,
+        deltas: int = DELTA_RELEASES,
         report: Callable[[str], None] | None = None,
         password: Path | None = None,
     ) -> Published:
@@ -102,6 +103,7 @@ class Repository(MetadataDirectory):
             now: the time from which validity counts.
             online: snapshot and timestamp keys; None: the fleet server signs the rest.
             lives: validity of each role.
+            deltas: make deltas from so many releases before, where they are worth it.
             report: called with each stage.
             password: file with the password of an encrypted key.
 
@@ -114,7 +116,7 @@ class Repository(MetadataDirectory):
         ring = (
             keys if isinstance(keys, Keyring) else Keyring(folders=[keys], password_file=password)
         )
-        publishing = Publishing(self, ring, now=now, lives=lives or Lives())
+        publishing = Publishing(self, ring, now=now, lives=lives or Lives(), deltas=deltas)
         return publishing.publish(bundle, _ring(online), report or (lambda _stage: None))
 
     def carry_out(

@@ -4,8 +4,9 @@ from whimbrel_packager.commands.inspect import inspect
 from whimbrel_packager.commands.keys import keys
 from whimbrel_packager.commands.pack import pack
 from whimbrel_packager.commands.publish import publish
+from whimbrel_packager.commands.pull import pull
 from whimbrel_packager.commands.rebuild import rebuild
 from whimbrel_packager.commands.repo import repo
 from whimbrel_packager.commands.verify import verify
 
-__all__ = ["inspect", "keys", "pack", "publish", "rebuild", "repo", "verify"]
+__all__ = ["inspect", "keys", "pack", "publish", "pull", "rebuild", "repo", "verify"]
