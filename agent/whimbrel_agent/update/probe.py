@@ -18,7 +18,7 @@ import msgspec
 
 from whimbrel_agent.update import child, trust
 from whimbrel_agent.update.messages import Answer, ProbeRequest, Proven
-from whimbrel_agent.update.updater import classes_fit
+from whimbrel_agent.update.targets import classes_fit
 from whimbrel_core.errors import CompatibilityError, ParityError, StorageError, TrustError
 
 if TYPE_CHECKING:
