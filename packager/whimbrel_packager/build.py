@@ -167,7 +167,9 @@ def make(
     data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out)
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
         folder = Path(scratch)
-        path, options = given.model_file(model, folder, options or recipe.source)
+        path, options = given.model_file(
+            model, folder, options or recipe.source, data.frame
+        )
         lineage = recorded.lineage if recorded else lineages.find(
             recipe.lineage, model=given.file(model), data=given.file(reference), reference=data,
             env=os.environ,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from whimbrel_core.errors import ConversionError
+from whimbrel_core.errors import ConversionError, InputError
 from whimbrel_packager import child, conversion, hyperparameters
 from whimbrel_packager.corpus import Corpus, Probe, make
 from whimbrel_packager.frame import Frame
@@ -38,6 +38,13 @@ def work(request: conversion.Request, folder: Path, stage: Callable[[str], None]
     source = open_source(Located(request.model), request.options)
     sample = Frame.load(folder / conversion.SAMPLE)
     sample = sample.select(source.columns(sample), what=source.estimator)
+    if sample.blocks and not getattr(source, "reads_blocks", False):
+        raise InputError(
+            f"column {sample.blocks[0]!r} has the shape {sample.columns[sample.blocks[0]].shape}, "
+            f"and {source.estimator} takes one value per row and column",
+            hint="give its columns one by one, or one matrix (rows, columns) alone",
+            code="input.column",
+        )
 
     stage("converting")
     from whimbrel_packager import canonical, trees

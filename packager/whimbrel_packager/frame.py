@@ -271,20 +271,36 @@ def _read_table(path: Path, suffix: str) -> Frame:
     return of(table)
 
 
-def tensors(frame: Frame, matrix: str | None = None) -> Mapping[str, Array]:
+def tensors(frame: Frame, matrix: str | None = None, *, whole: bool = False) -> Mapping[str, Array]:
     """Return a frame as the arrays that onnxruntime is fed.
 
     Args:
         frame: the model's input columns.
-        matrix: name of the one (n, F) float32 input; None: one (n, 1) input per column.
+        matrix: name of the one (n, F) input; None: one (n, 1) input per column.
+        whole: whether that input takes int64, which float32 cannot hold, instead of float32.
+
+    Raises:
+        InputError: whole numbers are needed, and a column has others.
     """
     if matrix is not None:
+        if whole:
+            return {matrix: np.stack([_whole(n, c) for n, c in frame.columns.items()], axis=1)}
         stacked = [c.astype(np.float32) for c in frame.columns.values()]
         return {matrix: np.stack(stacked, axis=1) if stacked else np.zeros((0, 0), np.float32)}
     return {
         name: _tensor(c).reshape(-1, 1) if c.ndim == 1 else _tensor(c)
         for name, c in frame.columns.items()
     }
+
+
+def _whole(name: str, values: Array) -> Array:
+    if values.dtype.kind not in "iub":
+        raise InputError(
+            f"the model takes whole numbers, and column {name!r} has others",
+            hint="give the column as integers",
+            code="input.column",
+        )
+    return values.astype(np.int64)
 
 
 def _tensor(values: Array) -> Array:

@@ -102,7 +102,8 @@ def first_proven(
             tell("proving parity")
             return Proven(done, frame, answers, prove(recipe, done, answers))
         except (ConversionError, ParityError) as error:
-            failed.append((", ".join(done.result.attempts[done.result.attempt]), error))
+            named = ", ".join(done.result.attempts[done.result.attempt])
+            failed.append((named, _of_converter(error, done)))
             attempt = done.result.attempt + 1
             if attempt == len(done.result.attempts):
                 raise _summed(failed, None) from error
@@ -144,7 +145,8 @@ def run(
 
 def feeds(done: Conversion, frame: Frame) -> Mapping[str, Array]:
     """Return a frame as the model's inputs, in the types and ranks it declares."""
-    fed = dict(frames.tensors(frame, done.result.description.matrix))
+    whole = done.result.inputs[0][1].startswith("INT")
+    fed = dict(frames.tensors(frame, done.result.description.matrix, whole=whole))
     types = {"FP64": np.float64, "INT32": np.int32, "BOOL": np.bool_, "INT64": np.int64,
              "FP32": np.float32}  # fmt: skip
     for name, kind, shape in done.result.inputs:
@@ -159,6 +161,18 @@ def _running(process: Child) -> Iterator[Child]:
         yield process
     finally:
         process.kill()
+
+
+def _of_converter(error: RefusedError, done: Conversion) -> RefusedError:
+    """Return a refusal of the runtime with the converter's name and a hint that helps there."""
+    described = done.result.description
+    if error.code != "conversion.runtime" or described.converter == "none":
+        return error
+    return ConversionError(
+        f"{described.estimator}: what {described.converter} made of it does not run: {error.message}",
+        hint=described.remedy or "leave out the step that cannot be run, or replace it",
+        code=error.code,
+    )
 
 
 def _summed(failed: list[tuple[str, RefusedError]], last: RefusedError | None) -> RefusedError:

@@ -6,7 +6,7 @@ may run foreign code, take for ever, or crash.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -26,6 +26,10 @@ FRAMEWORKS = {
     ".joblib": "sklearn",
     ".pkl": "sklearn",
     ".pickle": "sklearn",
+    ".pt2": "torch",
+    ".pt": "torch",
+    ".pth": "torch",
+    ".keras": "keras",
 }
 PICKLES = (".joblib", ".pkl", ".pickle")
 
@@ -39,6 +43,10 @@ class Options(msgspec.Struct, frozen=True):
         task: for sources that do not say it themselves (raw ONNX).
         classes: class names by index, likewise.
         matrix_input: name of the one matrix input of a converted model.
+        output: what the numbers of a network's main output are. ``logits`` get a softmax (one
+            number a row: a sigmoid), so that devices see probabilities and a label; "": seen from
+            the numbers, or asked for.
+        main_output: name of that output; "": the first. The others are handed on as they are.
     """
 
     allow_pickle: bool = False
@@ -46,6 +54,8 @@ class Options(msgspec.Struct, frozen=True):
     task: str = ""
     classes: tuple[str, ...] = ()
     matrix_input: str = "features"
+    output: Literal["", "logits", "probabilities", "value"] = ""
+    main_output: str = ""
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -57,7 +67,10 @@ class Description(msgspec.Struct, frozen=True):
         roles: by output name, as in the manifest.
         classes: class names by index: what `str` of the label output's values gives.
         boolean: whether the classes are False and True.
+        detector: whether it tells outliers (class -1) from inliers (class 1).
         rewrites: what had to be done differently from the plain conversion, by name.
+        notes: what a person should know of how the model was read.
+        remedy: what to do instead when it turns out not to be exact; "": as the case suggests.
         converter: name of the converter, with its version.
     """
 
@@ -73,6 +86,9 @@ class Description(msgspec.Struct, frozen=True):
     classes: tuple[str, ...] = ()
     boolean: bool = False
     rewrites: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    detector: bool = False
+    remedy: str = ""
 
 
 class Source(Protocol):
@@ -113,8 +129,15 @@ class Rewriting(Source, Protocol):
         """Return the model converted with one attempt's rewrites, and them in the description."""
 
 
+def is_saved_model(path: Path) -> bool:
+    """Return whether a path is a folder that TensorFlow has saved a model in."""
+    return (path / "saved_model.pb").is_file()
+
+
 def framework_of(path: Path) -> str:
     """Return the framework of a model file by its suffix, or raise `UsageError`."""
+    if is_saved_model(path):
+        return "keras"
     try:
         return FRAMEWORKS[path.suffix.lower()]
     except KeyError:
@@ -135,4 +158,12 @@ def open_source(path: Path, options: Options) -> Source:
         from whimbrel_packager.sources.sklearn import SklearnSource
 
         return SklearnSource.open(path, options)
+    if framework == "torch":
+        from whimbrel_packager.sources import torch
+
+        return torch.open_source(path, options)
+    if framework == "keras":
+        from whimbrel_packager.sources import keras
+
+        return keras.open_source(path, options)
     raise ConversionError(f"no source for {framework}")

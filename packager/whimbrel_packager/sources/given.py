@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from whimbrel_core.errors import UsageError
 from whimbrel_packager import sources
 
+if TYPE_CHECKING:
+    from whimbrel_packager.frame import Frame
+
 
 def model_file(
-    model: object, folder: Path, options: sources.Options
+    model: object, folder: Path, options: sources.Options, frame: Frame
 ) -> tuple[Path, sources.Options]:
     """Return the model's file, written into ``folder`` if it was none, with options to open it.
 
+    Args:
+        model: a path, or the caller's own model.
+        folder: where a file is made of it.
+        options: of the recipe.
+        frame: reference data; a network's code is followed with some of its rows.
+
     Raises:
         UsageError: there is no such file, it is a pickle that nobody allowed, or it is no model.
+        ConversionError: a network's code cannot be made a graph.
     """
     if isinstance(model, Path | str):
         path = Path(model)
         sources.framework_of(path)
-        if not path.is_file():
+        if not path.is_file() and not sources.is_saved_model(path):
             raise UsageError(f"there is no model file {path}")
         if path.suffix.lower() in sources.PICKLES and not options.allow_pickle:
             raise UsageError(
@@ -35,6 +47,9 @@ def model_file(
         path = folder / "given.onnx"
         path.write_bytes(model.SerializeToString())
         return path, options
+    network = _network_file(model, folder, options, frame)
+    if network is not None:
+        return network, msgspec.structs.replace(options, allow_pickle=True)
     if hasattr(model, "get_params") and hasattr(model, "predict"):
         import joblib
 
@@ -44,8 +59,26 @@ def model_file(
         return path, msgspec.structs.replace(options, allow_pickle=True)
     raise UsageError(
         f"{type(model).__name__} is no model that can be packed",
-        hint="give a path, a fitted scikit-learn estimator, or an onnx.ModelProto",
+        hint="give a path, a fitted scikit-learn estimator, a PyTorch module, a Keras model, or an "
+        "onnx.ModelProto",
     )
+
+
+def _network_file(
+    model: object, folder: Path, options: sources.Options, frame: Frame
+) -> Path | None:
+    """Return a caller's own network as a file; None if it is none, or its framework not loaded."""
+    if "torch" in sys.modules:
+        from whimbrel_packager.sources import torch
+
+        path = torch.given_file(model, frame, folder, options)
+        if path is not None:
+            return path
+    if "keras" in sys.modules:
+        from whimbrel_packager.sources import keras
+
+        return keras.given_file(model, folder)
+    return None
 
 
 def file(what: object) -> Path | None:
