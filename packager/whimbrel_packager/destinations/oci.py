@@ -173,7 +173,8 @@ class Registry:
         if len(data) > _MANIFEST_LIMIT or self._reference.digest not in {"", digest}:
             raise TrustError(f"{what} is another manifest: {digest}", code="trust.digest")
         manifest = modelpack.read(data, what)
-        blobs = {layer.digest: self._blob(layer, what) for layer in manifest.layers}
+        layers = {layer.digest: layer for layer in manifest.layers}
+        blobs = {digest: self._blob(layer, what) for digest, layer in layers.items()}
         return modelpack.bundle(manifest, blobs, what), digest
 
     def _blob(self, layer: modelpack.Descriptor, what: str) -> bytes:
@@ -254,9 +255,7 @@ class Registry:
         before = self._authorization
         if scheme.lower() == "basic" and login is not None:
             self._authorization = login.basic
-        elif scheme.lower() == "bearer" and values.get("realm", "").startswith(
-            ("https://", self._http.base)
-        ):
+        elif scheme.lower() == "bearer" and _private(values.get("realm", "")):
             asked = {
                 "service": values.get("service", ""),
                 "scope": values.get("scope") or f"repository:{self._reference.name}:pull,push",
@@ -289,6 +288,12 @@ class Registry:
         elif answer.status in {400, 404, 405}:
             kind, hint = UsageError, "is it an OCI registry, and the name one that it allows?"
         raise kind(message, hint=hint, code="access.registry" if kind is TrustError else None)
+
+
+def _private(address: str) -> bool:
+    """Return whether a password may be sent there."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
 
 
 def _taken(where: Reference, there: str) -> RefusedError:

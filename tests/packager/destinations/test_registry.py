@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
 import subprocess
@@ -122,7 +123,7 @@ def test_the_artifact_is_a_modelpack_that_other_tools_read(
     assert kinds["model.onnx"] == "weight.v1.raw"
     assert kinds["parity.npz"] == "dataset.v1.raw"
     assert kinds["manifest.json"] == "weight.config.v1.raw"
-    assert set(kinds) == set(archive.Archive(made.path.open("rb")).names)
+    assert set(kinds) == set(archive.Archive(io.BytesIO(made.path.read_bytes())).names)
     config = json.loads(artifact.blobs[manifest["config"]["digest"]])
     assert config["descriptor"] == {"name": "churn", "version": "1.0.0"}
     assert config["modelfs"]["diffIds"] == [layer["digest"] for layer in manifest["layers"]]
