@@ -108,12 +108,23 @@ def _refuse_unknown(kind: Any, tree: Mapping[str, Any], origin: str, at: tuple[s
             msg = f"{origin}: unknown key {dotted!r}"
             raise ConfigError(msg, hint=hint, code="config.unknown_key")
         inner = _struct_in(fields[key].type)
-        if inner is not None and isinstance(value, dict):
+        if inner is None or not isinstance(value, dict):
+            continue
+        if _is_table(fields[key].type):  # its keys are names that people give
+            for name, one in value.items():
+                if isinstance(one, dict):
+                    _refuse_unknown(inner, one, origin, (*at, key, name))
+        else:
             _refuse_unknown(inner, value, origin, (*at, key))
 
 
+def _is_table(annotation: Any) -> bool:  # noqa: ANN401 - walks typing objects
+    """Return whether it is ``dict[str, Struct]``."""
+    return getattr(annotation, "__origin__", None) is dict
+
+
 def _struct_in(annotation: Any) -> type[Any] | None:  # noqa: ANN401 - walks typing objects
-    """Return the struct in ``Struct`` or ``Struct | None``, else None."""
+    """Return the struct in ``Struct``, ``Struct | None`` or ``dict[str, Struct]``, else None."""
     candidates = (annotation, *getattr(annotation, "__args__", ()))
     for candidate in candidates:
         if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):

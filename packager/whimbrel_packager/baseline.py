@@ -1,4 +1,4 @@
-"""The baseline and the quality figures of a model, from reference data and the model's answers."""
+"""The baseline of a model, from reference data and the model's answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.profile import reference
+from whimbrel_packager.predictions import class_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,67 +150,8 @@ def build(
         score_tensor=score_tensor,
         labels=labelled.labels[rows] if calibrated and labelled is not None else None,
         scores=outputs[score_tensor][rows] if calibrated and score_tensor is not None else None,
-        predicted=_names(outputs[label][rows]) if calibrated and label is not None else None,
+        predicted=class_names(outputs[label][rows]) if calibrated and label is not None else None,
     )
-
-
-def quality(
-    outputs: Mapping[str, Array], result: Result, labelled: Labelled, positive: int | None
-) -> dict[str, float]:
-    """Return quality figures on the labelled (held-out) rows, rounded to what they can bear."""
-    description, rows = result.description, labelled.held_out
-    truth = labelled.labels[rows]
-    figures: dict[str, float] = {"rows": float(rows.sum())}
-    if description.task == "regression":
-        name = next(n for n, role in description.roles.items() if role == "value")
-        error = outputs[name].reshape(len(rows), -1)[rows, 0].astype(np.float64) - truth.astype(
-            np.float64
-        )
-        figures["mae"] = float(np.abs(error).mean())
-        figures["rmse"] = float(np.sqrt((error**2).mean()))
-    else:
-        figures.update(_classification(outputs, result, rows, truth, positive))
-    return {name: float(f"{value:.5g}") for name, value in figures.items() if np.isfinite(value)}
-
-
-def _classification(
-    outputs: Mapping[str, Array], result: Result, rows: Array, truth: Array, positive: int | None
-) -> dict[str, float]:
-    description = result.description
-    figures = {}
-    for name, role in description.roles.items():
-        if role == "label":
-            figures["accuracy"] = float((_names(outputs[name][rows]) == truth).mean())
-        if role == "probabilities" and len(description.classes) == _BINARY:
-            at = 1 if positive is None else positive
-            scores = outputs[name].reshape(len(rows), -1)[rows].astype(np.float64)
-            score = scores[:, at] if scores.shape[1] > 1 else scores[:, 0]
-            true = truth == description.classes[at]
-            figures["auc"] = auc(score, true)
-            figures["brier"] = float(((score - true) ** 2).mean())
-            figures["positive_rate"] = float(true.mean())
-    return figures
-
-
-def auc(score: Array, true: Array) -> float:
-    """Return the area under the ROC curve, ties counted half; NaN when one class is missing.
-
-    >>> auc(np.array([.1, .4, .4, .8]), np.array([False, False, True, True]))
-    0.875
-    """
-    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    rank = (last - (counts - 1) / 2)[inverse]
-    yes = int(true.sum())
-    no = len(true) - yes
-    if not yes or not no:
-        return float("nan")
-    return float((rank[true].sum() - yes * (yes + 1) / 2) / (yes * no))
-
-
-def _names(values: Array) -> Array:
-    flat = values.reshape(-1)
-    return np.array([str(int(v)) if flat.dtype.kind in "iufb" else str(v) for v in flat], object)
 
 
 def _profiled(width: int, positive: int | None) -> list[int]:

@@ -1,6 +1,7 @@
 """Packing: a model and its reference data become one signed bundle, or a named refusal.
 
-The order is the promise: convert → canonical → run → prove → profile → describe → sign → write.
+The order is the promise: convert → canonical → run → prove → profile → describe → judge (gates) →
+sign → write.
 Nothing is written before everything has held, and the file appears whole.
 """
 
@@ -20,6 +21,8 @@ from whimbrel_packager import (
     baseline,
     bundle_file,
     describe,
+    gathering,
+    metrics,
     proving,
     signers,
 )
@@ -31,10 +34,11 @@ from whimbrel_packager.report import Report, notes_on
 from whimbrel_packager.sources import given
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from whimbrel_core.bundle.manifest import Manifest
-    from whimbrel_core.signing.keys import Signer
+    from whimbrel_core.signing.keys import PublicKey, Signer
+    from whimbrel_packager.gates import Gate
     from whimbrel_packager.occasion import Occasion
     from whimbrel_packager.recipe import Keywords, Recipe
     from whimbrel_packager.sources import Options
@@ -57,6 +61,7 @@ def pack(
     key: Path | str | Signer,
     out: Path | str = ".",
     recipe: Recipe | Path | str | None = None,
+    own_gates: Sequence[Gate] = (),
     report: Callable[[str], None] | None = None,
     **settings: Unpack[Keywords],
 ) -> PackResult:
@@ -71,6 +76,8 @@ def pack(
         key: the publisher's signing key: a PEM file, a URI (`signers`), or anything that signs.
         out: folder of the bundle.
         recipe: what to do in all else; a path is that of a `whimbrel.toml`.
+        own_gates: callables that look at a `gates.Context` and answer with a `gates.Outcome`;
+            asked after those of the recipe.
         report: called with the name of each stage that begins.
         settings: single keys of the recipe, by their own names: ``name``, ``version``, ``label``,
             ``held_out``, ``rtol``, ``drift``, … (`whimbrel_packager.recipe.Keywords`).
@@ -83,12 +90,10 @@ def pack(
         InputError: the model or the data cannot be read, or do not fit each other.
         ConversionError: the model cannot be converted; names the estimator and the cause.
         ParityError: the conversion is not exact enough; names the worst case.
+        GateError: gates do not hold; its ``report`` is the `gates.Verdict` over all of them.
         StorageError: the bundle cannot be written; nothing is left behind.
     """
-    whole = recipes.changed(recipe, **settings)
-    for dotted, what in (("model", model), ("data.reference", reference)):
-        if what is not None:  # what is given goes before what the recipe names
-            whole = recipes.with_values(whole, {dotted: str(given.file(what) or "")})
+    whole = _whole(recipe, model, reference, settings)
     whole.check()
     signer = signers.load(key) if isinstance(key, Path | str) else key
     return build(
@@ -99,7 +104,49 @@ def pack(
         signer=signer,
         target=Path(out) / f"{whole.title}{bundles.SUFFIX}",
         tell=report or (lambda _stage: None),
+        own_gates=own_gates,
     )
+
+
+def check(
+    model: object = None,
+    reference: object = None,
+    y: object = None,
+    *,
+    key: PublicKey | None = None,
+    recipe: Recipe | Path | str | None = None,
+    own_gates: Sequence[Gate] = (),
+    report: Callable[[str], None] | None = None,
+    **settings: Unpack[Keywords],
+) -> Report:
+    """Do all that `pack` does up to the gates; sign nothing, write nothing.
+
+    Arguments and errors are those of `pack`, but that gates which do not hold raise nothing: see
+    ``gates`` of the report. ``key`` is one that the incumbent may be signed with.
+    """
+    whole = _whole(recipe, model, reference, settings)
+    whole.check()
+    made = make(
+        whole,
+        whole.given("model") if model is None else model,
+        whole.given("reference") if reference is None else reference,
+        y,
+        tell=report or (lambda _stage: None),
+        own_gates=own_gates,
+        key=key,
+    )
+    return msgspec.structs.replace(made.report, bundle_bytes=sum(map(len, made.files.values())))
+
+
+def _whole(
+    recipe: Recipe | Path | str | None, model: object, reference: object, settings: Keywords
+) -> Recipe:
+    """Return the recipe with what was given beside it, which goes before what it names."""
+    whole = recipes.changed(recipe, **settings)
+    for dotted, what in (("model", model), ("data.reference", reference)):
+        if what is not None:
+            whole = recipes.with_values(whole, {dotted: str(given.file(what) or "")})
+    return whole
 
 
 def build(
@@ -111,12 +158,15 @@ def build(
     signer: Signer,
     target: Path,
     tell: Callable[[str], None],
+    own_gates: Sequence[Gate] = (),
 ) -> PackResult:
     """Follow a recipe; arguments and errors as in `pack`."""
     started = time.perf_counter()
     if target.exists() and occasions.SOURCE_DATE_EPOCH not in os.environ:
         raise bundle_file.taken(target)  # the date alone makes it another bundle
-    made = make(recipe, model, reference, y, tell=tell)
+    made = make(recipe, model, reference, y, tell=tell, own_gates=own_gates, key=signer.public)
+    if made.report.gates is not None:
+        made.report.gates.require()
     tell("signing")
     bundle = bundles.build(made.files, signer)
     tell("writing")
@@ -150,6 +200,8 @@ def make(
     tell: Callable[[str], None],
     recorded: Occasion | None = None,
     options: Options | None = None,
+    own_gates: Sequence[Gate] = (),
+    key: PublicKey | None = None,
 ) -> Made:
     """Follow a recipe up to the signature; nothing is written.
 
@@ -161,26 +213,27 @@ def make(
         tell: called with the name of each stage that begins.
         recorded: the occasion that is to be repeated; None: this one.
         options: to open the model with, in place of the recipe's.
+        own_gates: as in `pack`.
+        key: that an incumbent may be signed with, when the recipe names none.
     """
     recipe = recipes.sorted_keys(recipe)
     tell("reading the reference data")
-    data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out)
+    data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out, recipe.data.aside)
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
         folder = Path(scratch)
-        path, options = given.model_file(
-            model, folder, options or recipe.source, data.frame
-        )
+        path, options = given.model_file(model, folder, options or recipe.source, data.frame)
         lineage = recorded.lineage if recorded else lineages.find(
             recipe.lineage, model=given.file(model), data=given.file(reference), reference=data,
             env=os.environ,
         )  # fmt: skip
-        done, frame, answers, proved = proving.first_proven(
+        proven = proving.first_proven(
             recipe, path, data.frame, folder, options=options, tell=tell,
             check=lambda done: (
                 baseline.positive_index(recipe.data.positive or None, done.result),
                 data.labelled(done),
             ),
         )  # fmt: skip
+        done, frame, answers, proved = proven
         index = baseline.positive_index(recipe.data.positive or None, done.result)
         labelled = data.labelled(done)
     occasion = occasions.sorted_keys(recorded or occasions.this(answers.figures, lineage))
@@ -193,19 +246,33 @@ def make(
         positive=index,
         units=recipe.data.units,
     )
-    quality = (
-        baseline.quality(answers.outputs["reference"], done.result, labelled, index)
+    answered = (
+        gathering.predicted(answers.outputs["reference"], done.result, labelled, index)
         if labelled
-        else {}
+        else None
     )
+    quality = metrics.figures(answered) if answered is not None else {}
+
+    def described(occasion: Occasion) -> tuple[Manifest, dict[str, bytes]]:
+        manifest = describe.manifest(
+            recipe, done, proved, occasion, profile, quality=quality, positive=index
+        )
+        return manifest, describe.files(
+            recipe, manifest, done, profile, chosen=proved.vectors, occasion=occasion
+        )
+
     tell("describing")
-    manifest = describe.manifest(
-        recipe, done, proved, occasion, profile,
-        quality=quality, positive=index,
-    )  # fmt: skip
-    files = describe.files(
-        recipe, manifest, done, profile, chosen=proved.vectors, occasion=occasion
-    )
+    manifest, files = described(occasion)
+    verdict = None
+    if recorded is None:  # else they were judged on that occasion
+        verdict = gathering.judged(
+            recipe, proven, data,
+            labelled=labelled, answered=answered, profile=profile,
+            bundle_bytes=sum(map(len, files.values())), own=own_gates, key=key,
+            repeatable=occasion.measured is not None, tell=tell,
+        )  # fmt: skip
+        if verdict is not None:
+            manifest, files = described(msgspec.structs.replace(occasion, gates=verdict.recorded))
     figures, proof = answers.figures, proved.proof
     return Made(
         files=files,
@@ -230,5 +297,6 @@ def make(
             unused_columns=tuple(sorted(set(data.frame.names) - set(frame.names))),
             notes=notes_on(figures, proof, labelled, recipe.data.held_out),
             seconds=0.0,
+            gates=verdict,
         ),
     )

@@ -99,6 +99,7 @@ def manifest(
         training=recipe.training,
         licence=recipe.licence,
         lineage=_in_short(occasion.lineage, done.result.parameters),
+        gates=occasion.gates,
     )
 
 

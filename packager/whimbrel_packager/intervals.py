@@ -38,6 +38,11 @@ class Interval(NamedTuple):
         """Both ends, or None when they are not known."""
         return (self.low, self.high) if math.isfinite(self.low + self.high) else None
 
+    def turned(self, sign: int) -> Interval:
+        """Return the interval times 1 or −1: turned so that more is better, or is worse."""
+        low, high = sorted((self.low * sign, self.high * sign))
+        return Interval(self.value * sign, low, high)
+
 
 class Resamples:
     """Bootstrap resamples of n rows or of their groups, the same for every figure asked of it.

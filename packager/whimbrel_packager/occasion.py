@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_core.canonical import canonical_json
 from whimbrel_core.bundle.manifest import GateOutcome
+from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import UsageError
 from whimbrel_packager.lineage import Lineage
 

@@ -152,7 +152,7 @@ def rebuild(
     notes = list(_check_inputs(record, recipe, model, reference, y))
     made = build.make(
         recipe, model, reference, y,
-        tell=tell, recorded=record.occasion,
+        tell=tell, recorded=msgspec.structs.replace(record.occasion, gates=opened.manifest.gates),
         options=msgspec.structs.replace(
             recipe.source, allow_pickle=allowed.allow_pickle, trusted=allowed.trusted
         ),
@@ -249,7 +249,7 @@ def _check_inputs(
             raise _other(f"the model {path}", name, recorded, here)
     else:
         yield "the model was packed from memory: no digest of it is recorded to compare with"
-    data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out)
+    data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out, recipe.data.aside)
     recorded = lineage.digest(lineages.REFERENCE)
     if data.digest != recorded:
         shown = given.file(reference) or "that was given"

@@ -15,6 +15,8 @@ from whimbrel_packager import frame as frames
 from whimbrel_packager.frame import Frame
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from whimbrel_packager.conversion import Conversion
 
     Array = np.ndarray[Any, Any]
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 class Reference(NamedTuple):
     """Reference data apart from its labels, with a digest over all of it.
 
-    Labels that were given apart from the data have a digest of their own.
+    Labels that were given apart from the data have a digest of their own. Columns that are set aside
+    (times, groups, segments) are no inputs of the model; gates look at them.
     """
 
     frame: Frame
@@ -31,9 +34,22 @@ class Reference(NamedTuple):
     held_out: Array | None
     digest: str
     labels_digest: str = ""
+    aside: Frame = Frame({})
+
+    @property
+    def whole(self) -> Frame:
+        """All columns but the label and the mark of held-out rows."""
+        return Frame({**self.frame.columns, **self.aside.columns})
 
     @classmethod
-    def read(cls, reference: object, y: object, label: str, held_out: str) -> Reference:
+    def read(
+        cls,
+        reference: object,
+        y: object,
+        label: str,
+        held_out: str,
+        aside: Sequence[str] = (),
+    ) -> Reference:
         """Read reference data and set its labels apart.
 
         Raises:
@@ -67,7 +83,15 @@ class Reference(NamedTuple):
                 raise UsageError(
                     f"--held-out {held_out} needs labels, and at least one row that is true"
                 )
-        return cls(frame.without(special), labels, mask, digest_of_frame(frame), apart)
+        apart_columns = frame.select(aside, what="the recipe (data.aside)")
+        return cls(
+            frame.without([*special, *aside]),
+            labels,
+            mask,
+            digest_of_frame(frame),
+            apart,
+            apart_columns,
+        )
 
     def labelled(self, done: Conversion) -> baseline.Labelled | None:
         """Return the labels as the model's classes or values; None when there are none."""

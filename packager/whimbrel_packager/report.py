@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from whimbrel_packager.gates.outcome import Verdict
+
 if TYPE_CHECKING:
     from whimbrel_packager import runtime
     from whimbrel_packager.baseline import Labelled
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The figures of one packing."""
+    """The figures of one packing; ``gates`` is None when none were declared."""
 
     rows: int
     cases: dict[str, int]
@@ -34,6 +36,7 @@ class Report(msgspec.Struct, frozen=True):
     unused_columns: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
+    gates: Verdict | None = None
 
 
 def notes_on(

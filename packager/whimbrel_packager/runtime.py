@@ -24,11 +24,12 @@ MODEL, RESULT = "model.onnx", "result.json"
 
 
 class Request(msgspec.Struct, frozen=True):
-    """Input and output names, and the batches (files of inputs) to run."""
+    """Input and output names, the batches (files of inputs) to run, and whether to measure."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     batches: tuple[str, ...]
+    measure: bool = True
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -41,6 +42,8 @@ class Figures(msgspec.Struct, frozen=True):
         load_ms: until the session stood.
         empty_batch: "" when a batch of no rows gives no rows, else what it gives instead.
         onnxruntime: its version.
+        latency_p99_us: 99th percentile of one row.
+        rounds: least and largest of the medians of some rounds, by the name of the time.
     """
 
     memory_bytes: int
@@ -49,6 +52,8 @@ class Figures(msgspec.Struct, frozen=True):
     load_ms: float
     empty_batch: str
     onnxruntime: str
+    latency_p99_us: float = 0.0
+    rounds: dict[str, tuple[float, float]] = {}
 
 
 class Answers(NamedTuple):
@@ -64,8 +69,10 @@ def start(
     outputs: tuple[str, ...],
     folder: Path,
     limits: child.Limits,
+    *,
+    measure: bool = True,
 ) -> child.Child:
-    """Start running ``batches`` (input arrays by name) through a model."""
+    """Start running ``batches`` (input arrays by name) through a model, measured or not."""
     (folder / MODEL).write_bytes(model)
     names = tuple(next(iter(batches.values())))
     for batch, arrays in batches.items():
@@ -74,7 +81,7 @@ def start(
             for i, a in enumerate(arrays.values())
         }
         np.savez(folder / f"{batch}.npz", **plain)  # type: ignore[arg-type]
-    return child.start(MODULE, folder, Request(names, outputs, tuple(batches)), limits)
+    return child.start(MODULE, folder, Request(names, outputs, tuple(batches), measure), limits)
 
 
 def collect(

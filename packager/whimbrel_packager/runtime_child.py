@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import selectors
 import signal
 import statistics
@@ -164,7 +165,7 @@ def _median(times: list[float]) -> float:
 
 def _spread(times: list[float], digits: int = 1) -> tuple[float, float]:
     """Return the least and the largest of the medians of some rounds."""
-    rounds = [_median(list(part)) for part in np.array_split(times, _ROUNDS) if len(part)]
+    rounds = [_median(part.tolist()) for part in np.array_split(times, _ROUNDS) if len(part)]
     return (round(min(rounds), digits), round(max(rounds), digits)) if rounds else (0.0, 0.0)
 
 

@@ -19,6 +19,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mqtt: Mqtt = Mqtt()
     labels: dict[str, str] = {}
     tls: Mqtt | None = None
+    peers: dict[str, Mqtt] = {}
 
 
 def _load(text: str, env: dict[str, str] | None = None, **overrides: object) -> Settings:
@@ -58,6 +59,15 @@ def test_a_mistake_is_refused_with_the_key_and_a_suggestion(
     with pytest.raises(ConfigError, match=message.replace("[", r"\[")) as caught:
         _load(text, env)
     assert hint in (caught.value.hint or "")
+
+
+def test_a_section_of_named_sections_takes_any_name_and_knows_their_keys() -> None:
+    text = 'device_id = "ewr"\n[peers.lga]\nport = 2'
+    assert _load(text).peers == {"lga": Mqtt(port=2)}
+    assert _load(text, {"WHIMBREL_AGENT__PEERS__LGA__PORT": "3"}).peers == {"lga": Mqtt(port=3)}
+    with pytest.raises(ConfigError, match=r"'peers\.lga\.prot'") as refused:
+        _load('device_id = "ewr"\n[peers.lga]\nprot = 2')
+    assert refused.value.hint == "did you mean 'peers.lga.port'?"
 
 
 def test_a_variable_cannot_turn_a_value_into_a_section() -> None:

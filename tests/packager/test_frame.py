@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel_core.errors import InputError, UsageError
-from whimbrel_packager import baseline, frame
+from whimbrel_packager import baseline, frame, metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,7 +159,7 @@ def test_auc_is_the_share_of_pairs_in_the_right_order(rows: list[tuple[int, bool
     pairs = [(a > b) + (a == b) / 2 for a in yes for b in no]
     score = np.array([score for score, _ in rows], dtype=np.float64)
     true = np.array([true for _, true in rows])
-    assert baseline.auc(score, true) == pytest.approx(np.mean(pairs))
+    assert metrics.auc(score, true) == pytest.approx(np.mean(pairs))
 
 
 def test_parquet_keeps_numbers_missing_values_and_words(tmp_path: Path) -> None:

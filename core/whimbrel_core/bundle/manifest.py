@@ -104,7 +104,7 @@ class GateOutcome(msgspec.Struct, frozen=True):
 
     Args:
         name: dotted, e.g. ``quality.auc``.
-        kind: what it guards: "columns", "leaks", "quality", "incumbent", "slices", "budgets",
+        kind: what it guards: "columns", "data", "quality", "incumbent", "slices", "budgets",
             "skew", or "own" for a callable of the packer's.
         held: whether it holds; in a bundle, every one does.
         judged: False when it could not be judged, and says so in ``message``.
