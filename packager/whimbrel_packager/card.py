@@ -7,6 +7,7 @@ found. A section that nobody has filled says so: that, too, has to be known.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from whimbrel_core.bundle.manifest import Manifest
+    from whimbrel_core.bundle.manifest import GateOutcome, GatePart, Manifest
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_packager.environment import Environment
     from whimbrel_packager.lineage import Dependency, Lineage
@@ -121,7 +122,7 @@ def _use(card: Card) -> Iterator[str]:
 
 def _data(card: Card, baseline: Baseline) -> Iterator[str]:
     yield from ("", "## Data", "")
-    yield f"Training data: {_text(card.training_data) or '*not described.*'}"
+    yield f"Training data: {_text(card.training_data) or '*not described*'}"
     yield ""
     yield (
         f"Reference data: {baseline.window.rows:,} rows, against which windows of live data are "
@@ -149,13 +150,15 @@ def _data(card: Card, baseline: Baseline) -> Iterator[str]:
 
 def _metrics(manifest: Manifest, lineage: Lineage) -> Iterator[str]:
     yield from ("", "## Metrics", "")
-    quality = {k: v for k, v in manifest.metrics.items() if k not in _LATENCY}
+    quality = {k: v for k, v in manifest.metrics.items() if k not in {*_LATENCY, "rows"}}
     if quality:
-        yield "Measured by the packager, on the reference rows it was told to judge by:"
+        rows = manifest.metrics.get("rows")
+        yield "Measured by the packager" + (f" on {rows:,.0f} reference rows" if rows else "") + ":"
         yield ""
         yield from _table(("metric", "value"), [(_text(k), f"{v:.4g}") for k, v in quality.items()])
     else:
         yield "*No labels were given, so that nothing is known of its quality.*"
+    yield from _gates(manifest)
     if lineage.metrics:
         yield from ("", "Stated by the training:", "")
         stated = [(_text(k), f"{v:.4g}") for k, v in sorted(lineage.metrics.items())]
@@ -163,6 +166,36 @@ def _metrics(manifest: Manifest, lineage: Lineage) -> Iterator[str]:
     if times := [(_LATENCY[k], f"{v:.4g}") for k, v in manifest.metrics.items() if k in _LATENCY]:
         yield from ("", "On the machine that packed it, with one thread:", "")
         yield from _table(("measured", "value"), times)
+
+
+def _gates(manifest: Manifest) -> Iterator[str]:
+    if not manifest.gates:
+        return
+    yield from ("", "These gates had to hold before it was signed:", "")
+    rows = []
+    for gate in manifest.gates:
+        limit = (
+            f"{gate.rule} {gate.threshold:.4g} {gate.unit}" if gate.threshold is not None else ""
+        )
+        found = _text(gate.message) if gate.judged else f"not judged: {_text(gate.message)}"
+        rows.append((_text(gate.name), _figure(gate), limit.strip(), found))
+    yield from _table(("gate", "found", "demanded", "in words"), rows)
+    parts = [
+        (_text(gate.name), _text(part.name), f"{part.rows:,}", _figure(part))
+        for gate in manifest.gates
+        for part in gate.parts
+        if part.measured is not None
+    ]
+    if parts:
+        yield from ("", "By segment and column:", "")
+        yield from _table(("gate", "part", "rows", "found"), parts)
+
+
+def _figure(found: GateOutcome | GatePart) -> str:
+    if found.measured is None:
+        return ""
+    span = found.interval
+    return f"{found.measured:.4g}" + (f" ({span[0]:.4g} to {span[1]:.4g})" if span else "")
 
 
 def _limits(card: Card, manifest: Manifest) -> Iterator[str]:
@@ -255,10 +288,16 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 _MARKDOWN: Mapping[int, str] = str.maketrans(
-    {**{sign: f"\\{sign}" for sign in "\\`*_[]<>|#"}, "\n": " ", "\r": " "}
+    {**{sign: f"\\{sign}" for sign in "\\`*[]<>|#~"}, "\n": " ", "\r": " "}
 )
+# An underscore inside a word emphasises nothing.
+_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
 
 def _text(text: str) -> str:
-    """Return a text so that Markdown shows it as it is, on one line."""
-    return text.translate(_MARKDOWN)
+    r"""Return a text so that Markdown shows it as it is, on one line.
+
+    >>> print(_text("a|b *c* _d_ e_f"))
+    a\|b \*c\* \_d\_ e_f
+    """
+    return _UNDERSCORE.sub(r"\\_", text.translate(_MARKDOWN))

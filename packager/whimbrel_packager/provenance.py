@@ -30,6 +30,8 @@ BUILD_TYPE = "urn:whimbrel:pack:v1"
 BUILDER = "urn:whimbrel:packager:local"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
+NO_RECIPE = "bundle.record"  # code of the error for bundles of before there were recipes
+MAX_BYTES = 16 << 20
 _TOOL = "whimbrel-packager"
 
 
@@ -147,7 +149,7 @@ def read(data: bytes, *, what: str) -> Record:
             raise BundleError(
                 f"{what}: no recipe is recorded in its provenance",
                 hint="it was packed by an older Whimbrel; pack it again",
-                code="bundle.record",
+                code=NO_RECIPE,
             )
         details = statement.predicate.run_details
         rest = msgspec.convert(internal.get("lineage", {}), Lineage)

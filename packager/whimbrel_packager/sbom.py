@@ -111,8 +111,6 @@ def build(
 def _model_card(
     manifest: Manifest, card: Card, lineage: Lineage, data: list[Dependency]
 ) -> dict[str, Any]:
-    measured = [(name, value, "packager") for name, value in manifest.metrics.items()]
-    stated = [(name, value, "training") for name, value in sorted(lineage.metrics.items())]
     considerations = {
         "users": list(card.users),
         "useCases": list(card.intended_use),
@@ -142,13 +140,39 @@ def _model_card(
         },
         "quantitativeAnalysis": {
             "performanceMetrics": [
-                {"type": name, "value": f"{value:g}",
-                 **({"slice": "as the training stated it"} if by == "training" else {})}
-                for name, value, by in (*measured, *stated)
+                *(_metric(name, value) for name, value in manifest.metrics.items()),
+                *(_metric(gate.name, gate.measured, gate.interval) for gate in manifest.gates),
+                *(
+                    _metric(gate.name, part.measured, part.interval, part.name)
+                    for gate in manifest.gates
+                    for part in gate.parts
+                    if part.measured is not None
+                ),
+                *(
+                    _metric(name, value, slice_="as the training stated it")
+                    for name, value in lineage.metrics.items()
+                ),
             ]
         },
         **({"considerations": kept} if kept else {}),
-    }  # fmt: skip
+    }
+
+
+def _metric(
+    name: str,
+    value: float | None,
+    interval: tuple[float, float] | None = None,
+    slice_: str = "",
+) -> dict[str, Any]:
+    bounds = (
+        {"lowerBound": f"{interval[0]:g}", "upperBound": f"{interval[1]:g}"} if interval else {}
+    )
+    return {
+        "type": name,
+        **({"value": f"{value:g}"} if value is not None else {}),
+        **({"slice": slice_} if slice_ else {}),
+        **({"confidenceInterval": bounds} if bounds else {}),
+    }
 
 
 def _format(datatype: str, shape: tuple[int, ...]) -> str:
