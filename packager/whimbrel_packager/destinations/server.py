@@ -98,29 +98,28 @@ class FleetServer:
         if there.status == _OK and there.headers.get("content-length") == str(len(data)):
             return
         digest = hashlib.sha256(data).hexdigest()
-        upload = f"/api/v1/repository/uploads/{digest}"
         failures = 0
-        state = self._decoded(self._http.ask("GET", upload, headers=self._headers), _Upload)
+        state = self._received(digest)
         while not state.complete:
             piece = data[state.received : state.received + PIECE_BYTES]
-            query = f"?offset={state.received}&length={len(data)}"
             try:
-                answer = self._http.ask(
-                    "PATCH",
-                    upload + query,
-                    body=piece,
-                    headers={**self._headers, "content-type": "application/octet-stream"},
-                )
-                state = self._decoded(answer, _Upload)
+                state = self._append(digest, state.received, len(data), piece)
             except WhimbrelError as error:
                 # The piece may have arrived although its answer did not: ask, and go on.
                 failures += 1
                 if failures == _ATTEMPTS or not (error.retryable or error.code == "conflict"):
                     raise
-                state = self._decoded(self._http.ask("GET", upload, headers=self._headers), _Upload)
+                state = self._received(digest)
 
     def create(self, path: str, data: bytes) -> None:
-        """Publish metadata: the server verifies it and all that it names. Raises `ConflictError`."""
+        """Publish metadata: the server verifies it and all that it names.
+
+        Raises:
+            ConflictError: somebody else published meanwhile.
+            UsageError: the server signs this role itself.
+        """
+        if path.endswith(".snapshot.json"):
+            raise self._own(path)
         answer = self._http.ask(
             "PUT",
             f"/api/v1/repository/{quote(path)}",
@@ -134,14 +133,26 @@ class FleetServer:
     def replace(self, path: str, data: bytes, *, seen: bytes | None) -> None:
         """Refuse: the server signs the timestamp. Raises `UsageError`."""
         del data, seen
-        raise UsageError(
-            f"{self.where} signs {path} itself",
-            hint="leave out --online-keys: these keys are the server's",
-        )
+        raise self._own(path)
 
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
         """Hold nothing: the server takes one publication after the other."""
         return contextlib.nullcontext()
+
+    def _received(self, digest: str) -> _Upload:
+        """Return how much of a file the server has."""
+        path = f"/api/v1/repository/uploads/{quote(digest)}"
+        return self._decoded(self._http.ask("GET", path, headers=self._headers), _Upload)
+
+    def _append(self, digest: str, offset: int, length: int, piece: bytes) -> _Upload:
+        """Send a piece of a file."""
+        answer = self._http.ask(
+            "PATCH",
+            f"/api/v1/repository/uploads/{quote(digest)}?offset={offset}&length={length}",
+            body=piece,
+            headers={**self._headers, "content-type": "application/octet-stream"},
+        )
+        return self._decoded(answer, _Upload)
 
     def _decoded(self, answer: Answer, kind: type[T]) -> T:
         try:
@@ -163,6 +174,12 @@ class FleetServer:
         if answer.status == _DENIED:
             hint = "give a file with the operator token: --token-file, or WHIMBREL_FLEET_TOKEN_FILE"
         raise kind(f"{self.where}: {problem.detail}", hint=hint, code=problem.code)
+
+    def _own(self, path: str) -> UsageError:
+        return UsageError(
+            f"{self.where} signs {path} itself",
+            hint="leave out --online-keys: these keys are the server's",
+        )
 
     def _foreign(self, answer: Answer) -> UsageError:
         return UsageError(
