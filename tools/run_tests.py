@@ -39,7 +39,7 @@ NETWORK_VENV = ROOT / ".venv-networks"
 # A file at a time, so that what a file's tests share is made once, in the order of the tiers.
 SIDE_BY_SIDE = ("--dist=loadfile", "--no-loadscope-reorder")
 # Program that a test looks for, and Debian's package that has it.
-PROGRAMS = {"mosquitto": "mosquitto", "chromium": "chromium", "curl": "curl"}
+PROGRAMS = {"mosquitto": "mosquitto", "chromium": "chromium", "curl": "curl", "git": "git"}
 INTERRUPTED = 2
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MODEL, CODE, LOCK = "model", "code", "lock"
 REFERENCE, REFERENCE_FILE, LABELS = "reference", "reference file", "labels"
+WEIGHTS = "weights: "  # and the name of a file beside the model
 UNCOMMITTED = "uncommitted changes"  # an annotation of code
 _COLUMNS = "names, types and values of the columns"
 _HEX = {"sha256": 64, "md5": 32}
@@ -176,6 +177,31 @@ def seeds_in(parameters: Mapping[str, Plain]) -> dict[str, int]:
     }  # fmt: skip
 
 
+def weights(model: Path) -> Iterator[tuple[str, str]]:
+    """Yield the files beside an ONNX model that it keeps its weights in, with their digests."""
+    if model.suffix.lower() != ".onnx" or not model.is_file():
+        return
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    try:
+        graph = onnx.load(model, load_external_data=False).graph
+    except Exception:  # noqa: BLE001 - what is wrong with it is said where it is converted
+        return
+    names = {
+        entry.value
+        for tensor in graph.initializer
+        if uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    folder = model.resolve().parent
+    for name in sorted(names):
+        file = (folder / name).resolve()
+        if file.is_relative_to(folder) and file.is_file():
+            yield name, given.digest(file)
+
+
 def _code(stated: Stated, model: Path | None) -> Path | None:
     if stated.code:
         folder = Path(stated.code)
@@ -203,6 +229,8 @@ def _inputs(
             digest={"sha256": given.digest(model), **_md5(pointers.get(MODEL))},
             annotations=_of_pointer(pointers.get(MODEL)),
         )
+        for name, digest in weights(model):
+            yield Dependency(f"{WEIGHTS}{name}", digest={"sha256": digest})
     yield Dependency(
         REFERENCE, digest={"sha256": reference.digest}, annotations={"digest of": _COLUMNS}
     )

@@ -238,7 +238,7 @@ def _check_inputs(
     record: Record, recipe: Recipe, model: object, reference: object, y: object
 ) -> Iterator[str]:
     """Refuse what is not what was packed; yield what is worth a note."""
-    lineage, name = record.occasion.lineage, recipe.title
+    lineage, title = record.occasion.lineage, recipe.title
     path = given.file(model)
     if path is not None and not path.exists():
         raise UsageError(f"there is no model file {path}")
@@ -246,26 +246,30 @@ def _check_inputs(
         if path is None:
             yield "the model was given as an object, and could not be compared with the recorded file"
         elif (here := given.digest(path)) != recorded:
-            raise _other(f"the model {path}", name, recorded, here)
+            raise _other(f"the model {path}", title, recorded, here)
+        for name, digest in lineages.weights(path) if path else ():
+            stated = lineage.digest(f"{lineages.WEIGHTS}{name}")
+            if stated and digest != stated:
+                raise _other(f"the model's file of weights {name}", title, stated, digest)
     else:
         yield "the model was packed from memory: no digest of it is recorded to compare with"
     data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out, recipe.data.aside)
     recorded = lineage.digest(lineages.REFERENCE)
     if data.digest != recorded:
         shown = given.file(reference) or "that was given"
-        raise _other(f"the reference data {shown}", name, recorded, data.digest)
+        raise _other(f"the reference data {shown}", title, recorded, data.digest)
     if data.labels_digest != lineage.digest(lineages.LABELS):
-        raise _other("y, the labels apart from the data,", name,
+        raise _other("y, the labels apart from the data,", title,
                      lineage.digest(lineages.LABELS), data.labels_digest)  # fmt: skip
     file, recorded = given.file(reference), lineage.digest(lineages.REFERENCE_FILE)
     if file is not None and recorded and given.digest(file) != recorded:
         yield f"{file} is another file than the recorded one, with the same columns and values"
 
 
-def _other(what: str, name: str, recorded: str, here: str) -> InputError:
+def _other(what: str, title: str, recorded: str, here: str) -> InputError:
     short = [digest[:16] + "…" if digest else "none" for digest in (recorded, here)]
     return InputError(
-        f"{what} is not what {name} was packed from: sha256 {short[1]}, recorded is {short[0]}",
+        f"{what} is not what {title} was packed from: sha256 {short[1]}, recorded is {short[0]}",
         hint="'whimbrel inspect' shows what went in, with its commit, run and data versions",
         code="input.rebuild",
     )

@@ -232,7 +232,8 @@ def _data(entry: Dependency) -> dict[str, Any]:
 
 
 def _is_data(entry: Dependency) -> bool:
-    return entry.name not in {lineages.MODEL, lineages.LOCK}
+    own = {lineages.MODEL, lineages.LOCK, lineages.CODE}
+    return entry.name not in own and not entry.name.startswith(lineages.WEIGHTS)
 
 
 def _file(name: str, digest: str) -> dict[str, Any]:

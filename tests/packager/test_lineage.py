@@ -1,0 +1,409 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from whimbrel_core.errors import UsageError
+from whimbrel_packager import checkout, dvc, environment, lineage, runs
+from whimbrel_packager.frame import Frame
+from whimbrel_packager.lineage import Origin, Stated
+from whimbrel_packager.reference import Reference, digest_of_frame
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = "0123456789abcdef0123456789abcdef"
+needs_git = pytest.mark.needs("git")
+
+
+def git(folder: Path, *words: str) -> str:
+    plain = ("-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false")
+    done = subprocess.run(
+        ["git", *plain, *words], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A checkout with one committed file and a remote with credentials."""
+    folder = tmp_path / "code"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "train.py").write_text("fit()\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    git(folder, "remote", "add", "origin", "https://me:secret@code.example/team/models.git")
+    return folder
+
+
+def reference(value: float = 1.0) -> Reference:
+    frame = Frame({"a": np.array([value, 2.0])})
+    return Reference(frame, None, None, digest_of_frame(frame))
+
+
+def found(
+    stated: Stated | None = None,
+    model: Path | None = None,
+    data: Path | None = None,
+    **env: str,
+) -> lineage.Lineage:
+    return lineage.find(stated or Stated(), model=model, data=data, reference=reference(), env=env)
+
+
+@needs_git
+def test_a_checkout_is_known_by_commit_branch_and_a_remote_without_credentials(
+    repository: Path,
+) -> None:
+    seen = checkout.read(repository)
+    assert seen is not None
+    assert seen.commit == git(repository, "rev-parse", "HEAD")
+    assert (seen.branch, seen.dirty) == ("main", False)
+    assert seen.remote == "https://code.example/team/models.git"
+
+
+@needs_git
+def test_a_checkout_is_dirty_when_a_tracked_file_differs_and_not_for_a_new_one(
+    repository: Path,
+) -> None:
+    (repository / "model.skops").write_bytes(b"made here")
+    assert checkout.read(repository) is not None
+    assert not checkout.read(repository).dirty  # type: ignore[union-attr]
+    (repository / "train.py").write_text("fit(more)\n")
+    assert checkout.read(repository).dirty  # type: ignore[union-attr]
+
+
+@needs_git
+def test_a_repository_cannot_make_git_run_its_programs(repository: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {trap}\n")
+    program.chmod(0o755)
+    git(repository, "config", "core.fsmonitor", str(program))
+    assert checkout.read(repository) is not None
+    assert not trap.exists()
+
+
+@needs_git
+def test_reading_a_checkout_follows_no_variable_to_another_repository(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
+    assert checkout.read(repository) is not None
+
+
+@needs_git
+def test_a_folder_without_commits_or_without_repository_is_unknown(tmp_path: Path) -> None:
+    assert checkout.read(tmp_path) is None
+    git(tmp_path, "init", "-q")
+    assert checkout.read(tmp_path) is None
+    assert checkout.read(tmp_path / "missing") is None
+
+
+def test_without_git_nothing_is_known_and_nothing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checkout.read(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("https://me:secret@h.example/a.git", "https://h.example/a.git"),
+        ("https://token@h.example:8443/a.git?x=1#y", "https://h.example:8443/a.git"),
+        ("git@h.example:team/a.git", "ssh://git@h.example/team/a.git"),
+        ("me@h.example:/srv/a.git", "ssh://h.example/srv/a.git"),
+        ("ssh://git@h.example:22/a", "ssh://git@h.example:22/a"),
+        ("ssh://git:secret@h.example/a", "ssh://h.example/a"),
+        ("https://[::1]:80/a", "https://[::1]:80/a"),
+        ("/srv/a.git", ""),
+        ("file:///srv/a.git", ""),
+        ("../a.git", ""),
+        ("C:\\code\\a", ""),
+        ("https://[broken/a", ""),
+        ("", ""),
+    ],
+)
+def test_the_url_of_a_repository_shows_no_credentials_and_no_folder(given: str, shown: str) -> None:
+    assert checkout.public_url(given) == shown
+
+
+@needs_git
+def test_the_code_is_found_from_the_models_folder_and_its_state_is_said(repository: Path) -> None:
+    model = repository / "out" / "model.skops"
+    model.parent.mkdir()
+    model.write_bytes(b"model")
+    known = found(model=model)
+    code = known.dependency(lineage.CODE)
+    assert code is not None
+    assert code.uri == "git+https://code.example/team/models.git@refs/heads/main"
+    assert code.digest == {"gitCommit": git(repository, "rev-parse", "HEAD")}
+    assert code.annotations == {lineage.UNCOMMITTED: False}
+    assert known.digest(lineage.MODEL) == hashlib.sha256(b"model").hexdigest()
+
+
+@needs_git
+def test_a_stated_commit_goes_before_the_checkouts_whose_state_then_tells_nothing(
+    repository: Path,
+) -> None:
+    code = found(Stated(code=str(repository), commit="ab" * 20)).dependency(lineage.CODE)
+    assert code is not None
+    assert code.digest == {"gitCommit": "ab" * 20}
+    assert code.uri.endswith("models.git@" + "ab" * 20)
+    assert code.annotations == {}
+
+
+def test_a_build_server_states_the_commit_where_there_is_no_checkout(tmp_path: Path) -> None:
+    model = tmp_path / "model.skops"
+    model.write_bytes(b"")
+    assert found(model=model, GITHUB_SHA="cd" * 20).commit == "cd" * 20
+    assert found(model=model, CI_COMMIT_SHA="ef" * 20).commit == "ef" * 20
+    assert found(Stated(find=False), model=model, GITHUB_SHA="cd" * 20).commit == ""
+    assert found(model=model).dependency(lineage.CODE) is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "complaint"),
+    [
+        (Stated(commit="main"), "'main' is no full git commit id"),
+        (Stated(lock="missing.lock"), "there is no file missing.lock"),
+        (Stated(code="/nowhere"), "there is no folder /nowhere"),
+        (Stated(data=(Origin("raw"),)), "'raw' has neither uri nor digest"),
+        (Stated(data=(Origin("raw", sha256="abc"),)), "'abc' of 'raw' is no sha256"),
+    ],
+)
+def test_what_is_stated_wrongly_is_named(stated: Stated, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        found(stated)
+
+
+def test_stated_lock_data_and_runs_are_recorded(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("numpy==2\n")
+    known = found(
+        Stated(
+            lock=str(lock),
+            data=(Origin("raw", uri="s3://lake/raw@v7", md5="AB" * 16),),
+            runs={"mlflow": RUN},
+            seeds={"split": 7},
+        ),
+        MLFLOW_RUN_ID="another",
+        WANDB_RUN_ID="w1",
+        WANDB_PROJECT="flights",
+    )
+    assert known.digest(lineage.LOCK) == hashlib.sha256(b"numpy==2\n").hexdigest()
+    raw = known.dependency("data: raw")
+    assert raw is not None
+    assert (raw.uri, raw.digest) == ("s3://lake/raw@v7", {"md5": "ab" * 16})
+    assert known.runs == {"mlflow": RUN, "wandb": "flights/w1"}
+    assert known.seeds == {"split": 7}
+
+
+def test_labels_that_were_given_apart_have_a_digest_of_their_own() -> None:
+    data = {"a": np.arange(4.0)}
+    one, two = (Reference.read(data, y, "", "") for y in ([0, 1, 0, 1], [1, 1, 0, 1]))
+    assert one.digest == two.digest
+    assert one.labels_digest != two.labels_digest
+    known = lineage.find(Stated(), model=None, data=None, reference=one, env={})
+    assert known.digest(lineage.LABELS) == one.labels_digest
+
+
+# ------------------------------------------------------------------------------------------- DVC
+
+
+def dvc_file(path: Path, content: bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def test_a_dvc_pointer_beside_the_data_is_read(tmp_path: Path) -> None:
+    md5 = dvc_file(tmp_path / "data.npz", b"data")
+    (tmp_path / "data.npz.dvc").write_text(
+        f"outs:\n- md5: {md5}\n  size: 4\n  hash: md5\n  path: data.npz\n"
+        "deps:\n- path: raw/data.npz\n  repo:\n    url: https://u:p@code.example/registry\n"
+        "    rev_lock: 0123abc\n"
+    )
+    entry = found(data=tmp_path / "data.npz").dependency(lineage.REFERENCE_FILE)
+    assert entry is not None
+    assert entry.digest["md5"] == md5
+    assert entry.annotations == {
+        "dvc": "data.npz",
+        "origin": "https://code.example/registry@0123abc",
+    }
+
+
+def test_a_dvc_pointer_to_another_content_is_not_believed(tmp_path: Path) -> None:
+    md5 = dvc_file(tmp_path / "data.npz", b"data")
+    (tmp_path / "data.npz.dvc").write_text(f"outs:\n- md5: {md5}\n  path: data.npz\n")
+    (tmp_path / "data.npz").write_bytes(b"changed since")
+    assert dvc.find(tmp_path / "data.npz") is None
+
+
+def test_text_that_an_older_dvc_counted_with_unix_line_ends_is_known(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\r\n1,2\r\n")
+    md5 = hashlib.md5(b"a,b\n1,2\n", usedforsecurity=False).hexdigest()
+    (tmp_path / "a.csv.dvc").write_text(f"outs:\n- md5: {md5}\n  path: a.csv\n")
+    assert dvc.find(tmp_path / "a.csv") is not None
+
+
+def test_the_stage_of_a_dvc_lock_gives_inputs_and_parameters(tmp_path: Path) -> None:
+    md5 = dvc_file(tmp_path / "out" / "model.skops", b"model")
+    (tmp_path / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  train:\n    cmd: python train.py\n"
+        "    deps:\n    - path: data/raw\n      hash: md5\n"
+        f"      md5: {'ab' * 16}.dir\n      nfiles: 2\n    - path: train.py\n      md5: {'cd' * 16}\n"
+        "    params:\n      params.yaml:\n        train.seed: 11\n        train:\n          depth: 6\n"
+        "          rate: 0.1\n          sizes: [1, 2]\n"
+        f"    outs:\n    - path: out/model.skops\n      md5: {md5}\n"
+    )
+    known = found(model=tmp_path / "out" / "model.skops")
+    raw = known.dependency("dvc: data/raw")
+    assert raw is not None
+    assert raw.digest == {"md5": "ab" * 16}
+    assert raw.annotations == {"stage": "train", "directory": True}
+    assert known.dependency("dvc: train.py") is not None
+    assert known.parameters == {"train.seed": 11, "train.depth": 6, "train.rate": 0.1}
+    assert lineage.seeds_in(known.parameters) == {"train.seed": 11}
+    model = known.dependency(lineage.MODEL)
+    assert model is not None
+    assert model.annotations == {"dvc": "out/model.skops", "stage": "train"}
+
+
+def test_a_dvc_lock_above_the_repository_is_not_asked(tmp_path: Path) -> None:
+    md5 = dvc_file(tmp_path / "project" / "model.skops", b"model")
+    (tmp_path / "dvc.lock").write_text(
+        f"stages:\n  train:\n    outs:\n    - path: project/model.skops\n      md5: {md5}\n"
+    )
+    assert dvc.find(tmp_path / "project" / "model.skops") is not None
+    (tmp_path / "project" / ".dvc").mkdir()
+    assert dvc.find(tmp_path / "project" / "model.skops") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "outs: 3", "outs: [3]", "outs:\n- path: a.csv\n", "!!python/object:os.system x",
+     "outs:\n- {path: a.csv, md5: 5}\n", "\x00"],
+)  # fmt: skip
+def test_a_dvc_pointer_that_says_nothing_is_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "a.csv.dvc").write_text(text)
+    (tmp_path / "dvc.lock").write_text(text)
+    assert dvc.find(tmp_path / "a.csv") is None
+
+
+# ------------------------------------------------------------------------------------------ runs
+
+
+@pytest.mark.parametrize(
+    ("env", "known"),
+    [
+        ({}, {}),
+        ({"MLFLOW_RUN_ID": RUN}, {"mlflow": RUN}),
+        (
+            {"WANDB_RUN_ID": "w1", "WANDB_PROJECT": "p", "WANDB_ENTITY": "e"},
+            {"wandb": "e/p/w1"},
+        ),
+        ({"WANDB_PROJECT": "p"}, {}),
+        (
+            {"GITHUB_SERVER_URL": "https://h.example", "GITHUB_REPOSITORY": "t/m",
+             "GITHUB_RUN_ID": "7", "GITHUB_RUN_ATTEMPT": "2"},
+            {"github": "https://h.example/t/m/actions/runs/7/attempts/2"},
+        ),
+        ({"CI_JOB_URL": "https://h.example/j/1", "CI_PIPELINE_URL": "x"},
+         {"gitlab": "https://h.example/j/1"}),
+        ({"BUILD_URL": "https://h.example/b/1"}, {"jenkins": "https://h.example/b/1"}),
+        ({"PACH_JOB_ID": "j1"}, {"pachyderm": "j1"}),
+    ],
+)  # fmt: skip
+def test_runs_are_read_from_the_environment(env: dict[str, str], known: dict[str, str]) -> None:
+    assert runs.find(None, None, None, env) == known
+
+
+def test_a_model_in_a_runs_folder_belongs_to_that_run(tmp_path: Path) -> None:
+    places = {
+        tmp_path / "mlruns" / "1" / RUN / "artifacts" / "model" / "m.skops": {"mlflow": RUN},
+        tmp_path / "mlruns" / "1" / "models" / f"m-{RUN}" / "artifacts" / "m.skops": {
+            "mlflow": f"m-{RUN}"
+        },
+        tmp_path / "mlruns" / "1" / "notes" / "m.skops": {},
+        tmp_path / "wandb" / "run-20260102_030405-x7y8" / "files" / "m.skops": {"wandb": "x7y8"},
+    }
+    for path, known in places.items():
+        assert runs.find(path, None, None, {}) == known
+
+
+@needs_git
+def test_the_latest_run_of_wandb_is_taken_when_it_ran_this_commit(repository: Path) -> None:
+    home = repository / "wandb" / "run-20260102_030405-x7y8"
+    (home / "files").mkdir(parents=True)
+    (repository / "wandb" / "latest-run").symlink_to(home.name)
+    state = checkout.read(repository)
+    assert state is not None
+    metadata = home / "files" / "wandb-metadata.json"
+    for commit, known in ((state.commit, {"wandb": "x7y8"}), ("ab" * 20, {})):
+        metadata.write_text(json.dumps({"git": {"commit": commit}, "host": "h"}))
+        assert runs.find(None, repository, state, {}) == known
+    metadata.write_text(json.dumps({"git": {"commit": state.commit}}))
+    assert runs.find(None, repository, state._replace(dirty=True), {}) == {}
+    shutil.rmtree(home)
+    assert runs.find(None, repository, state, {}) == {}
+
+
+def test_a_pachyderm_worker_states_the_commits_of_its_inputs() -> None:
+    env = {"PACH_JOB_ID": "j1", "flights": "/pfs/flights/x.csv", "flights_COMMIT": "c9",
+           "OTHER_COMMIT": "no input of that name"}  # fmt: skip
+    known = lineage.find(Stated(), model=None, data=None, reference=reference(), env=env)
+    assert [d.uri for d in known.dependencies if d.name.startswith("pachyderm")] == [
+        "pachyderm:flights@c9"
+    ]
+    del env["PACH_JOB_ID"]
+    known = lineage.find(Stated(), model=None, data=None, reference=reference(), env=env)
+    assert not [d for d in known.dependencies if d.name.startswith("pachyderm")]
+
+
+# ----------------------------------------------------------------------------------- environment
+
+
+def test_an_environment_is_what_takes_part_with_what_it_requires() -> None:
+    made = environment.of("scikit-learn", "skl2onnx")
+    assert {"scikit-learn", "skl2onnx", "scipy", "numpy", "onnxruntime", "whimbrel-core"} <= set(
+        made.versions
+    )
+    # What the command line and repositories need makes no bytes of a bundle.
+    assert not {"rich", "tuf", "click", "pytest"} & set(made.versions)
+    listed = {package.name: package for package in made.packages}
+    assert {"numpy", "scipy"} <= set(listed["scikit-learn"].requires) <= set(listed)
+    assert listed["numpy"].licence.startswith("BSD-3-Clause")
+    assert list(listed) == sorted(listed)
+
+
+def test_a_framework_that_another_distribution_provides_is_found_by_its_module() -> None:
+    pytest.importorskip("xgboost")
+    made = environment.of("xgboost")
+    assert any(name.startswith("xgboost") for name in made.used)
+
+
+def test_what_is_not_installed_is_not_listed() -> None:
+    assert environment.of("no-such-framework").used == environment.of().used
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("apache-2.0", "Apache-2.0"),
+        ("MIT or bsd-3-clause", "MIT OR BSD-3-Clause"),
+        ("Apache License v2.0", "Apache-2.0"),
+        ("ask the owner", ""),
+        ("", ""),
+    ],
+)
+def test_licences_are_put_into_the_spelling_of_spdx(text: str, known: str) -> None:
+    assert environment.expression(text) == known
