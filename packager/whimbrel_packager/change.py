@@ -282,6 +282,44 @@ def read(repository: MetadataDirectory, file: Path) -> Change:
         ) from error
 
 
+def described(repository: MetadataDirectory, change: Change) -> list[str]:
+    """Return, line by line, what a change would change, for those who are to sign it."""
+    lines = []
+    for role, metadata in change.new.items():
+        new = metadata.signed
+        newest = repository.newest(role)
+        old = repository.raw(role, newest).signed if newest else None
+        if old is not None and old.version == new.version:
+            lines.append(f"{role} version {new.version} is countersigned, as it is")
+            continue
+        lines.append(f"{role} version {new.version}, valid until {new.expires:%Y-%m-%d}")
+        if role == "root":
+            lines += _difference("key of", _named_keys(old), _named_keys(new))
+        else:
+            lines += _difference("", set(old.targets if old else ()), set(new.targets))
+            lines += [
+                f"changes {path}"
+                for path, target in new.targets.items()
+                if old is not None and path in old.targets and old.targets[path] != target
+            ]
+            lines += _difference("key of", _named_keys(old), _named_keys(new))
+    return lines
+
+
+def _named_keys(signed: Any) -> set[str]:  # noqa: ANN401 - root or targets, or None
+    holder = signed if isinstance(signed, Root) else getattr(signed, "delegations", None)
+    roles = (holder.roles if holder is not None else None) or {}
+    said = {f"{name} {keyid[:16]}…" for name, role in roles.items() for keyid in role.keyids}
+    return said | {f"{name}: {role.threshold} sign" for name, role in roles.items()}
+
+
+def _difference(what: str, old: set[str], new: set[str]) -> list[str]:
+    words = f"{what} " if what else ""
+    return [f"removes {words}{one}" for one in sorted(old - new)] + [
+        f"adds {words}{one}" for one in sorted(new - old)
+    ]
+
+
 def require_none(repository: MetadataDirectory) -> None:
     """Refuse to begin a change while another waits for signatures. Raises `UsageError`."""
     if repository.in_directory and (waiting := staged(repository)) is not None:

@@ -162,10 +162,12 @@ class MetadataDirectory:
         now: datetime,
         lives: Lives,
         root: Root | None,
+        skip: int = 0,
     ) -> tuple[str, ...]:
         """Sign a new snapshot over the newest targets, then a timestamp; return the files' names.
 
         Roles that are there are verified by ``root`` first; None while a repository is made.
+        ``skip`` versions are left out: they were given to what goes elsewhere.
         Somebody who publishes at the same time may write between: then it is looked at again,
         so that the last snapshot names the newest targets, whoever writes it.
 
@@ -176,7 +178,7 @@ class MetadataDirectory:
         for attempt in range(ATTEMPTS):
             try:
                 return self._sign_online(
-                    snapshot, timestamp, targets, now=now, lives=lives, root=root
+                    snapshot, timestamp, targets, now=now, lives=lives, root=root, skip=skip
                 )
             except ConflictError:
                 if attempt == ATTEMPTS - 1:
@@ -192,6 +194,7 @@ class MetadataDirectory:
         now: datetime,
         lives: Lives,
         root: Root | None,
+        skip: int,
     ) -> tuple[str, ...]:
         # In this order: who writes a snapshot or timestamp in between is found when these are
         # written, and what was there before them is not older than what is read after them.
@@ -206,12 +209,12 @@ class MetadataDirectory:
         if root is not None:
             targets = self.targets(root)
         fresh = Snapshot(
-            version=latest + 1,
+            version=latest + 1 + skip,
             expires=expiry(now, lives.snapshot),
-            meta=self._named(targets, root),
+            meta=self.named(targets, root),
         )
         stamp = Timestamp(
-            version=last + 1,
+            version=last + 1 + skip,
             expires=expiry(now, lives.timestamp),
             snapshot_meta=MetaFile(version=fresh.version),
         )
@@ -221,7 +224,7 @@ class MetadataDirectory:
         ]
         return (self.put("snapshot", signed[0]), self.put("timestamp", signed[1], seen=stamped))
 
-    def _named(self, targets: Targets, root: Root | None) -> dict[str, MetaFile]:
+    def named(self, targets: Targets, root: Root | None) -> dict[str, MetaFile]:
         """Return what a snapshot names: what the last one did, and what is newer.
 
         A role that was named once stays: devices refuse a snapshot that lacks one.

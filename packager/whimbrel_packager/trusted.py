@@ -12,17 +12,17 @@ Here a change is made; `change.Change` has it signed and published.
 from __future__ import annotations
 
 import copy
+import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # public by its documentation
     DelegatedRole,
-    Delegations,
     Metadata,
     Targets,
 )
 
-from whimbrel_core import identity
+from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import TrustError, UsageError
 from whimbrel_core.signing.keys import PublicKey
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from whimbrel_packager.metadata import Lives
+    from whimbrel_packager.released import Released
     from whimbrel_packager.repository import Repository
 
 PUBLISHERS, FLEET = "trust/publishers.json", "trust/fleet.json"
@@ -120,6 +121,21 @@ def holders(repository: Repository) -> list[Holder]:
     return found
 
 
+def untrusted(repository: Repository) -> list[Released]:
+    """Return the released bundles whose signing key is not trusted for their model (any more)."""
+    targets = repository.targets()
+    keys = named(repository, PUBLISHERS, targets)
+    found = []
+    for one in repository.released(targets):
+        trusted = [k.public for k in keys if {"*", one.name} & set(k.models or ("*",))]
+        data = io.BytesIO(repository.read(one.path, targets))
+        try:
+            bundles.open_bundle(data, trusted, what=one.path)
+        except TrustError:
+            found.append(one)
+    return found
+
+
 def models_of(team: DelegatedRole) -> tuple[str, ...]:
     """Return the models that are delegated to a team."""
     return tuple(
@@ -161,7 +177,7 @@ def change(
     )
     if role in ROLES:
         root = copy.deepcopy(repository.root())
-        _exchange(
+        exchange(
             root, role, root.roles[role], root.keys, add=add, revoke=revoke, threshold=threshold
         )
         root.version += 1
@@ -178,9 +194,9 @@ def change(
         keys = _edited(role, named(repository, path, targets), add, revoke)
         repository.store(targets, path, encode(keys))
         return Change(repository, new, said)
-    team = _team(targets, role)
+    team = team_of(targets, role)
     assert targets.delegations is not None  # noqa: S101 - it has the team
-    _exchange(
+    exchange(
         targets, role, team, targets.delegations.keys, add=add, revoke=revoke, threshold=threshold
     )
     if version := repository.newest(role):
@@ -192,78 +208,8 @@ def change(
     return Change(repository, new, said)
 
 
-def delegate(
-    repository: Repository,
-    team: str,
-    *,
-    keys: Sequence[PublicKey],
-    threshold: int,
-    models: Sequence[str],
-    now: datetime,
-    lives: Lives,
-) -> Change:
-    """Return the change that lets a team's keys release bundles of some models, and no others.
-
-    The delegation is terminating: nobody else is asked about these models.
-
-    Raises:
-        UsageError: the name is taken or malformed, or there are too few keys.
-    """
-    if not team.replace("-", "").replace("_", "").isalnum() or not team.islower():
-        raise UsageError(f"{team!r} is no name for a team", hint="use letters, digits, '-', '_'")
-    if team in ROLES or team in TRUST:
-        raise UsageError(f"{team} is a role already", hint="choose another name")
-    if not models:
-        raise UsageError("no model was given", hint="give --model NAME for each")
-    for model in models:
-        identity.model_name(model)
-    targets = copy.deepcopy(repository.targets())
-    if targets.delegations is None:
-        targets.delegations = Delegations(keys={}, roles={})
-    roles = targets.delegations.roles
-    assert roles is not None  # noqa: S101 - made above, never with succinct roles
-    for name, other in roles.items():
-        shared = set(models) & set(models_of(other))
-        if name == team or shared:
-            what = f"bundles of {min(shared)} are" if shared else f"{team} is"
-            raise UsageError(
-                f"{what} delegated to {name} already",
-                hint=f"change its keys with 'whimbrel repo add-key {name}', or take it back with "
-                f"'whimbrel repo revoke {name}'",
-                code="usage.exists",
-            )
-    paths = [f"{kind}/{model}/*" for model in models for kind in ("bundles", "deltas")]
-    roles[team] = DelegatedRole(team, [], threshold, terminating=True, paths=paths)
-    _exchange(
-        targets,
-        team,
-        roles[team],
-        {},
-        add=[Named(key.pem) for key in keys],
-        revoke=(),
-        threshold=threshold,
-    )
-    targets.version += 1
-    targets.expires = expiry(now, lives.targets)
-    said = f"delegate {', '.join(models)} to {team}"
-    return Change(repository, {"targets": Metadata(targets)}, said)
-
-
-def take_back(repository: Repository, team: str, *, now: datetime, lives: Lives) -> Change:
-    """Return the change that ends a delegation; the team's bundles are not released any more."""
-    targets = copy.deepcopy(repository.targets())
-    role = _team(targets, team)
-    assert targets.delegations is not None  # noqa: S101 - it has the team
-    for keyid in list(role.keyids):
-        targets.revoke_key(keyid, team)
-    assert targets.delegations.roles is not None  # noqa: S101 - as above
-    del targets.delegations.roles[team]
-    targets.version += 1
-    targets.expires = expiry(now, lives.targets)
-    return Change(repository, {"targets": Metadata(targets)}, f"take back what {team} had")
-
-
-def _team(targets: Targets, role: str) -> DelegatedRole:
+def team_of(targets: Targets, role: str) -> DelegatedRole:
+    """Return a team's role. Raises `UsageError`: there is none."""
     roles = (targets.delegations.roles if targets.delegations else None) or {}
     if role not in roles:
         known = [*ROLES, *TRUST, *roles]
@@ -274,7 +220,7 @@ def _team(targets: Targets, role: str) -> DelegatedRole:
     return roles[role]
 
 
-def _exchange(
+def exchange(
     signed: Any,  # noqa: ANN401 - root or targets, which share no public type
     role: str,
     entry: Any,  # noqa: ANN401 - Role or DelegatedRole

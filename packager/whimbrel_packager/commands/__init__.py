@@ -1,5 +1,6 @@
 """The packager's commands; `whimbrel_core.cli` finds them by entry points."""
 
+from whimbrel_packager.commands import repo_changes, repo_keys  # noqa: F401 - commands of `repo`
 from whimbrel_packager.commands.inspect import inspect
 from whimbrel_packager.commands.keys import keys
 from whimbrel_packager.commands.pack import pack
