@@ -61,6 +61,7 @@ class Proof(NamedTuple):
         refused: rows by case that the source itself does not accept, left out.
         ties: rows whose label differs because the source ties.
         max_abs_error: over all numbers of all rows.
+        share: the largest error as a share of what is allowed there, 0 to 1.
         tied: (rows,) bool, the rows to keep out of the vectors.
     """
 
@@ -69,6 +70,7 @@ class Proof(NamedTuple):
     refused: dict[str, int]
     ties: int
     max_abs_error: float
+    share: float
     tied: Array
 
 
@@ -100,12 +102,12 @@ def prove(conversion: Conversion, got: Mapping[str, Array], limit: Tolerance, wh
     description, corpus = conversion.result.description, conversion.corpus
     wrong = np.zeros(corpus.frame.rows, dtype=bool)
     worst = np.zeros(corpus.frame.rows)
-    largest = 0.0
+    largest = share = 0.0
     shown: dict[int, str] = {}
     tie = _ties(conversion, limit)
     tied = np.zeros_like(wrong)
-    for name, expected in conversion.expected.items():
-        actual = got[name]
+    for name, answered in conversion.expected.items():
+        actual, expected = got[name], answered
         if len(actual) != len(expected) or actual.size != expected.size:
             raise ParityError(
                 f"{what}: output {name!r} has the shape {actual.shape}, the source model gives "
@@ -113,6 +115,7 @@ def prove(conversion: Conversion, got: Mapping[str, Array], limit: Tolerance, wh
                 hint=_DEFAULT_HINT,
             )
         actual = actual.reshape(expected.shape)
+        expected = _held_by(actual.dtype, expected)
         if description.roles.get(name) == "label":
             bad = _labels(expected, actual)
             tied |= bad & tie
@@ -121,7 +124,9 @@ def prove(conversion: Conversion, got: Mapping[str, Array], limit: Tolerance, wh
         else:
             error = vectors.errors(expected, actual)
             finite = np.where(np.isfinite(expected), np.abs(expected.astype(np.float64)), 0.0)
-            over = error > limit.atol + limit.rtol * finite
+            allowed = limit.atol + limit.rtol * finite
+            over = error > allowed
+            share = max(share, _share(error, allowed))
             finite_errors = error[np.isfinite(error)]
             largest = max(largest, float(finite_errors.max(initial=0.0)))
             flat = error.reshape(len(error), -1)
@@ -141,6 +146,7 @@ def prove(conversion: Conversion, got: Mapping[str, Array], limit: Tolerance, wh
         refused=conversion.result.refused,
         ties=int(tied.sum()),
         max_abs_error=float(f"{largest:.3g}"),
+        share=float(f"{share:.2g}"),
         tied=tied | tie,
     )
 
@@ -206,17 +212,33 @@ def choose(
     )
 
 
+def _held_by(kind: np.dtype[Any], expected: Array) -> Array:
+    """Return numbers beyond the range of an output's type as the infinity that they are there."""
+    if kind.kind != "f" or expected.dtype.kind != "f":
+        return expected
+    largest = float(np.finfo(kind).max)
+    return np.where(np.abs(expected) > largest, np.copysign(np.inf, expected), expected)
+
+
+def _share(error: Array, allowed: Array) -> float:
+    """Return the largest error over what is allowed, of finite ones that are allowed."""
+    compared = (error > 0) & (error <= allowed)
+    return float((error[compared] / allowed[compared]).max(initial=0.0))
+
+
 def _ties(conversion: Conversion, limit: Tolerance) -> Array:
     """Return (rows,) bool: the source's two best classes are within tolerance of each other."""
-    roles = conversion.result.description.roles
+    description = conversion.result.description
     for name, values in conversion.expected.items():
-        if roles.get(name) != "probabilities":
+        role = description.roles.get(name)
+        if description.task != "classification" or role not in {"probabilities", "value"}:
             continue
         flat = values.reshape(len(values), -1).astype(np.float64)
         if flat.shape[1] == 1:
-            flat = np.concatenate([1 - flat, flat], axis=1)
+            # A probability of the one class, or a score that falls on this or that side of 0.
+            flat = np.concatenate([(1 if role == "probabilities" else 0) - flat, flat], axis=1)
         best = np.sort(flat, axis=1)
-        limits = 2 * (limit.atol + limit.rtol * best[:, -1])
+        limits = 2 * (limit.atol + limit.rtol * np.abs(best[:, -1]))
         # Of probabilities that are NaN none is best.
         near: Array = np.asarray(best[:, -1] - best[:, -2] <= limits) | np.isnan(best[:, -1])
         return near
@@ -269,7 +291,7 @@ def _difference(
         f"({', '.join(f'{c} {n}' for c, n in by_case.items())}); worst case {case!r}, {place}: "
         f"{shown.get(row, 'it differs')} (rtol {limit.rtol:g}, atol {limit.atol:g}). "
         "Nothing was packed",
-        hint=_HINTS.get(cause, _DEFAULT_HINT),
+        hint=conversion.result.description.remedy or _HINTS.get(cause, _DEFAULT_HINT),
     )
 
 

@@ -77,7 +77,7 @@ def whole(
 ) -> Whole:
     """Convert and prove a model as `whimbrel_packager.build` does, up to its profile."""
     table = frame.of(data)
-    path, chosen = given.model_file(model, folder, Options(**options))  # type: ignore[arg-type]
+    path, chosen = given.model_file(model, folder, Options(**options), table)  # type: ignore[arg-type]
     limits = limits or child.Limits()
     recipe = recipes.Recipe(name="case", version="1.0.0", source=chosen, limits=limits)
 

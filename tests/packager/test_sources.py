@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
@@ -21,7 +22,6 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     RandomForestClassifier,
     RandomForestRegressor,
-    VotingClassifier,
 )
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
@@ -198,10 +198,16 @@ def test_rows_that_the_source_refuses_are_left_out_and_counted() -> None:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        (KMeans(2, n_init=1), "KMeans is neither a classifier nor a regressor"),
-        (VotingClassifier([("a", LogisticRegression())], voting="soft"), "VotingClassifier cannot"),
+        (
+            KMeans(2, n_init=1),
+            "KMeans is neither a classifier, a regressor nor an outlier detector",
+        ),
+        (
+            DummyClassifier(),
+            "DummyClassifier cannot be converted: no converter for DummyClassifier",
+        ),
     ],
-    ids=["clusters", "voting"],
+    ids=["clusters", "dummy"],
 )
 def test_what_cannot_be_converted_is_refused_by_name(
     model: Estimator, says: str, tmp_path: Path

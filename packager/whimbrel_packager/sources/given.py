@@ -57,6 +57,16 @@ def model_file(
         joblib.dump(model, path)
         # The caller's own object, pickled here: nothing foreign is loaded.
         return path, msgspec.structs.replace(options, allow_pickle=True)
+    if type(model).__name__ == "LocalOutlierFactor":
+        raise UsageError(
+            "LocalOutlierFactor(novelty=False) knows the outliers among its training rows alone",
+            hint="fit LocalOutlierFactor(novelty=True), which judges new rows",
+        )
+    if hasattr(model, "get_params"):
+        raise UsageError(
+            f"{type(model).__name__} has no predict() to be converted",
+            hint="pack a classifier, a regressor, an outlier detector, or a pipeline ending in one",
+        )
     raise UsageError(
         f"{type(model).__name__} is no model that can be packed",
         hint="give a path, a fitted scikit-learn estimator, a PyTorch module, a Keras model, or an "

@@ -29,42 +29,101 @@ def thresholds(model: Estimator) -> list[tuple[int, float]]:
         inner = nodes[nodes["is_leaf"] == 0]
         features, values = inner["feature_idx"].tolist(), inner["num_threshold"].tolist()
         found.extend(zip(features, values, strict=True))
-    for tree in _trees(last):
+    for tree in trees_of(last):
         inner = tree.children_left >= 0
         features, values = tree.feature[inner].tolist(), tree.threshold[inner].tolist()
         found.extend(zip(features, values, strict=True))
     return found
 
 
-def round_thresholds_down(model: Estimator) -> None:
+def round_thresholds_down(model: Estimator) -> bool:
     """Round the thresholds of histogram boosting down to float32, in place, before converting.
+
+    Returns whether there were any that rounding to nearest would have raised.
 
     These trees compare ``x <= t`` with a float64 t. For a float32 x that is the same as
     ``x <= floor32(t)``, while rounding to nearest, as skl2onnx does here, sends a value that
     equals the rounded threshold the other way whenever the rounding was upwards.
     """
+    raised = False
     for nodes in _histogram_nodes(model):
-        nodes["num_threshold"] = floor32(nodes["num_threshold"])
+        lower = floor32(nodes["num_threshold"])
+        inner = nodes["is_leaf"] == 0
+        with np.errstate(over="ignore"):
+            nearest = nodes["num_threshold"].astype(np.float32)
+        raised |= bool((lower < nearest)[inner].any())
+        nodes["num_threshold"] = lower
+    return raised
 
 
-def keep_missing_branches(proto: Proto, model: Estimator) -> None:
+def keep_missing_branches(proto: Proto, model: Estimator) -> bool:
     """Tell the converted trees which branch a missing value takes, in place, after converting.
+
+    Returns whether any goes to the left, which is what skl2onnx leaves out.
 
     skl2onnx leaves it out for forests and single trees, so that a missing value always went to
     the right. A converted tree is recognised by its features and thresholds.
     """
     known: dict[bytes, list[Array]] = {}
-    for tree in _trees(model):
+    for tree in trees_of(model):
         flags = getattr(tree, "missing_go_to_left", None)
         if flags is not None:
             inner = tree.children_left >= 0
             key = _key(tree.feature[inner], floor32(tree.threshold[inner]))
             known.setdefault(key, []).append(np.where(inner, flags, 0).astype(np.int64))
-    if not known:
-        return
+    if not any(flags.any() for trees in known.values() for flags in trees):
+        return False
     for node in proto.graph.node:
         if node.op_type in {"TreeEnsembleClassifier", "TreeEnsembleRegressor"}:
             _set_missing(node, known)
+    return True
+
+
+def path_lengths(forest: Estimator) -> dict[str, Any]:
+    """Return an isolation forest as attributes of one TreeEnsembleRegressor.
+
+    Its leaves hold the path lengths that the forest itself adds up.
+    """
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in (
+            "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_values",
+            "nodes_truenodeids", "nodes_falsenodeids", "nodes_missing_value_tracks_true",
+            "target_treeids", "target_nodeids", "target_ids", "target_weights",
+        )
+    }  # fmt: skip
+    for number, member in enumerate(forest.estimators_):
+        tree, features = member.tree_, np.asarray(forest.estimators_features_[number])
+        inner = tree.children_left >= 0
+        leaves = np.flatnonzero(~inner)
+        weights = (
+            forest._decision_path_lengths[number] + forest._average_path_length_per_tree[number] - 1  # noqa: SLF001 - what its own score is made of
+        )
+        named = {
+            "nodes_treeids": np.full(len(inner), number),
+            "nodes_nodeids": np.arange(len(inner)),
+            "nodes_featureids": np.where(inner, features[np.where(inner, tree.feature, 0)], 0),
+            "nodes_values": np.where(inner, floor32(tree.threshold), 0).astype(np.float64),
+            "nodes_truenodeids": np.where(inner, tree.children_left, 0),
+            "nodes_falsenodeids": np.where(inner, tree.children_right, 0),
+            "nodes_missing_value_tracks_true": np.where(inner, tree.missing_go_to_left, 0),
+            "target_treeids": np.full(len(leaves), number),
+            "target_nodeids": leaves,
+            "target_ids": np.zeros(len(leaves), dtype=np.int64),
+            "target_weights": weights[leaves],
+        }
+        for name, values in named.items():
+            columns[name].extend(values.tolist())
+        columns["nodes_modes"].extend(np.where(inner, "BRANCH_LEQ", "LEAF").tolist())
+    return {**columns, "n_targets": 1, "post_transform": "NONE", "aggregate_function": "SUM"}
+
+
+def longest_path(forest: Estimator) -> float:
+    """Return what the sum of path lengths is divided by: trees × mean depth of the sample."""
+    from sklearn.ensemble import _iforest
+
+    average = _iforest._average_path_length([forest._max_samples])[0]  # noqa: SLF001 - of no other name
+    return float(len(forest.estimators_) * average) or 1.0
 
 
 def floor32(values: Array) -> Array:
@@ -105,7 +164,8 @@ def _histogram_nodes(model: Estimator) -> Iterator[Array]:
                     yield predictor.nodes
 
 
-def _trees(model: Estimator) -> Iterator[Any]:
+def trees_of(model: Estimator) -> Iterator[Any]:
+    """Yield the trees (``tree_``) of an estimator and those inside it."""
     for estimator in walk(model):
         tree = getattr(estimator, "tree_", None)
         if tree is not None and hasattr(tree, "children_left"):
@@ -117,11 +177,15 @@ def walk(model: Estimator) -> Iterator[Any]:
     yield model
     for _, step in getattr(model, "steps", ()):
         yield from walk(step)
+    for name in ("transformers_", "transformer_list"):
+        for _, step, *_ in getattr(model, name, ()):
+            if hasattr(step, "__dict__"):
+                yield from walk(step)
     for name in ("estimators_", "calibrated_classifiers_"):
         for member in np.asarray(getattr(model, name, ()), dtype=object).ravel():
             if hasattr(member, "__dict__"):
                 yield from walk(member)
-    for name in ("estimator_", "estimator"):
+    for name in ("estimator_", "estimator", "best_estimator_", "regressor_", "final_estimator_"):
         member = getattr(model, name, None)
         if member is not None and hasattr(member, "__dict__") and member is not model:
             yield from walk(member)

@@ -63,7 +63,8 @@ class Seen(NamedTuple):
         model: the estimator as the packager names it, "" when it did not come that far.
         rewrites: those that were applied after the plain conversion had failed.
         code, message, hint: of the error.
-        max_abs_error, rows: of the proof.
+        share: the largest error as a share of what is allowed, 0 to 1.
+        rows: of the proof.
         fresh_rows: rows that the corpus did not contain, on which it was checked once more.
         disagreement: "" or what those rows showed: a silently wrong conversion.
     """
@@ -74,7 +75,7 @@ class Seen(NamedTuple):
     code: str = ""
     message: str = ""
     hint: str = ""
-    max_abs_error: float = 0.0
+    share: float = 0.0
     rows: int = 0
     fresh_rows: int = 0
     disagreement: str = ""

@@ -21,11 +21,12 @@ _HEAD = (
     "for what goes wrong. Each ends *within tolerance* of its source on the whole adversarial\n"
     "corpus, and on fresh rows that the corpus does not contain; or *refused*, with the code of the\n"
     "error and the reason. There is no third outcome. Where the plain conversion fails and a known\n"
-    "rewrite of it holds, the rewrite is named. *Largest difference* is the largest absolute one\n"
-    "over all numbers of all rows of the machine that wrote the page.\n"
+    "rewrite of it holds, the rewrite is named. *Of the tolerance* is the largest error as a share\n"
+    "of what is allowed (1e-4 of the number, and 1e-5 of the output's spread), over all rows, on\n"
+    "the machine that wrote the page.\n"
 )
 _TABLE = (
-    "| model | outcome | rewrite, or reason | largest difference | rows |\n|---|---|---|--:|--:|\n"
+    "| model | outcome | rewrite, or reason | of the tolerance | rows |\n|---|---|---|--:|--:|\n"
 )
 _MAX_REASON = 160
 
@@ -34,7 +35,7 @@ def row(name: str, seen: Seen) -> str:
     """Return the row of one case."""
     if seen.outcome == WITHIN:
         how = ", ".join(seen.rewrites)
-        figures = f"{seen.max_abs_error:.1e} | {seen.rows + seen.fresh_rows:,}"
+        figures = f"{seen.share:.1%} | {seen.rows + seen.fresh_rows:,}"
         return f"| {_cell(name)} | {outcome(seen)} | {_cell(how)} | {figures} |\n"
     reason = " ".join(seen.message.split())
     if len(reason) > _MAX_REASON:
