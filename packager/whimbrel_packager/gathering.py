@@ -160,16 +160,15 @@ def _measured(proven: Proven, bundle_bytes: int, *, repeatable: bool) -> Measure
 
 def machine() -> str:
     """Return what kind of machine this is, in words."""
-    name = ""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:  # not Linux
         lines = []
-    for line in lines:
-        what, _, value = line.partition(":")
-        if what.strip().lower() in {"model name", "model"} and value.strip():
-            name = value.strip()
-            break
+    said = {
+        what.strip(): value.strip() for what, _, value in (line.partition(":") for line in lines)
+    }
+    # x86 says "model name", most boards of ARM "Model" or "Hardware".
+    name = next((said[what] for what in ("model name", "Model", "Hardware") if said.get(what)), "")
     return f"{platform.machine()}, {name or 'unknown processor'}, {os.cpu_count()} cores"
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from whimbrel_packager.commands import output
+from whimbrel_core.errors import GateError, UsageError
+from whimbrel_packager.commands import output, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from whimbrel_packager.build import PackResult
+    from whimbrel_packager.gates import Verdict
     from whimbrel_packager.recipe import Recipe
 
 _FILE = click.Path(path_type=Path)
@@ -33,9 +35,8 @@ _FLAGS = {
     "--reference data.npz --label late --positive true --key keys/bundle.pem --out bundles"
 )
 @click.argument("model", type=_FILE, required=False)
-@click.option(
-    "--recipe", type=_FILE, help="A whimbrel.toml that says all this; flags go before it."
-)
+@click.option("--recipe", type=_FILE, help="A file that says all this, and which gates have to "
+              "hold; flags go before it. Default: ./whimbrel.toml, if there is one.")  # fmt: skip
 @click.option("--name", help="Name of the model: [a-z0-9._-], stays for ever.")
 @click.option("--version", help="SemVer of this bundle, e.g. 1.0.0.")
 @click.option("--reference", type=_FILE, help="Data the model was trained or "
@@ -43,7 +44,11 @@ _FLAGS = {
 @click.option("--label", help="Column of the reference data with the true label or value.")
 @click.option("--held-out", help="Column that is true for rows the model was not trained on; "
               "quality and calibration come from these.")  # fmt: skip
-@click.option("--key", required=True, help="Signing key: a PEM or .uri file, or a URI (pkcs11:, "
+@click.option("--check", is_flag=True, help="Convert, prove and judge the gates; sign nothing, "
+              "write no bundle. Needs no key.")  # fmt: skip
+@click.option("--report-json", type=_FILE, help="File for the report on all gates, whether they "
+              "hold or not.")  # fmt: skip
+@click.option("--key", help="Signing key: a PEM or .uri file, or a URI (pkcs11:, "
               "awskms:, …); see 'whimbrel keys'.")  # fmt: skip
 @click.option("--password-file", type=_FILE, help="Password of an encrypted key, or a token's PIN.")
 @click.option("--out", default=".", type=_FILE, show_default=True, help="Folder of the bundle.")
@@ -89,35 +94,99 @@ def pack(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
 
     MODEL is a scikit-learn model (.skops, or .joblib/.pkl with --allow-pickle) or an .onnx file.
     The result is NAME-VERSION.whim, or an error that names what was wrong; never half a file.
+    Exit code 8: it could be packed, and a gate of the recipe does not hold.
     """
     with output.stages(quiet=given["as_json"]) as stage:
-        done = _pack(given, stage)
+        recipe = _recipe(given, stage)
+        try:
+            told = (_check if given["check"] else _pack)(given, recipe, stage)
+        except GateError as error:
+            told = _refused(error)
+    if given["report_json"] is not None:
+        _write_report(given["report_json"], told.gates)
+    if told.failed is None:
+        output.result(told.value, told.lines, as_json=given["as_json"])
+        return
+    if not given["as_json"]:
+        output.result(None, told.lines, as_json=False)
+    raise told.failed
+
+
+class Told(NamedTuple):
+    """What is printed: for ``--json``, for people; the verdict of gates, and whether it failed."""
+
+    value: object
+    lines: list[str]
+    gates: Verdict | None
+    failed: GateError | None = None
+
+
+def _refused(error: GateError) -> Told:
+    from whimbrel_packager.gates.outcome import Verdict
+
+    if not isinstance(error.report, Verdict):
+        raise error
+    return Told(None, verdict.lines(error.report), error.report, error)
+
+
+def _pack(given: dict[str, Any], recipe: Recipe, stage: Callable[[str], None]) -> Told:
+    """Pack, and return what to say of it."""
+    from whimbrel_packager import signers
+    from whimbrel_packager.build import pack as run
+
+    if not given["key"]:
+        raise UsageError(
+            "no signing key was given",
+            hint="give --key, see 'whimbrel keys'; or --check, to judge without signing",
+        )
+    done = run(
+        key=signers.load(given["key"], given["password_file"]),
+        out=given["out"],
+        recipe=recipe,
+        report=stage,
+    )
     value = {
         "path": str(done.path),
         "digest": done.digest,
         "manifest": done.manifest,
         "report": done.report,
     }
-    output.result(value, _lines(done), as_json=given["as_json"])
+    return Told(value, _lines(done), done.report.gates)
 
 
-def _pack(given: dict[str, Any], stage: Callable[[str], None]) -> PackResult:
+def _check(given: dict[str, Any], recipe: Recipe, stage: Callable[[str], None]) -> Told:
+    """Judge without signing, and return what to say of it."""
     from whimbrel_packager import signers
-    from whimbrel_packager.build import pack as run
+    from whimbrel_packager.build import check as run
 
-    recipe = _recipe(given)
-    return run(
-        key=signers.load(given["key"], given["password_file"]),
-        out=given["out"],
-        recipe=recipe,
-        report=stage,
-    )
+    key = signers.load(given["key"], given["password_file"]).public if given["key"] else None
+    report = run(recipe=recipe, key=key, report=stage)
+    if report.gates is None:
+        lines = ["no gates are declared", "begin a recipe with 'whimbrel recipe init'"]
+        return Told({"report": report}, lines, None)
+    report.gates.require()
+    lines = [f"{recipe.title} could be packed; nothing was written", *verdict.lines(report.gates)]
+    return Told({"report": report}, lines, report.gates)
 
 
-def _recipe(given: dict[str, Any]) -> Recipe:
+def _write_report(path: Path, gates: Verdict | None) -> None:
+    """Write the report; without gates there is none, and an older one must not stand for it."""
+    import msgspec
+
+    from whimbrel_packager import atomic
+
+    data = msgspec.json.format(msgspec.json.encode(gates), indent=2)
+    atomic.write(path, data + b"\n")
+
+
+def _recipe(given: dict[str, Any], stage: Callable[[str], None]) -> Recipe:
     """Return the recipe's file, if there is one, with the flags on top."""
     from whimbrel_packager import recipe as recipes
 
+    path = given["recipe"]
+    if path is None and Path(recipes.FILE).is_file():
+        path = Path(recipes.FILE)
+        stage(f"following {path}")
     values = {dotted: given[flag] for flag, dotted in _FLAGS.items()}
     if given["arl_days"] is not None:
         values["drift.arl_s"] = int(given["arl_days"] * 86_400)
@@ -134,7 +203,7 @@ def _recipe(given: dict[str, Any]) -> Recipe:
     for name in ("model", "reference"):
         dotted = name if name == "model" else f"data.{name}"
         values[dotted] = str(given[name]) if given[name] else None
-    recipe = recipes.with_values(recipes.read(given["recipe"]), values)
+    recipe = recipes.with_values(recipes.read(path), values)
     recipe.check()
     return recipes.with_values(recipe, {"release": _release(given, recipe)})
 
@@ -168,5 +237,8 @@ def _lines(done: PackResult) -> list[str]:
     if report.unused_columns:
         lines.append(f"  not used  {', '.join(report.unused_columns)}")
     lines += [f"  note      {note}" for note in report.notes]
+    if report.gates is not None:
+        first, *rest = verdict.lines(report.gates)
+        lines += [f"  gates     {first}", *(f"          {line}" for line in rest)]
     lines.append(f"  sha256    {done.digest}")
     return lines

@@ -86,7 +86,7 @@ def _column(name: str, column: Column, values: Array) -> Iterator[Outcome]:
 
     if column.type:
         odd = _odd(column.type, known, text=text)
-        yield checked("type", odd, 0, f"{_share(odd)} of its values are no {column.type}")
+        yield checked("type", odd, 0, f"{_share(odd)} of its values are other than {column.type}")
     ranged = column.min is not None or column.max is not None
     if ranged and text:
         yield refused(f"columns.{name}.range", KIND, "it holds words, and a range is declared")

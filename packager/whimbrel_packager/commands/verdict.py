@@ -1,0 +1,77 @@
+"""The verdict of gates for people: a table, what failed first, with its sentence below."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from whimbrel_packager.gates import Outcome, Verdict
+
+_WIDE = 30
+_HELD, _FAILED, _UNJUDGED = "held", "FAILED", "not judged"
+
+
+def lines(verdict: Verdict) -> list[str]:
+    """Return a table of all gates; held checks on columns are one line."""
+    columns = [o for o in verdict.gates if o.kind == "columns" and o.held]
+    shown = [o for o in verdict.gates if o not in columns]
+    failed = [o for o in shown if not o.held]
+    rest = [o for o in shown if o.held]
+    count = len(verdict.gates)
+    title = (
+        f"{_gates(count)} hold"
+        if verdict.held
+        else f"{len(failed)} of {_gates(count)} {'does' if len(failed) == 1 else 'do'} not hold"
+    )
+    if verdict.unjudged:
+        title += f", {len(verdict.unjudged)} could not be judged"
+    wide = max([_WIDE, *(len(o.name) for o in shown)])
+    return [
+        click.style(title, bold=True, fg=None if verdict.held else "red"),
+        *(line for outcome in failed for line in _row(outcome, wide)),
+        *_joined(columns, wide),
+        *(line for outcome in rest for line in _row(outcome, wide)),
+    ]
+
+
+def _gates(count: int) -> str:
+    return "1 gate" if count == 1 else f"{count} gates"
+
+
+def _joined(columns: Sequence[Outcome], wide: int) -> Iterator[str]:
+    if columns:
+        named = {outcome.name.split(".")[1] for outcome in columns}
+        what = f"{len(columns)} checks on {len(named)} columns"
+        yield f"  {_state(_HELD)}  {'columns':<{wide}}  {what}"
+
+
+def _row(outcome: Outcome, wide: int) -> Iterator[str]:
+    from whimbrel_packager.gates.outcome import number
+
+    state = _FAILED if not outcome.held else _HELD if outcome.judged else _UNJUDGED
+    figure = "" if outcome.measured is None else number(outcome.measured)
+    limit = (
+        f"{outcome.rule} {number(outcome.threshold)} {_unit(outcome)}"
+        if outcome.rule and outcome.threshold is not None
+        else ""
+    )
+    between = (
+        "" if outcome.interval is None
+        else f"{number(outcome.interval[0], 3)} to {number(outcome.interval[1], 3)}"
+    )  # fmt: skip
+    yield f"  {_state(state)}  {outcome.name:<{wide}}  {figure:>9}  {limit:<20} {between}".rstrip()
+    if not outcome.held or not outcome.judged:
+        yield f"              {outcome.message}"
+
+
+def _unit(outcome: Outcome) -> str:
+    return "" if outcome.unit in {"", "share"} else outcome.unit
+
+
+def _state(state: str) -> str:
+    colour = {_HELD: "green", _FAILED: "red", _UNJUDGED: "yellow"}[state]
+    return click.style(f"{state:<10}", fg=colour)
