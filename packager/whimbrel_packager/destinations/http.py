@@ -97,10 +97,11 @@ class Http:
             answer = self._pool.request(
                 method, url, body=body, headers=dict(headers or {}), preload_content=False
             )
-            try:
-                content = b"" if method == "HEAD" else answer.read(self._limit_bytes + 1)
-            finally:
-                answer.drain_conn() if method == "HEAD" else answer.close()
+            content = b"" if method == "HEAD" else answer.read(self._limit_bytes + 1)
+            if len(content) > self._limit_bytes:
+                answer.close()
+            else:
+                answer.release_conn()
         except HTTPError as error:
             raise self._away(error) from error
         if len(content) > self._limit_bytes:
