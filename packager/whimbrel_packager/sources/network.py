@@ -87,6 +87,7 @@ class NetworkSource:
         self._answer: Answer | None = None
         self._main = 0
         self._others: dict[int, str] = {}
+        self._guarded = False
 
     @property
     def estimator(self) -> str:
@@ -98,9 +99,12 @@ class NetworkSource:
         return self._place(frame).columns
 
     def attempts(self, frame: Frame) -> tuple[tuple[str, ...], ...]:
-        """Return the plain way, and one that keeps what is missing missing.
+        """Return the plain way, and one that answers NaN where a number of the input is NaN.
 
-        Runtimes lose a NaN where frameworks hand it on: onnxruntime's MaxPool, GRU and LSTM do.
+        NaN is lost on the way, here or there: onnxruntime's MaxPool, GRU and LSTM make numbers of
+        it where torch does not, TensorFlow's ReLU makes 0 of it where onnxruntime does not. No
+        such answer means anything, and the guarded model gives none. A network that deals with
+        NaN itself holds in the plain way already.
         """
         placed = self._place(frame)
         floats = any((one.kind or "FP32").startswith("FP") for one in placed.inputs)
@@ -126,13 +130,14 @@ class NetworkSource:
             made[main], self.options, output=names[main], what=self.estimator
         )
         self._others = network_boundary.other_names(names, main, answer)
+        self._guarded = GUARD in rewrites
         proto = network.to_onnx([array[:EXAMPLE_ROWS] for array in fed])
         roles = network_boundary.finish(
             proto,
             placed,
             answer,
             network_boundary.Ends(main, self._others, fed, made),
-            guard=GUARD in rewrites,
+            guard=self._guarded,
         )
         return proto, Description(
             framework=network.framework,
@@ -156,7 +161,10 @@ class NetworkSource:
         """
         if self._placed is None or self._answer is None:
             raise RuntimeError("a network is asked after it is converted")
-        _, made = self.network.answer(self._placed.arrays(frame))
+        fed = self._placed.arrays(frame)
+        _, made = self.network.answer(fed)
+        if self._guarded:
+            made = [_without(values, _missing(fed)) for values in made]
         answers = self._answer.of(made[self._main])
         return {**answers, **{name: made[i] for i, name in self._others.items()}}
 
@@ -169,3 +177,20 @@ class NetworkSource:
             self.network.inputs(frame), frame, matrix=self.options.matrix_input,
             what=self.estimator,
         )  # fmt: skip
+
+
+def _missing(fed: Sequence[Array]) -> Array:
+    """Return (n,) bool: the rows with a NaN in any input."""
+    found = np.zeros(len(fed[0]), dtype=bool)
+    for array in fed:
+        if array.dtype.kind == "f":
+            found |= np.isnan(array.reshape(len(array), -1)).any(axis=1)
+    return found
+
+
+def _without(values: Array, rows: Array) -> Array:
+    if values.dtype.kind != "f":
+        return values
+    kept = values.copy()
+    kept[rows] = np.nan
+    return kept

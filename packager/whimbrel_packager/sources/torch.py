@@ -9,6 +9,7 @@ import numpy as np
 
 from whimbrel_core.errors import ConversionError
 from whimbrel_packager.sources import network_inputs, torch_export, torch_files
+from whimbrel_packager.sources.foreign import quiet
 from whimbrel_packager.sources.network import EXAMPLE_ROWS, Made, NetworkSource
 from whimbrel_packager.sources.network_boundary import OPSET
 from whimbrel_packager.sources.network_inputs import Input
@@ -58,7 +59,7 @@ def given_file(model: object, frame: Frame, folder: Path, options: Options) -> P
         )
         own.prepare(placed.arrays(rows))
         model = own.program
-    with torch_export.quiet():
+    with quiet():
         torch.export.save(model, folder / "given.pt2")
     return folder / "given.pt2"
 
@@ -154,7 +155,7 @@ class TorchNetwork:
         held = self.program if self.program is not None else self._module
         torch_export.require_size(held, self.estimator)
         try:
-            with torch_export.quiet():
+            with quiet():
                 if self.program is None:
                     return torch_export.script_to_onnx(self._module, fed)
                 done = torch.onnx.export(

@@ -11,17 +11,17 @@ import contextlib
 import inspect
 import io
 import re
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from whimbrel_core.errors import ConversionError
 from whimbrel_packager.canonical import MAX_MODEL_BYTES
+from whimbrel_packager.sources.foreign import quiet, reason
 from whimbrel_packager.sources.network_inputs import Input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from whimbrel_packager.untyped import Proto
 
@@ -245,33 +245,3 @@ def _whole_text(error: BaseException | None) -> str:
         texts.append(f"{type(error).__name__}: {error}")
         error = error.__cause__ or error.__context__
     return "\n".join(texts)
-
-
-def reason(error: BaseException) -> str:
-    """Return the first sentence of an error's cause, without paths and advice of torch's."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    text = re.sub(r"\x1b\[\d*m", "", str(cause))
-    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    first = re.sub(r"(/[\w.\-]+){2,}", "…", first).partition(" For more information")[0]
-    return f"{first[:300]} ({type(cause).__name__})"
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what torch tells its developers to itself."""
-    import logging
-
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

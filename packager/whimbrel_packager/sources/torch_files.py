@@ -13,7 +13,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 from whimbrel_core.errors import ConversionError, InputError, UsageError
-from whimbrel_packager.sources.torch_export import quiet, reason
+from whimbrel_packager.sources.foreign import quiet, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
