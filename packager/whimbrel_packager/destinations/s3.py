@@ -72,7 +72,7 @@ class Bucket:
             response_checksum_validation="when_required",
         )
         try:
-            client = boto3.client("s3", config=config)
+            client = boto3.session.Session().client("s3", config=config)
         except (BotoCoreError, ValueError) as error:
             raise UsageError(
                 f"S3 cannot be asked: {error}",
