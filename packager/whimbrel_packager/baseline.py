@@ -9,6 +9,7 @@ import numpy as np
 
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.profile import reference
+from whimbrel_core.profile.layout import MAX_FEATURES
 from whimbrel_packager.predictions import class_names
 
 if TYPE_CHECKING:
@@ -33,13 +34,17 @@ class Labelled(NamedTuple):
 
 
 def positive_index(given: str | None, result: Result) -> int | None:
-    """Return the index of the positive class: as given, or class 1 of a True/False model.
+    """Return the index of the positive class: as given, or what a model is there to find.
+
+    That is class 1 of a True/False model, and the outliers of an outlier detector.
 
     Raises:
         UsageError: it is none of the model's classes, or there are more than two.
     """
     description = result.description
     if given is None:
+        if description.detector:
+            return description.classes.index("-1")
         return 1 if description.boolean else None
     names = list(description.classes)
     if names == ["0", "1"]:  # what a model of False and True answers
@@ -55,20 +60,31 @@ def positive_index(given: str | None, result: Result) -> int | None:
 
 
 def class_labels(labels: Array, result: Result) -> Array:
-    """Return true labels as class names.
+    """Return true labels as class names; indices count where all names are words.
 
     Raises:
         InputError: a label is missing, or none of the model's classes.
     """
-    known = set(result.description.classes)
+    classes = result.description.classes
+    known = set(classes)
     numeric = all(name.lstrip("-").isdigit() for name in known)
     names = []
     for value in labels.tolist():
         text = "" if value is None else str(value)
+        if result.description.detector and (isinstance(value, bool) or value == 0):
+            # True would be class 1, an inlier: rarely what such a column means.
+            raise InputError(
+                f"label {value!r} is neither -1 (an outlier) nor 1 (an inlier), which are the "
+                "classes of an outlier detector",
+                hint="make the label column -1 and 1, e.g. numpy.where(outlier, -1, 1)",
+                code="input.label",
+            )
         if numeric and isinstance(value, bool | int | float) and not math.isnan(value):
             text = str(int(value)) if float(value).is_integer() else text
         elif numeric and text.lower() in {"true", "false"}:
             text = "1" if text.lower() == "true" else "0"
+        elif not numeric and isinstance(value, int) and 0 <= value < len(classes):
+            text = classes[value]  # networks are trained on indices, and told the names later
         if text not in known:
             raise InputError(
                 f"label {value!r} is none of the model's classes: "
@@ -89,7 +105,7 @@ def build(
     positive: int | None,
     units: Mapping[str, str],
 ) -> Baseline:
-    """Return the baseline.
+    """Return the baseline: of outputs alone where there are more inputs than a profile holds.
 
     Args:
         frame: the input columns, all reference rows.
@@ -111,17 +127,7 @@ def build(
         )
     description = result.description
     names = set(frame.names)
-    columns = [
-        reference.ColumnSpec(
-            name=name,
-            role="input",
-            tensor=description.matrix or name,
-            column=i if description.matrix else 0,
-            values=values,
-            unit=units.get(name),
-        )
-        for i, (name, values) in enumerate(frame.columns.items())
-    ]
+    columns: list[reference.ColumnSpec] = []
     score_tensor = None
     for name, role in description.roles.items():
         values = outputs[name].reshape(frame.rows, -1)
@@ -138,6 +144,8 @@ def build(
             for i in range(min(values.shape[1], MAX_PROFILED_CLASSES)):
                 shown = name if values.shape[1] == 1 else f"{name}[{i}]"
                 columns.append(_output(shown, names, name, i, values[:, i]))
+    inputs = _inputs(frame, description.matrix, units, MAX_FEATURES - len(columns))
+    columns = [*inputs, *columns]
     classifier = description.task == "classification"
     calibrated = labelled is not None and score_tensor is not None and classifier
     rows = labelled.held_out if labelled is not None else np.zeros(0, dtype=bool)
@@ -152,6 +160,38 @@ def build(
         scores=outputs[score_tensor][rows] if calibrated and score_tensor is not None else None,
         predicted=class_names(outputs[label][rows]) if calibrated and label is not None else None,
     )
+
+
+def notes(profile: Baseline) -> tuple[str, ...]:
+    """Return what a person should know of a baseline."""
+    if any(feature.role == "input" for feature in profile.layout.features):
+        return ()
+    most = f"a profile has {MAX_FEATURES} features at most"
+    return (f"the inputs are not profiled, the outputs are: {most}",)
+
+
+def _inputs(
+    frame: Frame, matrix: str | None, units: Mapping[str, str], most: int
+) -> list[reference.ColumnSpec]:
+    """Return the input columns, each number of a block one; none when they are too many."""
+    wide = sum(math.prod(values.shape[1:]) for values in frame.columns.values())
+    if wide > most:
+        return []
+    columns = []
+    for i, (name, values) in enumerate(frame.columns.items()):
+        places = list(np.ndindex(values.shape[1:]))
+        for j, place in enumerate(places):
+            columns.append(
+                reference.ColumnSpec(
+                    name=f"{name}[{','.join(map(str, place))}]" if place else name,
+                    role="input",
+                    tensor=matrix or name,
+                    column=i if matrix else j,
+                    values=values[(slice(None), *place)],
+                    unit=units.get(name),
+                )
+            )
+    return columns
 
 
 def _profiled(width: int, positive: int | None) -> list[int]:

@@ -92,7 +92,7 @@ def _details(card: Card, manifest: Manifest) -> Iterator[str]:
     yield from ("", "## Model details", "")
     owner = " · ".join(_text(part) for part in (card.owner, card.contact) if part)
     rows = {
-        "Task": manifest.task,
+        "Task": manifest.purpose,
         "Classes": ", ".join(
             f"{_text(name)} (positive)" if i == manifest.positive else _text(name)
             for i, name in enumerate(manifest.classes)

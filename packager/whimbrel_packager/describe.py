@@ -52,6 +52,7 @@ def manifest(
         version=recipe.version,
         release=recipe.release,
         task=described.task,
+        detector=described.detector,
         model=manifests.ModelFile(
             file=bundles.MODEL,
             size_bytes=len(done.model),

@@ -212,7 +212,7 @@ def of_gap(
     if metric.name != "auc":
         per_row = metric.rows(predictions)
         return resamples.difference(per_row * inside[:, None], per_row, metric.finish)
-    score, true = predictions.score, predictions.true
+    score, true = predictions.ranking, predictions.true
     if score is None:
         return Interval(math.nan, math.nan, math.nan)
     part = delong(score[inside], true[inside], resamples.take(inside))
@@ -228,7 +228,7 @@ def of_gap(
 
 
 def _placements(predictions: Predictions, resamples: Resamples) -> Placements:
-    score = predictions.score
+    score = predictions.ranking
     if score is None:
         return Placements(math.nan, np.full(resamples.units, math.nan))
     return delong(score, predictions.true, resamples)

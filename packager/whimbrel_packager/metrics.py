@@ -40,7 +40,7 @@ class Metric(NamedTuple):
     name: str
     task: str
     better: Literal["higher", "lower"]
-    needs: Literal["predicted", "probabilities", "score", "predicted positive"]
+    needs: Literal["predicted", "probabilities", "score", "ranking", "predicted positive"]
     rows: Callable[[Predictions], Array]
     finish: Callable[[Array], Array]
     what: str
@@ -51,10 +51,12 @@ class Metric(NamedTuple):
             return f"a {predictions.task} model has no {self.name}"
         if self.needs == "probabilities" and predictions.probabilities is None:
             return f"{self.name} needs probabilities, and the model gives none"
-        if self.needs in {"score", "predicted positive"} and not predictions.positive:
+        if self.needs in {"score", "ranking", "predicted positive"} and not predictions.positive:
             return f"{self.name} needs a positive class (data.positive)"
         if self.needs == "score" and predictions.score is None:
             return f"{self.name} needs the probability of the positive class"
+        if self.needs == "ranking" and predictions.ranking is None:
+            return f"{self.name} needs the probability of the positive class, or a score"
         if self.needs.startswith("predicted") and predictions.predicted is None:
             return f"{self.name} needs a class per row, and the model names none"
         return ""
@@ -62,7 +64,7 @@ class Metric(NamedTuple):
     def value(self, predictions: Predictions) -> float:
         """Return the figure; NaN when it is not defined on these rows."""
         if self.name == "auc":
-            score = predictions.score
+            score = predictions.ranking
             return float("nan") if score is None else auc(score, predictions.true)
         return float(self.finish(self.rows(predictions).sum(axis=0)))
 
@@ -105,7 +107,7 @@ def figures(predictions: Predictions) -> dict[str, float]:
     for metric in METRICS.values():
         if metric.name in RECORDED and not metric.missing(predictions):
             found[metric.name] = metric.value(predictions)
-    if predictions.score is not None:
+    if predictions.ranking is not None:
         found["positive_rate"] = float(predictions.true.mean())
     return {name: float(f"{value:.5g}") for name, value in found.items() if np.isfinite(value)}
 
@@ -238,7 +240,7 @@ _LISTED = (
     Metric("accuracy", "classification", "higher", "predicted", _right, _share, "share of right"),
     Metric("balanced_accuracy", "classification", "higher", "predicted", _per_class, _mean_recall,
            "mean recall of the classes"),
-    Metric("auc", "classification", "higher", "score", _no_sums, _no_sums, "area under the ROC"),
+    Metric("auc", "classification", "higher", "ranking", _no_sums, _no_sums, "area under the ROC"),
     Metric("f1", "classification", "higher", "predicted positive", _confusion, _f1, "F1"),
     Metric("precision", "classification", "higher", "predicted positive", _confusion, _precision,
            "share of right among those called positive"),

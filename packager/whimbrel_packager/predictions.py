@@ -28,6 +28,8 @@ class Predictions(NamedTuple):
         probabilities: (n, k) float64 in the order of ``classes``; None when it gives none.
         classes: class names by index.
         positive: name of the positive class; "" when neither is.
+        margin: (n,) float64, the larger the more the positive class is meant, of a model of two
+            classes that answers a score instead of probabilities; None for others.
     """
 
     task: str
@@ -36,6 +38,7 @@ class Predictions(NamedTuple):
     probabilities: Array | None = None
     classes: tuple[str, ...] = ()
     positive: str = ""
+    margin: Array | None = None
 
     @property
     def rows(self) -> int:
@@ -55,12 +58,18 @@ class Predictions(NamedTuple):
         score: Array = self.probabilities[:, self.classes.index(self.positive)]
         return score
 
+    @property
+    def ranking(self) -> Array | None:
+        """(n,) float64 that orders rows by how much the positive class is meant, or None."""
+        return self.margin if self.score is None else self.score
+
     def take(self, rows: Array) -> Predictions:
         """Return the rows of an index or mask."""
         return self._replace(
             truth=self.truth[rows],
             predicted=None if self.predicted is None else self.predicted[rows],
             probabilities=None if self.probabilities is None else self.probabilities[rows],
+            margin=None if self.margin is None else self.margin[rows],
         )
 
 
@@ -102,8 +111,13 @@ def of(
             probabilities = None
     label = named.get("label")
     predicted = None if label is None else class_names(label)
+    margin = None
+    if "value" in named and len(classes) == BINARY and named["value"].size == rows:
+        # As scikit-learn counts it: above zero, the second class is meant.
+        margin = named["value"].reshape(rows).astype(np.float64)
+        margin = margin if positive == classes[1] else -margin
     return Predictions(
-        task, truth.astype(object), predicted, probabilities, tuple(classes), positive
+        task, truth.astype(object), predicted, probabilities, tuple(classes), positive, margin
     )
 
 

@@ -164,7 +164,11 @@ class DriftPolicy(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """The content of ``manifest.json``."""
+    """The content of ``manifest.json``.
+
+    A ``detector`` tells outliers (class "-1", the positive one) from inliers ("1"), which is a
+    classification to all that count its answers; its score is an output of role "value".
+    """
 
     format: int
     name: str
@@ -188,6 +192,7 @@ class Manifest(msgspec.Struct, frozen=True):
     licence: str = ""
     lineage: Lineage = Lineage()
     gates: tuple[GateOutcome, ...] = ()
+    detector: bool = False
 
     def encode(self) -> bytes:
         """Return the canonical JSON that is stored and signed."""
@@ -197,6 +202,11 @@ class Manifest(msgspec.Struct, frozen=True):
     def title(self) -> str:
         """``name-version``, for messages and file names."""
         return f"{self.name}-{self.version}"
+
+    @property
+    def purpose(self) -> str:
+        """What the model does, in words for people."""
+        return "outlier detection" if self.detector else self.task
 
 
 _DECODER = msgspec.json.Decoder(Manifest)

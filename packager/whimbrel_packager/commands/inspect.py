@@ -54,7 +54,7 @@ def lines(
     manifest: Manifest, sizes: Mapping[str, int], record: Record | None = None
 ) -> Iterator[str]:
     """Yield a manifest, and the record of a bundle if there is one, for people."""
-    yield f"{manifest.name} {manifest.version}, release {manifest.release}, {manifest.task}"
+    yield f"{manifest.name} {manifest.version}, release {manifest.release}, {manifest.purpose}"
     if manifest.description:
         yield from textwrap.wrap(manifest.description, _WIDTH - 2,
                                  initial_indent="  ", subsequent_indent="  ")  # fmt: skip

@@ -122,7 +122,7 @@ def judge(declared: Sequence[Slice], context: Context) -> Iterator[Outcome]:
 def _usual(predictions: Predictions) -> Metric:
     if predictions.task == "regression":
         return METRICS["rmse"]
-    return METRICS["accuracy" if predictions.score is None else "auc"]
+    return METRICS["accuracy" if predictions.ranking is None else "auc"]
 
 
 def _segments(one: Slice, values: Array) -> list[_Segment]:
