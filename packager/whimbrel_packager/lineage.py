@@ -34,6 +34,8 @@ WEIGHTS = "weights: "  # and the name of a file beside the model
 UNCOMMITTED = "uncommitted changes"  # an annotation of code
 _COLUMNS = "names, types and values of the columns"
 _HEX = {"sha256": 64, "md5": 32}
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+_SECRET = re.compile(r"(?i)sig|token|secret|passw|credential|key")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -121,6 +123,18 @@ class Lineage(msgspec.Struct, frozen=True, omit_defaults=True):
         return found.digest.get("gitCommit", "") if found else ""
 
 
+def public(stated: Stated) -> Stated:
+    """Return what is stated without credentials: what a bundle says, everybody reads."""
+    return msgspec.structs.replace(
+        stated,
+        repository=checkouts.public_url(stated.repository),
+        runs={tool: _public_uri(run) for tool, run in stated.runs.items()},
+        data=tuple(
+            msgspec.structs.replace(origin, uri=_public_uri(origin.uri)) for origin in stated.data
+        ),
+    )
+
+
 def find(
     stated: Stated, *, model: Path | None, data: Path | None, reference: Reference,
     env: Mapping[str, str],
@@ -137,6 +151,7 @@ def find(
     Raises:
         UsageError: a stated file is not there, or a stated digest or commit is none.
     """
+    stated = public(stated)
     code = _code(stated, model) if stated.find else None
     checkout = checkouts.read(code) if code else None
     pointers = {
@@ -256,7 +271,7 @@ def _code_of(
         return
     if not _COMMIT.fullmatch(commit):
         raise UsageError(f"lineage.commit: {commit!r} is no full git commit id")
-    remote = checkouts.public_url(stated.repository) or (checkout.remote if checkout else "")
+    remote = stated.repository or (checkout.remote if checkout else "")
     known = checkout if checkout and checkout.commit == commit else None
     where = f"@refs/heads/{known.branch}" if known and known.branch else f"@{commit}"
     yield Dependency(
@@ -308,6 +323,17 @@ def _of_pointer(pointer: dvc.Pointer | None) -> dict[str, str | int | bool]:
         return {}
     said = {"dvc": pointer.output.path, "stage": pointer.stage, "origin": pointer.output.origin}
     return {name: value for name, value in said.items() if value}
+
+
+def _public_uri(uri: str) -> str:
+    """Return a URI without user, password, and what in its query signs or unlocks.
+
+    >>> _public_uri("https://me:pw@h.example/x?versionId=3&X-Amz-Signature=abc")
+    'https://h.example/x?versionId=3'
+    """
+    head, question, query = _USER.sub("", uri).partition("?")
+    kept = [part for part in query.split("&") if not _SECRET.search(part.partition("=")[0])]
+    return head + question + "&".join(kept) if any(kept) else head
 
 
 def _pachyderm(env: Mapping[str, str]) -> Iterator[Dependency]:

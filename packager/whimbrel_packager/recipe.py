@@ -22,7 +22,7 @@ from whimbrel_core.errors import UsageError
 from whimbrel_packager.card import Card
 from whimbrel_packager.child import Limits
 from whimbrel_packager.gates.declared import Gates
-from whimbrel_packager.lineage import Stated
+from whimbrel_packager.lineage import Stated, public
 from whimbrel_packager.sources import Options
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ def recorded(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe as the bundle keeps it: with names of files, and nothing of this machine."""
     named = with_paths(recipe, lambda _dotted, path: Path(path).name)
     # Where a checkout lies is no part of what was done; its commit is.
-    built: dict[str, Any] = msgspec.to_builtins(with_values(named, {"lineage.code": ""}))
+    lineage = msgspec.structs.replace(public(recipe.lineage), code="", lock=named.lineage.lock)
+    built: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(named, lineage=lineage))
     return built
 
 
