@@ -19,6 +19,7 @@ from whimbrel_packager.destinations.port import ConflictError
 if TYPE_CHECKING:
     from whimbrel_core.errors import WhimbrelError
 
+PROBE = "metadata/.conditional-writes"
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _TAKEN = frozenset({"412", "PreconditionFailed", "409", "ConditionalRequestConflict"})
 _DENIED = frozenset(
@@ -41,6 +42,7 @@ class Bucket:
         self._client, self._bucket = client, bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._etags: dict[str, str] = {}
+        self._keeps_conditions = False
         self.where = f"s3://{bucket}/{prefix}".rstrip("/")
 
     @classmethod
@@ -140,12 +142,34 @@ class Bucket:
         return contextlib.nullcontext()
 
     def _conditional(self, path: str, data: bytes, **condition: str) -> None:
+        self._require_conditions()
         try:
             self._put(path, data, **condition)
         except ConflictError:
             # An answer that was lost makes a client try again, and find its own work.
             if self.read(path) != data:
                 raise
+
+    def _require_conditions(self) -> None:
+        """Refuse a server that takes conditional writes and does not look at the condition.
+
+        Some do (rclone's, for one): of two publishers at once one would be lost, unseen.
+        """
+        if self._keeps_conditions:
+            return
+        for _ in range(2):  # the first makes the file, the second has to be refused
+            try:
+                self._put(PROBE, b"", IfNoneMatch="*")
+            except ConflictError:
+                self._keeps_conditions = True
+                return
+        raise UsageError(
+            f"{self.where} is kept by a server that ignores conditional writes (If-None-Match), "
+            "so two publishers would overwrite each other; nothing was published",
+            hint="publish to a directory, and copy that there: files below targets first, "
+            "metadata/timestamp.json last",
+            code="usage.conditions",
+        )
 
     def _put(self, path: str, data: bytes, **condition: str) -> None:
         kind = "application/json" if path.endswith(".json") else "application/octet-stream"
@@ -196,8 +220,8 @@ class Bucket:
             if code in _UNSUPPORTED:
                 return UsageError(
                     f"{what}: {said}",
-                    hint="this server knows no conditional writes, which keep two publishers "
-                    "apart; publish to a directory, and copy it there",
+                    hint="publish to a directory, and copy that there: files below targets first, "
+                    "metadata/timestamp.json last",
                 )
             return UnavailableError(
                 f"{what}: {said} [{code}]; devices see what they saw before",

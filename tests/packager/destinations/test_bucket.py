@@ -25,7 +25,7 @@ from whimbrel_core.errors import (
     WhimbrelError,
 )
 from whimbrel_packager.destinations import ConflictError, destination
-from whimbrel_packager.destinations.s3 import Bucket
+from whimbrel_packager.destinations.s3 import PROBE, Bucket
 from whimbrel_packager.repository import Repository
 
 if TYPE_CHECKING:
@@ -100,9 +100,29 @@ def test_conditional_writes_are_what_the_server_keeps(place: str) -> None:
     with pytest.raises(ConflictError):
         one.replace("metadata/timestamp.json", b"third", seen=b"first")
     assert one.read("metadata/timestamp.json") == b"second"
-    assert sorted(one.names("metadata")) == ["1.targets.json", "timestamp.json"]
+    assert sorted(one.names("metadata")) == [
+        ".conditional-writes", "1.targets.json", "timestamp.json",
+    ]  # fmt: skip
     assert one.names("nothing") == []
     assert one.read("nothing") is None
+
+
+def test_a_server_that_ignores_conditions_is_refused(
+    repository: Repository, publisher: Publisher, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.client import BaseClient
+
+    real = BaseClient._make_api_call
+
+    def call(self: Any, operation: str, values: dict[str, Any]) -> Any:  # noqa: ANN401
+        kept = {k: v for k, v in values.items() if k not in {"IfNoneMatch", "IfMatch"}}
+        return real(self, operation, kept)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", call)
+    with pytest.raises(UsageError, match="ignores conditional writes") as caught:
+        publish(publisher, place, "1.0.0")
+    assert "copy that there" in str(caught.value.hint)
+    assert repository.newest("targets") == 1
 
 
 def test_of_two_publishers_at_once_the_second_goes_on_from_the_first(
@@ -170,7 +190,8 @@ def test_whoever_is_cut_off_leaves_the_old_state_and_publishes_again(
         if len(written) == failing:  # the bundle, targets, snapshot, timestamp
             raise UnavailableError("the connection was cut")
         real(self, path, data, **condition)
-        written.append(path)
+        if path != PROBE:
+            written.append(path)
 
     with monkeypatch.context() as patched:
         patched.setattr(Bucket, "_put", put)
@@ -208,6 +229,7 @@ def test_what_s3_says_is_told_as_what_it_means(
     says: str,
 ) -> None:
     made = bucket(place)
+    made.create("metadata/1.root.json", b"x")
 
     def put(**_: object) -> None:
         raise raised
