@@ -92,7 +92,7 @@ def test_labels_of_true_and_false_are_refused_since_they_would_be_read_the_wrong
     detector: Estimator, tmp_path: Path
 ) -> None:
     _, far = table()
-    with pytest.raises(InputError, match=r"neither -1 \\(an outlier\\) nor 1") as caught:
+    with pytest.raises(InputError, match=r"neither -1 \(an outlier\) nor 1") as caught:
         packed(detector, tmp_path, far)
     assert "numpy.where" in str(caught.value.hint)
     assert not list(tmp_path.iterdir())
