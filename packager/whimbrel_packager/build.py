@@ -295,7 +295,11 @@ def make(
             load_ms=figures.load_ms,
             metrics=quality,
             unused_columns=tuple(sorted(set(data.frame.names) - set(frame.names))),
-            notes=notes_on(figures, proof, labelled, recipe.data.held_out),
+            notes=(
+                *notes_on(figures, proof, labelled, recipe.data.held_out),
+                *baseline.notes(profile),
+                *done.result.description.notes,
+            ),
             seconds=0.0,
             gates=verdict,
         ),

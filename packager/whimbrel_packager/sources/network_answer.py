@@ -66,13 +66,14 @@ class Answer(NamedTuple):
                 x = np.concatenate([1 - x, x], axis=1)
         return {LABEL: self._names()[x.argmax(axis=1)], PROBABILITIES: x}
 
-    def graft(self, graph: Proto, tensor: str, element: int) -> list[str]:
+    def graft(self, graph: Proto, tensor: str, element: int, rank: int) -> list[str]:
         """Put the layers behind a tensor of a graph and return the names of what they make.
 
         Args:
             graph: gets nodes and constants, named ``answer/…``; the names of `roles` are free.
             tensor: the output that is answered with.
             element: its ONNX type, FLOAT or DOUBLE.
+            rank: its number of dimensions.
         """
         from onnx import helper, numpy_helper
 
@@ -87,8 +88,9 @@ class Answer(NamedTuple):
 
         if self.task == "regression":
             return [node("Identity", [tensor], VALUE)]
-        shape = constant("shape", np.array([-1, self.width], dtype=np.int64))
-        x = node("Reshape", [tensor, shape], "answer/rows")
+        x = tensor
+        if rank < _MATRIX:
+            x = node("Unsqueeze", [x, constant("axis", np.array([1], np.int64))], "answer/rows")
         if self.layer == "softmax":
             x = node("Softmax", [x], "answer/shares", axis=1)
         elif self.layer == "sigmoid":

@@ -92,7 +92,7 @@ def finish(
     if missing:
         numbers = _guarded(graph, numbers, missing, outer, values.ndim)
     expected = answer.of(values)
-    for name in answer.graft(graph, numbers, outer):
+    for name in answer.graft(graph, numbers, outer, values.ndim):
         made = expected[name]
         kind = {"f": outer, "i": TensorProto.INT64}.get(made.dtype.kind, TensorProto.STRING)
         graph.output.append(helper.make_tensor_value_info(name, kind, [BATCH, *made.shape[1:]]))
@@ -113,12 +113,15 @@ def finish(
 def _missing(graph: Proto) -> str:
     """Add what tells the rows with a NaN in any input, and return its name: (n, 1) bool."""
     floats = [v for v in graph.input if v.type.tensor_type.elem_type in _FLOATS]
-    _constant(graph, "guard/flat", np.array([0, -1], dtype=np.int64))
     _constant(graph, "guard/axis", np.array([1], dtype=np.int64))
     found = ""
     for i, value in enumerate(floats):
+        sizes = [d.dim_value for d in value.type.tensor_type.shape.dim][1:]
+        # 0 is "as it is": of no rows, -1 could not be told.
+        flat = np.array([0, int(np.prod(sizes))], dtype=np.int64)
+        shape = _constant(graph, f"guard/flat/{i}", flat)
         steps = (
-            helper.make_node("Reshape", [value.name, "guard/flat"], [f"guard/rows/{i}"]),
+            helper.make_node("Reshape", [value.name, shape], [f"guard/rows/{i}"]),
             helper.make_node("IsNaN", [f"guard/rows/{i}"], [f"guard/nan/{i}"]),
             helper.make_node("Cast", [f"guard/nan/{i}"], [f"guard/one/{i}"], to=TensorProto.FLOAT),
             helper.make_node("ReduceMax", [f"guard/one/{i}", "guard/axis"], [f"guard/any/{i}"]),
@@ -135,7 +138,7 @@ def _guarded(graph: Proto, tensor: str, missing: str, kind: int, rank: int) -> s
     """Add what makes the rows of a tensor NaN that have one in the input; return its name."""
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     nan = _constant(graph, f"guard/nan_of/{tensor}", np.full(1, np.nan, dtype))
-    shape = np.array([-1] + [1] * (rank - 1), dtype=np.int64)
+    shape = np.array([0] + [1] * (rank - 1), dtype=np.int64)
     shape_name = _constant(graph, f"guard/shape_of/{tensor}", shape)
     rows, kept = f"guard/rows_of/{tensor}", f"guard/kept/{tensor}"
     graph.node.append(helper.make_node("Reshape", [missing, shape_name], [rows]))

@@ -18,6 +18,7 @@ import numpy as np
 from whimbrel_core.errors import ConversionError
 from whimbrel_packager.canonical import MAX_MODEL_BYTES
 from whimbrel_packager.sources.foreign import quiet, reason
+from whimbrel_packager.sources.network_boundary import OPSET
 from whimbrel_packager.sources.network_inputs import Input
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     Torch = Any
     """A module, program or tensor of torch, which is not installed where types are checked."""
 
-_SCRIPT_OPSET = 17  # the newest of the older exporter
 _TRAINING = {
     # operator → position of its flag
     "aten.dropout": 2, "aten.dropout_": 2, "aten.feature_dropout": 2, "aten.alpha_dropout": 2,
@@ -80,7 +80,7 @@ def script_to_onnx(model: Torch, fed: Sequence[Array]) -> Proto:
     target = io.BytesIO()
     torch.onnx.export(
         model, tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in fed), target,
-        dynamo=False, opset_version=_SCRIPT_OPSET, input_names=names,
+        dynamo=False, opset_version=OPSET, input_names=names,
         dynamic_axes={name: {0: "n"} for name in names},
     )  # fmt: skip
     return onnx.load_from_string(target.getvalue())
