@@ -145,24 +145,3 @@ def test_a_public_key_does_not_sign(packed: Packed, tmp_path: Path) -> None:
     assert done.code == 4
     assert "is a public key, a private one is needed to sign" in done.err
     assert "hint:  give bundle.pem" in done.err
-
-
-def test_the_public_model_signing_tool_verifies_a_bundle(packed: Packed, tmp_path: Path) -> None:
-    pytest.importorskip("model_signing")
-    with zipfile.ZipFile(packed.bundle) as archive:
-        archive.extractall(tmp_path / "unpacked")
-    folder = tmp_path / "unpacked"
-
-    def check(key: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "model_signing", "verify", "key", str(folder), "--signature",
-             str(folder / "model.sig"), "--public_key", str(key)],
-            capture_output=True,
-            text=True,
-        )  # fmt: skip
-
-    key = packed.key.with_suffix(".pub")
-    done = check(key)
-    assert done.returncode == 0, done.stderr
-    (folder / "card.md").write_text("another story")
-    assert check(key).returncode != 0

@@ -4,6 +4,10 @@ The file ``model.sig`` is a Sigstore bundle v0.3 in JSON that holds a DSSE envel
 Statement v1 whose predicate lists the SHA-256 of every other file. The subject's digest is the
 SHA-256 over those raw digests in path-parts order (``sub/x`` before ``sub-a/y``).
 Specification: https://github.com/ossf/model-signing-spec.
+
+Of what the specification allows, accepted are signatures by an EC key over whole files by SHA-256,
+whoever's tool made them. Refused by name are certificates, keyless signatures, files in shards,
+other digests and the format before 1.0.
 """
 
 from __future__ import annotations
@@ -60,8 +64,14 @@ class _KeyHint(msgspec.Struct, frozen=True):
     hint: str | None = None
 
 
-class _Material(msgspec.Struct, frozen=True, rename="camel"):
+class _Material(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     public_key: _KeyHint | None = None
+    certificate: Any = None
+    x509_certificate_chain: Any = None
+
+
+class _WrittenMaterial(msgspec.Struct, frozen=True, rename="camel"):
+    public_key: _KeyHint
     tlog_entries: tuple[Any, ...] = ()
 
 
@@ -71,12 +81,26 @@ class _SigstoreBundle(msgspec.Struct, frozen=True, rename="camel"):
     dsse_envelope: dsse.Envelope
 
 
+class _WrittenBundle(msgspec.Struct, frozen=True, rename="camel"):
+    media_type: str
+    verification_material: _WrittenMaterial
+    dsse_envelope: dsse.Envelope
+
+
 class Verified(msgspec.Struct, frozen=True):
-    """What a signature states once a trusted key has verified it."""
+    """What a signature states once a trusted key has verified it.
+
+    Args:
+        subject: the name that the signer gave to the model; no identity.
+        digests: SHA-256 by path of each signed file.
+        key_id: of the key that signed.
+        ignored: paths that the signer left out on purpose: what lies there is not signed.
+    """
 
     subject: str
     digests: dict[str, str]
     key_id: str
+    ignored: tuple[str, ...] = ()
 
 
 def sign(digests: Mapping[str, str], subject: str, signer: Signer) -> bytes:
@@ -101,9 +125,9 @@ def sign(digests: Mapping[str, str], subject: str, signer: Signer) -> bytes:
     }
     envelope = dsse.sign(canonical_json(statement), PAYLOAD_TYPE, signer)
     return canonical_json(
-        _SigstoreBundle(
+        _WrittenBundle(
             media_type=BUNDLE_TYPE,
-            verification_material=_Material(_KeyHint(signer.public.id)),
+            verification_material=_WrittenMaterial(_KeyHint(signer.public.id)),
             dsse_envelope=envelope,
         )
     )
@@ -123,8 +147,16 @@ def verify(data: bytes, keys: Iterable[PublicKey], *, what: str) -> Verified:
     if bundle.media_type != BUNDLE_TYPE:
         msg = f"{what}: {FILE} is of type {bundle.media_type!r}, expected {BUNDLE_TYPE!r}"
         raise TrustError(msg)
+    material = bundle.verification_material
+    if material.certificate is not None or material.x509_certificate_chain is not None:
+        msg = f"{what}: {FILE} is signed with a certificate (Sigstore's keyless, or X.509)"
+        raise TrustError(
+            msg,
+            code="trust.certificate",
+            hint="devices trust keys, offline; sign with one: 'model_signing sign key', or pack it",
+        )
     payload, key = dsse.verify(bundle.dsse_envelope, PAYLOAD_TYPE, keys, what=what)
-    hint = bundle.verification_material.public_key
+    hint = material.public_key
     if hint is not None and hint.hint and hint.hint != key.id:
         msg = f"{what}: {FILE} hints at key {hint.hint[:12]}, but {key.id[:12]} signed it"
         raise TrustError(msg)
@@ -143,6 +175,7 @@ def _read_statement(payload: bytes, key: PublicKey, what: str) -> Verified:
     if len(statement.subject) != 1:
         msg = f"{what}: {len(statement.subject)} subjects are signed, exactly one is accepted"
         raise TrustError(msg)
+    ignored = _ignored(statement.predicate.serialization, what)
     digests: dict[str, str] = {}
     for resource in statement.predicate.resources:
         if resource.algorithm != "sha256" or resource.name in digests:
@@ -157,7 +190,22 @@ def _read_statement(payload: bytes, key: PublicKey, what: str) -> Verified:
     if subject.digest.get("sha256") != root:
         msg = f"{what}: the root digest does not match the listed files"
         raise TrustError(msg, code="trust.digest")
-    return Verified(subject=subject.name, digests=digests, key_id=key.id)
+    return Verified(subject=subject.name, digests=digests, key_id=key.id, ignored=ignored)
+
+
+def _ignored(serialization: dict[str, Any], what: str) -> tuple[str, ...]:
+    """Return the paths that are left out, if files became digests in the one way accepted here."""
+    method, digest = serialization.get("method"), serialization.get("hash_type")
+    if method != "files" or digest != "sha256":
+        how = f"{str(method)[:40]!r} with {str(digest)[:40]!r}"
+        msg = f"{what}: files are signed as {how}, accepted are whole 'files' with 'sha256'"
+        raise TrustError(
+            msg, code="trust.serialization", hint="sign it with 'model_signing sign key' as it is"
+        )
+    paths = serialization.get("ignore_paths", [])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise TrustError(f"{what}: the signed ignore_paths are malformed")
+    return tuple(paths)
 
 
 def _root(digests: Mapping[str, str]) -> str:

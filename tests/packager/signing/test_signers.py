@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import zipfile
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -26,6 +24,7 @@ from securesystemslib.signer import (  # type: ignore[attr-defined]  # public, n
 )
 
 from tests.packager.command import whimbrel
+from tests.packager.signing.public_tool import tool
 from tests.support.softhsm import PIN, Token
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import TrustError, UnavailableError, UsageError
@@ -66,14 +65,14 @@ def test_a_key_on_a_token_packs_a_bundle_that_everybody_verifies(
 def test_the_public_tool_accepts_what_a_token_signed(
     packed: Packed, token: Token, tmp_path: Path
 ) -> None:
+    pytest.importorskip("model_signing")
     data, key = signed_again(packed, token.uri("bundle"))
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         archive.extractall(tmp_path / "unpacked")
     (tmp_path / "bundle.pub").write_text(key.pem)
     folder = tmp_path / "unpacked"
-    words = [sys.executable, "-m", "model_signing", "verify", "key", str(folder), "--signature",
-             str(folder / "model.sig"), "--public_key", str(tmp_path / "bundle.pub")]  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = tool("verify", "key", folder, "--signature", folder / "model.sig", "--public_key",
+                tmp_path / "bundle.pub")  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
