@@ -128,7 +128,7 @@ def read_ensemble(node: Proto) -> Ensemble:
         return np.array(held[name].ints if name in held else [], dtype=np.int64)
 
     values = (
-        numpy_helper.to_array(held["nodes_values_as_tensor"])
+        numpy_helper.to_array(held["nodes_values_as_tensor"].t)
         if "nodes_values_as_tensor" in held
         else np.array(held["nodes_values"].floats, dtype=np.float32)
     )

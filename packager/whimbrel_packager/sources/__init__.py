@@ -6,6 +6,7 @@ may run foreign code, take for ever, or crash.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import msgspec
@@ -30,7 +31,12 @@ FRAMEWORKS = {
     ".pt": "torch",
     ".pth": "torch",
     ".keras": "keras",
+    ".ubj": "xgboost",
+    ".cbm": "catboost",
 }
+# More than one framework writes these: what is in the file tells.
+SHARED = (".json", ".txt", ".model", ".bin")
+BOOSTERS = ("xgboost", "lightgbm", "catboost")
 PICKLES = (".joblib", ".pkl", ".pickle")
 
 
@@ -71,6 +77,7 @@ class Description(msgspec.Struct, frozen=True):
         rewrites: what had to be done differently from the plain conversion, by name.
         notes: what a person should know of how the model was read.
         remedy: what to do instead when it turns out not to be exact; "": as the case suggests.
+        lineage: where the model comes from, as the source has it: ``mlflow.run`` and so on.
         converter: name of the converter, with its version.
     """
 
@@ -89,6 +96,7 @@ class Description(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     detector: bool = False
     remedy: str = ""
+    lineage: dict[str, str] = {}
 
 
 class Source(Protocol):
@@ -134,17 +142,54 @@ def is_saved_model(path: Path) -> bool:
     return (path / "saved_model.pb").is_file()
 
 
+def is_mlflow_model(path: Path) -> bool:
+    """Return whether a path is a folder that MLflow has saved a model in."""
+    return (path / "MLmodel").is_file()
+
+
 def framework_of(path: Path) -> str:
-    """Return the framework of a model file by its suffix, or raise `UsageError`."""
+    """Return the framework of a model by its name, or by its content where the name is shared.
+
+    Raises:
+        UsageError: no framework writes such a model, or the file is not there.
+    """
     if is_saved_model(path):
         return "keras"
-    try:
-        return FRAMEWORKS[path.suffix.lower()]
-    except KeyError:
+    if is_mlflow_model(path):
+        return "mlflow"
+    suffix = path.suffix.lower()
+    if suffix in FRAMEWORKS:
+        return FRAMEWORKS[suffix]
+    if suffix in SHARED:
+        from whimbrel_packager.sources import contents
+
+        return contents.framework(path)
+    if path.is_dir():
         raise UsageError(
-            f"{path}: a model file ends in {', '.join(FRAMEWORKS)}",
-            hint="save a scikit-learn model with skops.io.dump, or export another one to ONNX",
-        ) from None
+            f"the folder {path} is no model: it has neither an MLmodel of MLflow nor a "
+            "saved_model.pb of TensorFlow",
+            hint="give the model's own folder or file",
+        )
+    raise UsageError(
+        f"{path}: a model file ends in {', '.join([*FRAMEWORKS, *SHARED])}",
+        hint="save a scikit-learn model with skops.io.dump, or export another one to ONNX",
+    )
+
+
+def booster_of(model: object) -> str:
+    """Return the boosting framework that a loaded model is of, or ""."""
+    packages = (type_.__module__.partition(".")[0] for type_ in type(model).__mro__)
+    return next((name for name in packages if name in BOOSTERS), "")
+
+
+def of_object(model: object, options: Options) -> Source:
+    """Open a model that a pickle or a skops file held."""
+    framework = booster_of(model)
+    if framework:
+        return _booster(framework).source(model, options)  # type: ignore[no-any-return]
+    from whimbrel_packager.sources.sklearn import SklearnSource
+
+    return SklearnSource(model, options)
 
 
 def open_source(path: Path, options: Options) -> Source:
@@ -155,9 +200,9 @@ def open_source(path: Path, options: Options) -> Source:
 
         return OnnxSource.open(path, options)
     if framework == "sklearn":
-        from whimbrel_packager.sources.sklearn import SklearnSource
+        from whimbrel_packager.sources import sklearn_files
 
-        return SklearnSource.open(path, options)
+        return of_object(sklearn_files.load(path, options), options)
     if framework == "torch":
         from whimbrel_packager.sources import torch
 
@@ -166,4 +211,14 @@ def open_source(path: Path, options: Options) -> Source:
         from whimbrel_packager.sources import keras
 
         return keras.open_source(path, options)
+    if framework == "mlflow":
+        from whimbrel_packager.sources import mlflow
+
+        return mlflow.open_source(path, options)
+    if framework in BOOSTERS:
+        return _booster(framework).load(path, options)  # type: ignore[no-any-return]
     raise ConversionError(f"no source for {framework}")
+
+
+def _booster(framework: str) -> Any:  # noqa: ANN401 - a module with `load` and `source`
+    return importlib.import_module(f"{__name__}.{framework}")

@@ -34,7 +34,11 @@ def model_file(
     if isinstance(model, Path | str):
         path = Path(model)
         sources.framework_of(path)
-        if not path.is_file() and not sources.is_saved_model(path):
+        if (
+            not path.is_file()
+            and not sources.is_saved_model(path)
+            and not sources.is_mlflow_model(path)
+        ):
             raise UsageError(f"there is no model file {path}")
         if path.suffix.lower() in sources.PICKLES and not options.allow_pickle:
             raise UsageError(
@@ -47,6 +51,9 @@ def model_file(
         path = folder / "given.onnx"
         path.write_bytes(model.SerializeToString())
         return path, options
+    booster = _booster_file(model, folder)
+    if booster is not None:
+        return booster, options
     network = _network_file(model, folder, options, frame)
     if network is not None:
         return network, msgspec.structs.replace(options, allow_pickle=True)
@@ -72,6 +79,15 @@ def model_file(
         hint="give a path, a fitted scikit-learn estimator, a PyTorch module, a Keras model, or an "
         "onnx.ModelProto",
     )
+
+
+def _booster_file(model: object, folder: Path) -> Path | None:
+    """Return a caller's own bare booster as a file; None if it is none."""
+    if type(model).__name__ != "Booster" or not sources.booster_of(model):
+        return None  # wrappers know more than their files hold
+    path = folder / ("given.ubj" if sources.booster_of(model) == "xgboost" else "given.txt")
+    model.save_model(str(path))  # type: ignore[attr-defined]
+    return path
 
 
 def _network_file(
