@@ -112,7 +112,7 @@ def _column(name: str, column: Column, values: Array) -> Iterator[Outcome]:
         null = 1 - _part(present)
         yield checked("null", null, column.max_null, f"{_share(null)} of its values are missing")
     if column.unique:
-        twice = 1 - distinct(known) / max(len(known), 1)
+        twice = 1 - distinct(known) / len(known) if len(known) else 0.0
         yield checked("unique", twice, 0, f"{_share(twice)} of its values repeat another")
     if column.increasing:
         back = _back(known)
