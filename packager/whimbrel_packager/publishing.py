@@ -120,7 +120,7 @@ class Publishing:
             mine_now = self._newest(role, targets)
             sizes = self._add(mine_now, path, data, manifest, mine)
             tell("signing")
-            mine_now.version += 1
+            mine_now.version = self._repository.newest(role) + 1
             mine_now.expires = expiry(self._now, self._lives.targets)
             made = Change(self._repository, {role: Metadata(mine_now)}, f"publish {manifest.title}")
             written, lacking = self._repository.carry_out_locked(made, self._ring)
@@ -151,9 +151,8 @@ class Publishing:
         """Return a copy of the newest metadata of a role, to be changed."""
         if role == "targets":
             return copy.deepcopy(targets)
-        version = self._repository.newest(role)
-        if not version:
-            return Targets(version=0)
+        if not self._repository.newest(role):
+            return Targets()  # the team's first
         return copy.deepcopy(self._repository.delegated(targets)[role])
 
     def _verified(self, data: bytes, targets: Targets, model: str, what: str) -> Manifest:
