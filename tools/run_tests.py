@@ -39,7 +39,13 @@ NETWORK_VENV = ROOT / ".venv-networks"
 # A file at a time, so that what a file's tests share is made once, in the order of the tiers.
 SIDE_BY_SIDE = ("--dist=loadfile", "--no-loadscope-reorder")
 # Program that a test looks for, and Debian's package that has it.
-PROGRAMS = {"mosquitto": "mosquitto", "chromium": "chromium", "curl": "curl", "git": "git"}
+PROGRAMS = {
+    "mosquitto": "mosquitto",
+    "chromium": "chromium",
+    "curl": "curl",
+    "git": "git",
+    "softhsm2-util": "softhsm2",
+}
 INTERRUPTED = 2
 
 

@@ -20,7 +20,7 @@ PAGES = sorted(
 
 
 # Programs beside Python and a shell that a page may call, where the machine has them.
-PROGRAMS = ("curl", "git", "mosquitto")
+PROGRAMS = ("curl", "git", "mosquitto", "softhsm2-util")
 
 
 def needs(page: Path) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import pytest
 
 PIN = "5678"
-PROGRAMS = ("softhsm2-util",)
 _MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
             "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so")  # fmt: skip
 
