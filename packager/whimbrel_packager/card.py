@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from whimbrel_packager.lineage import UNCOMMITTED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -108,7 +110,7 @@ def _details(card: Card, manifest: Manifest) -> Iterator[str]:
         + (f", {needs.memory_bytes / 1e6:.0f} MB of memory" if needs.memory_bytes else "")
         + (f"; devices of class {', '.join(needs.device_classes)}" if needs.device_classes else ""),
     }
-    yield from _table(("", ""), [(f"**{name}**", text) for name, text in rows.items() if text])
+    yield from (f"- **{name}:** {text}" for name, text in rows.items() if text)
 
 
 def _use(card: Card) -> Iterator[str]:
@@ -267,8 +269,8 @@ def _where(entry: Dependency) -> str:
         for name, value in entry.annotations.items()
         if value is not False and name != "digest of"
     ]
-    if entry.annotations.get("uncommitted changes"):
-        notes = ["**with uncommitted changes**"]
+    if entry.annotations.get(UNCOMMITTED):
+        notes = [f"**with {UNCOMMITTED}**"]
     return " ".join([*([f"`{entry.uri}`"] if entry.uri else []), *notes])
 
 

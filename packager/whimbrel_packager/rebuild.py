@@ -23,7 +23,6 @@ from whimbrel_core.bundle import manifest as manifests
 from whimbrel_core.errors import BundleError, InputError, UsageError
 from whimbrel_packager import build, provenance
 from whimbrel_packager import lineage as lineages
-from whimbrel_packager import recipe as recipes
 from whimbrel_packager.recipe import Recipe
 from whimbrel_packager.reference import Reference
 from whimbrel_packager.sources import given
@@ -118,7 +117,6 @@ def rebuild(
     key: Signer | None = None,
     trust: Sequence[PublicKey] = (),
     permissions: Permissions | None = None,
-    files: Path | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Rebuilt:
     """Make a bundle again from its own record, and compare.
@@ -131,7 +129,6 @@ def rebuild(
         key: the publisher's signing key, to make the signature again, too.
         trust: keys of which one has to vouch for the bundle before anything of it is followed.
         permissions: what may be loaded; None: no pickle, and no types beyond scikit-learn's.
-        files: folder of other files that the recipe names.
         tell: called with the name of each stage that begins.
 
     Returns:
@@ -147,7 +144,7 @@ def rebuild(
     tell, allowed = tell or (lambda _stage: None), permissions or Permissions()
     opened = _open(bundle, trust)
     record = provenance.read(opened.files.get(bundles.PROVENANCE, b""), what=str(bundle))
-    recipe = _recipe(record, bundle, files)
+    recipe = _recipe(record, bundle)
     tell("checking what is given against the record")
     notes = list(_check_inputs(record, recipe, model, reference, y))
     made = build.make(
@@ -217,21 +214,15 @@ def _open(path: Path, trust: Sequence[PublicKey]) -> _Opened:
     return _Opened(content, files, signed, by)
 
 
-def _recipe(record: Record, bundle: Path, files: Path | None) -> Recipe:
+def _recipe(record: Record, bundle: Path) -> Recipe:
     try:
-        recipe = msgspec.convert(record.recipe, Recipe)
+        return msgspec.convert(record.recipe, Recipe)
     except msgspec.ValidationError as error:
         raise UsageError(
             f"{bundle}: this Whimbrel does not know all of its recipe: {error}",
             hint=f"it was packed by whimbrel-packager {record.tool or 'of an unknown version'}",
             code="usage.version",
         ) from error
-    if files is None:
-        return recipe
-    own = ("model", "data.reference", "lineage.lock")  # given apart, or not needed again
-    return recipes.with_paths(
-        recipe, lambda dotted, name: name if dotted in own else str(files / name)
-    )
 
 
 def _check_inputs(
