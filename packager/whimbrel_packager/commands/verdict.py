@@ -23,7 +23,7 @@ def lines(verdict: Verdict) -> list[str]:
     rest = [o for o in shown if o.held]
     count = len(verdict.gates)
     title = (
-        f"{_gates(count)} hold"
+        f"{_gates(count)} {'holds' if count == 1 else 'hold'}"
         if verdict.held
         else f"{len(failed)} of {_gates(count)} {'does' if len(failed) == 1 else 'do'} not hold"
     )

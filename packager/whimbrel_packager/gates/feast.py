@@ -25,12 +25,12 @@ _TYPES: dict[int, Type] = {
     37: "text",
 }  # fmt: skip
 _NO_ENTITY = "__dummy"  # Feast's own entity of views that have none
-_STRING, _MESSAGE, _ENUM, _INT64, _INT32 = 9, 11, 14, 3, 5
+_STRING, _MESSAGE, _ENUM = 9, 11, 14
+_DURATION = ".google.protobuf.Duration"
 _OPTIONAL, _REPEATED = 1, 3
 
 # message → field → (number, type or message, repeated)
 _MESSAGES: dict[str, dict[str, tuple[int, int | str, bool]]] = {
-    "Duration": {"seconds": (1, _INT64, False), "nanos": (2, _INT32, False)},
     "FeatureSpecV2": {"name": (1, _STRING, False), "value_type": (2, _ENUM, False)},
     "EntitySpecV2": {
         "name": (1, _STRING, False), "project": (9, _STRING, False),
@@ -40,13 +40,13 @@ _MESSAGES: dict[str, dict[str, tuple[int, int | str, bool]]] = {
     "FeatureViewSpec": {
         "name": (1, _STRING, False), "project": (2, _STRING, False),
         "entities": (3, _STRING, True), "features": (4, "FeatureSpecV2", True),
-        "ttl": (6, "Duration", False),
+        "ttl": (6, _DURATION, False),
     },
     "FeatureView": {"spec": (1, "FeatureViewSpec", False)},
     "StreamFeatureViewSpec": {
         "name": (1, _STRING, False), "project": (2, _STRING, False),
         "entities": (3, _STRING, True), "features": (4, "FeatureSpecV2", True),
-        "ttl": (9, "Duration", False),
+        "ttl": (9, _DURATION, False),
     },
     "StreamFeatureView": {"spec": (1, "StreamFeatureViewSpec", False)},
     "OnDemandFeatureViewSpec": {
@@ -168,11 +168,11 @@ def _parsed(data: bytes, origin: str) -> Message:
 @cache
 def _registry_class() -> Any:  # noqa: ANN401 - protobuf makes its classes when it runs
     """Return the class of the registry's message, of the fields that are read here."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, message_factory
 
-    package = "whimbrel.feast"
+    package, duration = "whimbrel.feast", duration_pb2.DESCRIPTOR
     file = descriptor_pb2.FileDescriptorProto(
-        name="whimbrel/feast.proto", package=package, syntax="proto3"
+        name="whimbrel/feast.proto", package=package, syntax="proto3", dependency=[duration.name]
     )
     kinds = file.enum_type.add(name="ValueType")
     for name, number in _ENUM_NAMES.items():
@@ -184,9 +184,10 @@ def _registry_class() -> Any:  # noqa: ANN401 - protobuf makes its classes when 
             field.label = _REPEATED if many else _OPTIONAL
             field.type = _MESSAGE if isinstance(kind, str) else kind
             if isinstance(kind, str):
-                field.type_name = f".{package}.{kind}"
+                field.type_name = kind if kind == _DURATION else f".{package}.{kind}"
             elif kind == _ENUM:
                 field.type_name = f".{package}.ValueType"
     pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(duration.serialized_pb)
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Registry"))

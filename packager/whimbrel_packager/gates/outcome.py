@@ -158,6 +158,8 @@ def _sound(outcome: Outcome) -> Outcome:
     return msgspec.structs.replace(
         outcome,
         measured=_rounded(outcome.measured),
+        # 0 and 0.0 are written otherwise, and read as the same.
+        threshold=None if outcome.threshold is None else float(outcome.threshold),
         interval=_both(outcome.interval),
         parts=tuple(
             msgspec.structs.replace(
