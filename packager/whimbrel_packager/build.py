@@ -236,6 +236,8 @@ def make(
         done, frame, answers, proved = proven
         index = baseline.positive_index(recipe.data.positive or None, done.result)
         labelled = data.labelled(done)
+    if recorded is None and recipe.lineage.find:
+        lineage = lineages.with_source(lineage, done.result.description.lineage)
     occasion = occasions.sorted_keys(recorded or occasions.this(answers.figures, lineage))
     tell("profiling the reference data")
     profile = baseline.build(

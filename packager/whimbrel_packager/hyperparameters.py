@@ -19,7 +19,8 @@ def of(source: Source) -> dict[str, Plain]:
 
     Steps, functions and arrays are left out, and so is what leads to a folder of one machine.
     """
-    model = getattr(source, "model", None)
+    # A source of models in a directory has the model in another source.
+    model = getattr(getattr(source, "inner", source), "model", None)
     ask = getattr(model, "get_params", None)
     if ask is None:
         return {}

@@ -178,6 +178,27 @@ def find(
     )
 
 
+def with_source(lineage: Lineage, said: Mapping[str, str]) -> Lineage:
+    """Return a lineage with what the model's own files say of it, e.g. ``mlflow.run``.
+
+    A run that was stated or found elsewhere stays; the rest is noted beside the model's digest.
+    """
+    runs = {name.removesuffix(".run"): run for name, run in said.items() if name.endswith(".run")}
+    notes: dict[str, str | int | bool] = {
+        name: value for name, value in said.items() if not name.endswith(".run")
+    }
+    return msgspec.structs.replace(
+        lineage,
+        runs=dict(sorted({**runs, **lineage.runs}.items())),
+        dependencies=tuple(
+            msgspec.structs.replace(entry, annotations={**entry.annotations, **notes})
+            if entry.name == MODEL
+            else entry
+            for entry in lineage.dependencies
+        ),
+    )
+
+
 def seeds_in(parameters: Mapping[str, Plain]) -> dict[str, int]:
     """Return those parameters that seed a random generator.
 
