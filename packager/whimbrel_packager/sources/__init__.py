@@ -186,7 +186,7 @@ def of_object(model: object, options: Options) -> Source:
     """Open a model that a pickle or a skops file held."""
     framework = booster_of(model)
     if framework:
-        return _booster(framework).source(model, options)  # type: ignore[no-any-return]
+        return booster_module(framework).source(model, options)  # type: ignore[no-any-return]
     from whimbrel_packager.sources.sklearn import SklearnSource
 
     return SklearnSource(model, options)
@@ -216,9 +216,10 @@ def open_source(path: Path, options: Options) -> Source:
 
         return mlflow.open_source(path, options)
     if framework in BOOSTERS:
-        return _booster(framework).load(path, options)  # type: ignore[no-any-return]
+        return booster_module(framework).load(path, options)  # type: ignore[no-any-return]
     raise ConversionError(f"no source for {framework}")
 
 
-def _booster(framework: str) -> Any:  # noqa: ANN401 - a module with `load` and `source`
+def booster_module(framework: str) -> Any:  # noqa: ANN401 - a module
+    """Return the module of a booster, with `load`, `source` and `read`."""
     return importlib.import_module(f"{__name__}.{framework}")

@@ -88,7 +88,7 @@ class BoosterSource:
         self.estimator = model.estimator
         self._asked = asked
         self._outputs: tuple[str, ...] = ()
-        self._classes, self._boolean = _named(model, options)
+        self._classes, self._boolean = classes_of(model, options.classes)
 
     def columns(self, frame: Frame) -> tuple[str, ...]:
         """Return the columns that the model reads, in its order."""
@@ -239,8 +239,17 @@ def _categories(column: Array, known: Sequence[Word]) -> Estimator:
     return pd.Series(pd.Categorical(listed, categories=[*known, *others]))
 
 
-def _named(model: Boosted, options: Options) -> tuple[tuple[Word, ...], bool]:
-    """Return the classes as labels have them, integers or words, and whether they are booleans."""
+def classes_of(model: Boosted, named: tuple[str, ...] = ()) -> tuple[tuple[Word, ...], bool]:
+    """Return the classes as labels have them, integers or words, and whether they are booleans.
+
+    Args:
+        model: whose classes.
+        named: what a person calls them, by index; empty: as the model does.
+
+    Raises:
+        ConversionError: it has one class only, or fractions for classes.
+        UsageError: another number of names than of classes.
+    """
     classes = model.classes
     if not classes:
         return (), False
@@ -249,12 +258,10 @@ def _named(model: Boosted, options: Options) -> tuple[tuple[Word, ...], bool]:
             f"{model.estimator} was fitted on the one class {classes[0]!r}, and answers nothing else",
             hint="fit it on data with two classes or more",
         )
-    if options.classes:
-        if len(options.classes) != len(classes):
-            raise UsageError(
-                f"--classes names {len(options.classes)} classes, the model has {len(classes)}"
-            )
-        return options.classes, False
+    if named:
+        if len(named) != len(classes):
+            raise UsageError(f"--classes names {len(named)} classes, the model has {len(classes)}")
+        return named, False
     if all(isinstance(c, bool | np.bool_) for c in classes):
         return tuple(int(c) for c in classes), True
     if all(isinstance(c, int | float | np.integer | np.floating) for c in classes):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -166,7 +166,20 @@ class Graph:
         return free
 
 
-def linked(graph: Graph, sums: str, link: Link) -> str:
+class Nodes(Protocol):
+    """What links and classes are written with."""
+
+    def constant(self, array: Array) -> str:
+        """Add a constant and return its name."""
+
+    def apply(self, operator: str, *inputs: str, **attributes: object) -> str:
+        """Add a node of the default domain and return the name of its output."""
+
+    def give(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> None:
+        """Add a node of the default domain whose output has a given name."""
+
+
+def linked(graph: Nodes, sums: str, link: Link) -> str:
     """Add a link; return the name of the answers, of the shape of ``sums``."""
     if link.scale != 1:
         sums = graph.apply("Mul", sums, graph.constant(np.array(link.scale, dtype=np.float32)))
@@ -185,7 +198,7 @@ def linked(graph: Graph, sums: str, link: Link) -> str:
 
 
 def classify(
-    graph: Graph, sums: str, link: Link, classes: Sequence[Word],
+    graph: Nodes, sums: str, link: Link, classes: Sequence[Word],
     *, targets: int, outputs: tuple[str, str],
 ) -> None:  # fmt: skip
     """Add label and probabilities, under the names of ``outputs``.

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Float: TypeAlias = type[np.floating[Any]]
 
 
+OPERATOR = "TreeEnsembleRegressor"  # of ai.onnx.ml 3
+
+
 class Cut(NamedTuple):
     """Where the number line is cut: in front of a value (``x < value``) or behind it (``<=``)."""
 
@@ -130,16 +133,30 @@ def node(forest: Forest, source: str, result: str, *, double: bool = False) -> P
     """Return the TreeEnsembleRegressor of a forest: (n, F) → (n, targets) float32.
 
     Args:
-        forest: its thresholds are rounded so that every float32 goes the way it went.
+        forest: the trees.
         source: name of the tensor of columns, float32, or float64 if ``double``.
         result: name of the tensor of sums.
-        double: keep thresholds as float64.
+        double: as in `attributes`.
     """
-    from onnx import helper, numpy_helper
+    from onnx import helper
+
+    return helper.make_node(
+        OPERATOR, [source], [result], domain="ai.onnx.ml", **attributes(forest, double=double)
+    )
+
+
+def attributes(forest: Forest, *, double: bool = False) -> dict[str, Any]:
+    """Return the attributes of a forest's `OPERATOR`.
+
+    Args:
+        forest: its thresholds are rounded so that every number goes the way it went.
+        double: whether it sees float64, and not float32.
+    """
+    from onnx import numpy_helper
 
     kind: Float = np.float64 if double else np.float32
     rows = _Rows(forest, kind)
-    plain: dict[str, Any] = {
+    made: dict[str, Any] = {
         "n_targets": len(forest.base),
         "nodes_treeids": rows.tree,
         "nodes_nodeids": rows.node,
@@ -160,12 +177,10 @@ def node(forest: Forest, source: str, result: str, *, double: bool = False) -> P
     for name, values in numbers.items():
         if double:
             array = np.array(values, dtype=np.float64)
-            plain[f"{name}_as_tensor"] = numpy_helper.from_array(array, name)
+            made[f"{name}_as_tensor"] = numpy_helper.from_array(array, name)
         else:
-            plain[name] = [float(v) for v in np.array(values).astype(np.float32)]
-    return helper.make_node(
-        "TreeEnsembleRegressor", [source], [result], domain="ai.onnx.ml", **plain
-    )
+            made[name] = [float(v) for v in np.array(values).astype(np.float32)]
+    return made
 
 
 class _Rows:

@@ -195,9 +195,7 @@ def _network(path: Path, data: Path, name: str) -> Path:
     if not data.is_dir():
         return data
     for known in ("model.pt2", "model.pth", "model.keras", "model", "."):
-        file = _inside(
-            path, f"{data.relative_to(path.resolve())}/{known}", f"flavors.{name}", must=False
-        )
+        file = _inside(path, f"{data.relative_to(path.resolve())}/{known}", f"flavors.{name}")
         if file.is_file() or sources.is_saved_model(file):
             return file
     raise ConversionError(

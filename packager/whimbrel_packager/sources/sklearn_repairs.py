@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from whimbrel_core.errors import ConversionError
-from whimbrel_packager.sources import sklearn_converters, sklearn_trees
+from whimbrel_packager.sources import booster_steps, sklearn_converters, sklearn_trees
+from whimbrel_packager.sources.booster_steps import ZEROS_MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,8 @@ def attempts(model: Estimator, frame: Frame) -> tuple[tuple[str, ...], ...]:
         found.append((UNICODE,))
     if _word_classes(model) is not None and "OneVsOneClassifier" in kinds:
         found.append((NUMBERED,))
+    if booster_steps.may_meet_sparse(model):
+        found.append((ZEROS_MISSING,))
     # Every rewrite above is a repair of one fault; precision can be short beside it.
     if any(column.dtype != object for column in frame.columns.values()):
         found.extend((*rewrites, FLOAT64) for rewrites in list(found))
@@ -89,6 +92,8 @@ def prepare(copied: Estimator, rewrites: tuple[str, ...]) -> Prepared:
         applied.append(THRESHOLDS)
     for estimator in sklearn_trees.walk(model):
         applied.extend(_mend(estimator))
+    if ZEROS_MISSING in rewrites:
+        booster_steps.mark_sparse(model)
     classes = _word_classes(model) if NUMBERED in rewrites else None
     _count_classes(model, classes)
     if MISSING_WORDS in rewrites:
