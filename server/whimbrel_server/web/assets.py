@@ -7,6 +7,8 @@ from importlib import resources
 
 import msgspec
 
+from whimbrel_core.drawing import theme
+
 _TYPES = {
     "css": "text/css",
     "js": "text/javascript",
@@ -29,6 +31,8 @@ def load() -> dict[str, Asset]:
         kind = _TYPES.get(entry.name.rpartition(".")[2])
         if kind is not None:
             data = entry.read_bytes()
+            if kind == "text/css":  # what core draws is drawn in core's colours
+                data = theme.stylesheet().encode() + data
             found[entry.name] = Asset(data, kind, hashlib.sha256(data).hexdigest()[:16])
     return found
 

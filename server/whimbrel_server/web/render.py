@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import MediaType, Request, Response
 from markupsafe import Markup
 
-from whimbrel_server.web import assets, charts, draw, scale, written
+from whimbrel_server.web import assets, draw, scale, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -86,7 +86,6 @@ def environment() -> Environment:
     )
     env.globals.update(
         asset=assets.address,
-        charts=charts,
         draw=draw,
         scale=scale,
         written=written,

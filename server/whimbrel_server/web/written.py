@@ -13,31 +13,36 @@ is JavaScript.
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 
-NOTHING = "–"
+from whimbrel_core.drawing.written import NOTHING, count, date, percent, stat, when
+
+__all__ = [
+    "NOTHING",
+    "count",
+    "date",
+    "duration",
+    "iso",
+    "latency",
+    "measured",
+    "moment",
+    "month",
+    "percent",
+    "period",
+    "pvalue",
+    "short",
+    "size",
+    "stat",
+    "when",
+]
+
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
-_PLAIN_BELOW = 10.0
 _SMALL_P = 0.001
 _MS_FROM_US = 10_000.0
-
-
-def when(ms: int) -> datetime:
-    """Return an instant as an aware UTC datetime, clamped to the years 1 to 9999."""
-    return datetime.fromtimestamp(min(max(ms, -62_135_596_800_000), 253_402_300_799_000) / 1e3, UTC)
 
 
 def iso(ms: int) -> str:
     """Return RFC 3339 with seconds, for the ``datetime`` attribute and for machines."""
     return when(ms).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def date(ms: int | None) -> str:
-    """Return a day, ``14 Jul 2013``."""
-    if not ms:
-        return NOTHING
-    at = when(ms)
-    return f"{at.day} {at:%b} {at.year}"
 
 
 def moment(ms: int | None) -> str:
@@ -76,11 +81,6 @@ def duration(seconds: float | None) -> str:
     return f"{left} s"
 
 
-def count(value: float | None) -> str:
-    """Return a whole number with thousands separated."""
-    return NOTHING if value is None else f"{round(value):,}"
-
-
 def size(value: float | None) -> str:
     """Return bytes in binary steps with the unit people read (1 MB = 1,048,576 bytes)."""
     if value is None:
@@ -94,29 +94,11 @@ def size(value: float | None) -> str:
     raise AssertionError
 
 
-def stat(value: float | None) -> str:
-    """Return a statistic with three decimals below ten, fewer above; a dash for none or NaN."""
-    if value is None or math.isnan(value):
-        return NOTHING
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    if abs(value) < _PLAIN_BELOW:
-        return f"{value:.3f}"
-    return f"{value:,.1f}"
-
-
 def measured(value: float | None) -> str:
     """Return a measured value of a gate: whole numbers as counts, others as statistics."""
     if value is not None and math.isfinite(value) and abs(value) >= 1 and value == round(value):
         return count(value)
     return stat(value)
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Return a fraction in per cent."""
-    if value is None or math.isnan(value):
-        return NOTHING
-    return f"{value * 100:.{digits}f} %"
 
 
 def latency(us: float | None) -> str:
