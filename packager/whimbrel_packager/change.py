@@ -24,6 +24,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # public by its do
 from tuf.api.serialization import DeserializationError
 
 from whimbrel_core.errors import StorageError, TrustError, UsageError
+from whimbrel_core.signing.keys import PublicKey
 from whimbrel_packager import atomic
 from whimbrel_packager.metadata import file_name
 from whimbrel_packager.tuf_signer import TufSigner
@@ -42,7 +43,7 @@ ONLINE = ("snapshot", "timestamp")
 
 
 class Lack(NamedTuple):
-    """Signatures that a role still wants: how many it has, and by whom more may come (TUF ids)."""
+    """Signatures that a role still wants: how many it has, and by whose keys more may come."""
 
     have: int
     need: int
@@ -121,7 +122,7 @@ class Change:
         for role in self.new:
             for result in self._results(role):
                 if not result.verified:
-                    others = tuple(result.unsigned)
+                    others = tuple(map(key_id, result.unsigned.values()))
                     lacking[role] = Lack(len(result.signed), result.threshold, others)
         return lacking
 
@@ -308,9 +309,20 @@ def described(repository: MetadataDirectory, change: Change) -> list[str]:
 
 def _named_keys(signed: Any) -> set[str]:  # noqa: ANN401 - root or targets, or None
     holder = signed if isinstance(signed, Root) else getattr(signed, "delegations", None)
-    roles = (holder.roles if holder is not None else None) or {}
-    said = {f"{name} {keyid[:16]}…" for name, role in roles.items() for keyid in role.keyids}
+    if holder is None or holder.roles is None:
+        return set()
+    roles = holder.roles
+    said = {
+        f"{name} {key_id(holder.keys[keyid])[:16]}…"
+        for name, role in roles.items()
+        for keyid in role.keyids
+    }
     return said | {f"{name}: {role.threshold} sign" for name, role in roles.items()}
+
+
+def key_id(key: Any) -> str:  # noqa: ANN401 - securesystemslib's key
+    """Return the id of a key as people see it: the SHA-256 of its public PEM."""
+    return PublicKey.from_pem(key.keyval["public"]).id
 
 
 def _difference(what: str, old: set[str], new: set[str]) -> list[str]:

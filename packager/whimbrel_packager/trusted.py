@@ -26,7 +26,7 @@ from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import TrustError, UsageError
 from whimbrel_core.signing.keys import PublicKey
-from whimbrel_packager.change import Change
+from whimbrel_packager.change import Change, key_id
 from whimbrel_packager.metadata import ROLES, expiry
 from whimbrel_packager.tuf_signer import tuf_key
 
@@ -105,7 +105,9 @@ def holders(repository: Repository) -> list[Holder]:
     root = repository.root()
     targets = repository.targets(root)
     found = [
-        Holder(role, _id(root.keys[keyid])) for role in ROLES for keyid in root.roles[role].keyids
+        Holder(role, key_id(root.keys[keyid]))
+        for role in ROLES
+        for keyid in root.roles[role].keyids
     ]
     for role, path in TRUST.items():
         found += [
@@ -116,7 +118,7 @@ def holders(repository: Repository) -> list[Holder]:
         for name, team in targets.delegations.roles.items():
             keys = targets.delegations.keys
             found += [
-                Holder(name, _id(keys[keyid]), models=models_of(team)) for keyid in team.keyids
+                Holder(name, key_id(keys[keyid]), models=models_of(team)) for keyid in team.keyids
             ]
     return found
 
@@ -237,7 +239,7 @@ def exchange(
             raise _there(one.public.id, role)
         signed.add_key(key, role)
     for beginning in revoke:
-        known = {keyid: (keyid, _id(keys[keyid])) for keyid in entry.keyids if keyid in keys}
+        known = {keyid: (keyid, key_id(keys[keyid])) for keyid in entry.keyids if keyid in keys}
         signed.revoke_key(_one(beginning, known, role), role)
     wanted = entry.threshold if threshold is None else threshold
     if not 1 <= wanted <= len(entry.keyids):
@@ -290,7 +292,3 @@ def _there(key_id: str, role: str) -> UsageError:
         code="usage.exists",
         hint="'whimbrel repo show' lists the keys",
     )
-
-
-def _id(key: Any) -> str:  # noqa: ANN401 - securesystemslib's key
-    return PublicKey.from_pem(key.keyval["public"]).id
