@@ -23,6 +23,7 @@ from whimbrel_packager import (
     describe,
     gathering,
     metrics,
+    optimising,
     proving,
     signers,
 )
@@ -233,12 +234,18 @@ def make(
                 data.labelled(done),
             ),
         )  # fmt: skip
-        done, frame, answers, proved = proven
-        index = baseline.positive_index(recipe.data.positive or None, done.result)
-        labelled = data.labelled(done)
+        index = baseline.positive_index(recipe.data.positive or None, proven.done.result)
+        labelled = data.labelled(proven.done)
+        optimised = optimising.apply(
+            recipe, proven, folder, labelled=labelled, positive=index, key=key, tell=tell
+        )
+    before, proven = proven.answers.figures, optimised.proven
+    done, frame, answers, proved = proven
     if recorded is None and recipe.lineage.find:
         lineage = lineages.with_source(lineage, done.result.description.lineage)
-    occasion = occasions.sorted_keys(recorded or occasions.this(answers.figures, lineage))
+    occasion = occasions.sorted_keys(
+        recorded or occasions.this(answers.figures, lineage, before=before)
+    )
     tell("profiling the reference data")
     profile = baseline.build(
         frame,
@@ -257,8 +264,9 @@ def make(
 
     def described(occasion: Occasion) -> tuple[Manifest, dict[str, bytes]]:
         manifest = describe.manifest(
-            recipe, done, proved, occasion, profile, quality=quality, positive=index
-        )
+            recipe, done, proved, occasion, profile,
+            quality=quality, positive=index, optimised=optimised.record,
+        )  # fmt: skip
         return manifest, describe.files(
             recipe, manifest, done, profile, chosen=proved.vectors, occasion=occasion
         )
@@ -300,6 +308,7 @@ def make(
             notes=(
                 *notes_on(figures, proof, labelled, recipe.data.held_out),
                 *baseline.notes(profile),
+                *optimised.notes(),
                 *done.result.description.notes,
             ),
             seconds=0.0,

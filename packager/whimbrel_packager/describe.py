@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 import whimbrel_packager
 from whimbrel_core import identity
 from whimbrel_core.bundle import bundle as bundles
@@ -38,6 +40,7 @@ _FLOOR_IR = 9  # onnxruntime 1.17, which also knows the operator sets in `_runti
 def manifest(
     recipe: Recipe, done: Conversion, proved: Proved, occasion: Occasion,
     profile: Baseline, *, quality: Mapping[str, float], positive: int | None,
+    optimised: manifests.Optimisation | None = None,
 ) -> Manifest:  # fmt: skip
     """Return the manifest of what was converted, proven and profiled."""
     described = done.result.description
@@ -45,6 +48,9 @@ def manifest(
     if measured:
         metrics["latency_us"] = measured.latency_us
         metrics["latency_16_us"] = measured.latency_16_us
+    if optimised is not None:
+        before_us = measured.before_us if measured else 0.0
+        optimised = msgspec.structs.replace(optimised, latency_us=before_us)
     proof, limit = proved.proof, proved.limit
     return Manifest(
         format=manifests.FORMAT,
@@ -101,6 +107,7 @@ def manifest(
         licence=recipe.licence,
         lineage=_in_short(occasion.lineage, done.result.parameters),
         gates=occasion.gates,
+        optimisation=optimised,
     )
 
 

@@ -32,12 +32,14 @@ class Measured(msgspec.Struct, frozen=True):
         latency_us: median of one row.
         latency_16_us: median of a batch of 16 rows.
         load_ms: until the model was ready.
+        before_us: median of one row before the model was made smaller; the same when it was not.
     """
 
     memory_bytes: int
     latency_us: float
     latency_16_us: float
     load_ms: float
+    before_us: float = 0.0
 
 
 class Occasion(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ def sorted_keys(occasion: Occasion) -> Occasion:
     return msgspec.json.decode(canonical_json(occasion), type=Occasion)
 
 
-def this(figures: Figures, lineage: Lineage) -> Occasion:
+def this(figures: Figures, lineage: Lineage, *, before: Figures) -> Occasion:
     """Return the present occasion, with what was measured unless the date is prescribed.
 
     Raises:
@@ -77,6 +79,7 @@ def this(figures: Figures, lineage: Lineage) -> Occasion:
                 latency_us=figures.latency_us,
                 latency_16_us=figures.latency_16_us,
                 load_ms=figures.load_ms,
+                before_us=before.latency_us,
             ),
         )
     try:

@@ -23,6 +23,7 @@ from whimbrel_packager.card import Card
 from whimbrel_packager.child import Limits
 from whimbrel_packager.gates.declared import Gates
 from whimbrel_packager.lineage import Stated, public
+from whimbrel_packager.optimise import Optimise
 from whimbrel_packager.sources import Options
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ FILE = "whimbrel.toml"
 PATHS = (
     "model", "data.reference", "lineage.code", "lineage.lock", "gates.incumbent.bundle",
     "gates.incumbent.key", "gates.incumbent.repository", "gates.skew.definitions",
-    "gates.skew.serving",
+    "gates.skew.serving", "optimise.predecessor",
 )  # fmt: skip
 PREFIX = "WHIMBREL_PACK"
 
@@ -91,6 +92,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lineage: where the model comes from.
         card: what only a person can say of it.
         gates: what has to hold before it is signed.
+        optimise: how to make a network smaller after it is proven.
     """
 
     name: str = ""
@@ -109,6 +111,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lineage: Stated = Stated()
     card: Card = Card()
     gates: Gates = Gates()
+    optimise: Optimise = Optimise()
 
     @property
     def title(self) -> str:

@@ -132,6 +132,32 @@ class GateOutcome(msgspec.Struct, frozen=True):
     parts: tuple[GatePart, ...] = ()
 
 
+class Optimisation(msgspec.Struct, frozen=True):
+    """How the model was made smaller after it was proven, and what that cost.
+
+    Args:
+        precision: of the weights: "float32", "float16", "int8-dynamic" or "int8-static".
+        graph: optimisation of the graph: "none", "basic" or "extended".
+        size_bytes: of the float32 model before.
+        latency_us: of that model, per row; 0 when left out.
+        loss: measured, by metric: differences of ``accuracy`` and ``auc``, shares of ``mae`` and
+            ``rmse``, ``disagreement`` of labels and ``distance`` of outputs.
+        allowed: by metric.
+        rows: that the loss was measured on.
+        rtol, atol: of its parity vectors, which hold its own answers.
+    """
+
+    precision: str
+    graph: str
+    size_bytes: int
+    latency_us: float = 0.0
+    loss: dict[str, float] = {}
+    allowed: dict[str, float] = {}
+    rows: int = 0
+    rtol: float = 0.0
+    atol: float = 0.0
+
+
 class Lineage(msgspec.Struct, frozen=True):
     """Where a model comes from, in short; the whole is in ``provenance.json``.
 
@@ -193,6 +219,7 @@ class Manifest(msgspec.Struct, frozen=True):
     lineage: Lineage = Lineage()
     gates: tuple[GateOutcome, ...] = ()
     detector: bool = False
+    optimisation: Optimisation | None = None
 
     def encode(self) -> bytes:
         """Return the canonical JSON that is stored and signed."""

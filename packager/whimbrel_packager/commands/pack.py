@@ -26,6 +26,7 @@ _FLAGS = {
                                           "severe_psi")},
     **{name: f"parity.{name}" for name in ("rtol", "atol")},
     **{name: f"source.{name}" for name in ("allow_pickle", "task")},
+    "output_is": "source.output",
     "timeout_s": "limits.timeout_s",
 }  # fmt: skip
 
@@ -60,6 +61,8 @@ _FLAGS = {
               "say them).")  # fmt: skip
 @click.option("--task", type=click.Choice(["classification", "regression"]),
               help="What an ONNX model does, when its outputs do not tell.")  # fmt: skip
+@click.option("--output-is", type=click.Choice(["logits", "probabilities", "value"]),
+              help="What the numbers of a network's main output are; logits get a softmax.")  # fmt: skip
 @click.option("--units", multiple=True, metavar="COLUMN=UNIT", help="Physical unit of a column.")
 @click.option("--param", "params", multiple=True, metavar="KEY=VALUE",
               help="Something to record about the training.")  # fmt: skip
