@@ -225,7 +225,7 @@ def make(
         path, options = given.model_file(model, folder, options or recipe.source, data.frame)
         lineage = recorded.lineage if recorded else lineages.find(
             recipe.lineage, model=given.file(model), data=given.file(reference), reference=data,
-            env=os.environ,
+            env=os.environ, others=recipes.other_files(recipe),
         )  # fmt: skip
         proven = proving.first_proven(
             recipe, path, data.frame, folder, options=options, tell=tell,

@@ -137,7 +137,7 @@ def public(stated: Stated) -> Stated:
 
 def find(
     stated: Stated, *, model: Path | None, data: Path | None, reference: Reference,
-    env: Mapping[str, str],
+    env: Mapping[str, str], others: Mapping[str, Path] | None = None,
 ) -> Lineage:  # fmt: skip
     """Return what is stated, and what can be found.
 
@@ -147,6 +147,7 @@ def find(
         data: file of the reference data; likewise.
         reference: the reference data.
         env: environment variables.
+        others: other files that the recipe names, by their keys.
 
     Raises:
         UsageError: a stated file is not there, or a stated digest or commit is none.
@@ -163,6 +164,10 @@ def find(
         *_inputs(model, data, reference, pointers),
         *_code_of(stated, checkout, env if stated.find else {}),
         *_lock(stated),
+        *(
+            Dependency(key, digest={"sha256": given.digest(path)})
+            for key, path in (others or {}).items()
+        ),
         *(_stated_data(origin) for origin in stated.data),
         *_stage_inputs(pointers),
         *(_pachyderm(env) if stated.find else ()),

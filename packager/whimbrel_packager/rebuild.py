@@ -23,6 +23,7 @@ from whimbrel_core.bundle import manifest as manifests
 from whimbrel_core.errors import BundleError, InputError, UsageError
 from whimbrel_packager import build, provenance
 from whimbrel_packager import lineage as lineages
+from whimbrel_packager import recipe as recipes
 from whimbrel_packager.recipe import Recipe
 from whimbrel_packager.reference import Reference
 from whimbrel_packager.sources import given
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from whimbrel_core.signing.keys import PublicKey, Signer
+    from whimbrel_packager.lineage import Lineage
     from whimbrel_packager.provenance import Record
 
 _SHOWN = 8  # differing keys of a JSON file
@@ -117,6 +119,7 @@ def rebuild(
     key: Signer | None = None,
     trust: Sequence[PublicKey] = (),
     permissions: Permissions | None = None,
+    files: Path | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Rebuilt:
     """Make a bundle again from its own record, and compare.
@@ -129,6 +132,7 @@ def rebuild(
         key: the publisher's signing key, to make the signature again, too.
         trust: keys of which one has to vouch for the bundle before anything of it is followed.
         permissions: what may be loaded; None: no pickle, and no types beyond scikit-learn's.
+        files: folder of other files that the recipe names; None: the bundle's.
         tell: called with the name of each stage that begins.
 
     Returns:
@@ -144,12 +148,19 @@ def rebuild(
     tell, allowed = tell or (lambda _stage: None), permissions or Permissions()
     opened = _open(bundle, trust)
     record = provenance.read(opened.files.get(bundles.PROVENANCE, b""), what=str(bundle))
-    recipe = _recipe(record, bundle)
+    recipe = _recipe(record, bundle, files or bundle.parent)
     tell("checking what is given against the record")
-    notes = list(_check_inputs(record, recipe, model, reference, y))
+    lineage = record.occasion.lineage
+    notes = [
+        *_check_model(lineage, recipe.title, model),
+        *_check_data(lineage, recipe, reference, y),
+    ]
     made = build.make(
         recipe, model, reference, y,
-        tell=tell, recorded=msgspec.structs.replace(record.occasion, gates=opened.manifest.gates),
+        tell=tell, key=next(
+            (one for one in trust if one.id == opened.verified_by), key.public if key else None
+        ),
+        recorded=msgspec.structs.replace(record.occasion, gates=opened.manifest.gates),
         options=msgspec.structs.replace(
             recipe.source, allow_pickle=allowed.allow_pickle, trusted=allowed.trusted
         ),
@@ -214,36 +225,45 @@ def _open(path: Path, trust: Sequence[PublicKey]) -> _Opened:
     return _Opened(content, files, signed, by)
 
 
-def _recipe(record: Record, bundle: Path) -> Recipe:
+def _recipe(record: Record, bundle: Path, files: Path) -> Recipe:
     try:
-        return msgspec.convert(record.recipe, Recipe)
+        recipe = msgspec.convert(record.recipe, Recipe)
     except msgspec.ValidationError as error:
         raise UsageError(
             f"{bundle}: this Whimbrel does not know all of its recipe: {error}",
             hint=f"it was packed by whimbrel-packager {record.tool or 'of an unknown version'}",
             code="usage.version",
         ) from error
+    return recipes.with_paths(
+        recipe, lambda key, name: name if key in recipes.GIVEN else str(files / name)
+    )
 
 
-def _check_inputs(
-    record: Record, recipe: Recipe, model: object, reference: object, y: object
-) -> Iterator[str]:
-    """Refuse what is not what was packed; yield what is worth a note."""
-    lineage, title = record.occasion.lineage, recipe.title
-    path = given.file(model)
+def _check_model(lineage: Lineage, title: str, model: object) -> Iterator[str]:
+    """Refuse a model that is not what was packed; yield what is worth a note."""
+    path, recorded = given.file(model), lineage.digest(lineages.MODEL)
     if path is not None and not path.exists():
         raise UsageError(f"there is no model file {path}")
-    if recorded := lineage.digest(lineages.MODEL):
-        if path is None:
-            yield "the model was given as an object, and could not be compared with the recorded file"
-        elif (here := given.digest(path)) != recorded:
+    if not recorded:
+        yield "the model was packed from memory: no digest of it is recorded to compare with"
+    elif path is None:
+        yield "the model was given as an object, and could not be compared with the recorded file"
+    else:
+        if (here := given.digest(path)) != recorded:
             raise _other(f"the model {path}", title, recorded, here)
-        for name, digest in lineages.weights(path) if path else ():
+        for name, digest in lineages.weights(path):
             stated = lineage.digest(f"{lineages.WEIGHTS}{name}")
             if stated and digest != stated:
                 raise _other(f"the model's file of weights {name}", title, stated, digest)
-    else:
-        yield "the model was packed from memory: no digest of it is recorded to compare with"
+
+
+def _check_data(lineage: Lineage, recipe: Recipe, reference: object, y: object) -> Iterator[str]:
+    """Refuse data and other files that are not what was packed; yield what is worth a note."""
+    title = recipe.title
+    for key, other in recipes.other_files(recipe).items():
+        recorded = lineage.digest(key)
+        if recorded and (here := given.digest(other)) != recorded:
+            raise _other(f"{key}, {other},", title, recorded, here)
     data = Reference.read(reference, y, recipe.data.label, recipe.data.held_out, recipe.data.aside)
     recorded = lineage.digest(lineages.REFERENCE)
     if data.digest != recorded:

@@ -36,6 +36,8 @@ PATHS = (
     "gates.incumbent.key", "gates.incumbent.repository", "gates.skew.definitions",
     "gates.skew.serving", "optimise.predecessor",
 )  # fmt: skip
+# Of these, what is given apart or is known by something else than a digest.
+GIVEN = ("model", "data.reference", "lineage.code", "lineage.lock")
 PREFIX = "WHIMBREL_PACK"
 
 
@@ -267,6 +269,19 @@ def with_paths(recipe: Recipe, change: Callable[[str, str], str]) -> Recipe:
         if node:
             values[dotted] = change(dotted, node)
     return with_values(recipe, values)
+
+
+def other_files(recipe: Recipe) -> dict[str, Path]:
+    """Return the files that a recipe names beside model and data, by key; folders are left out."""
+    found: dict[str, Path] = {}
+
+    def note(key: str, path: str) -> str:
+        if key not in GIVEN and Path(path).is_file():
+            found[key] = Path(path)
+        return path
+
+    with_paths(recipe, note)
+    return found
 
 
 def _beside(recipe: Recipe, folder: Path) -> Recipe:

@@ -28,6 +28,8 @@ _DIFFERS = 5  # as every refusal
               "(repeat for several).")  # fmt: skip
 @click.option("--key", help="Signing key: make the signature again, too.")
 @click.option("--password-file", type=_FILE, help="Password of an encrypted signing key.")
+@click.option("--files", type=_FILE, help="Folder of other files that the recipe names "
+              "(a predecessor). Default: the bundle's.")  # fmt: skip
 @click.option("--allow-pickle", is_flag=True,
               help="Load .joblib/.pkl, which runs whatever code is in them.")  # fmt: skip
 @click.option("--trusted", multiple=True, metavar="TYPE", help="Type that a .skops file may hold.")
@@ -40,6 +42,7 @@ def rebuild(
     trust: tuple[str, ...],
     key: str | None,
     password_file: Path | None,
+    files: Path | None,
     allow_pickle: bool,
     trusted: tuple[str, ...],
     as_json: bool,
@@ -62,6 +65,7 @@ def rebuild(
             key=signers.load(key, password_file) if key else None,
             trust=[signers.public(name) for name in trust],
             permissions=rebuilding.Permissions(allow_pickle=allow_pickle, trusted=trusted),
+            files=files,
             tell=stage,
         )
     output.result(done, _lines(done), as_json=as_json)
