@@ -56,8 +56,8 @@ class Keyring:
         self._open: dict[str, Signer] = {}
         self._unreadable: list[Path] = []
         for where in keys:
-            if isinstance(where, Path) and where.is_dir():
-                self.folders.append(where)
+            if not signers.is_uri(where) and Path(where).is_dir():
+                self.folders.append(Path(where))
             else:
                 self._hold(Held(signers.public(where, password_file), where))
         for folder in self.folders:

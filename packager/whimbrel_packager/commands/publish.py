@@ -24,8 +24,10 @@ _FILE = click.Path(path_type=Path)
 @click.option("--to", "--repo", "to", required=True, type=place, metavar="PLACE",
               help="The repository: a directory, s3://BUCKET/PREFIX, or the fleet server "
               "https://HOST:PORT. Or a registry, oci://HOST/NAME.")  # fmt: skip
-@click.option("--keys", required=True, type=_FILE, help="Folder with the offline targets key; for "
+@click.option("--keys", type=_FILE, help="Folder with the offline targets key, or the team's; for "
               "a registry, with the public bundle key.")  # fmt: skip
+@click.option("--key", "single", multiple=True, metavar="KEY", help="A key to sign the metadata "
+              "with: a PEM or .uri file, or a URI (repeat).")  # fmt: skip
 @click.option("--online-keys", "online", type=_FILE, help="Folder with the snapshot and timestamp "
               "keys; without it, the fleet server signs these.")  # fmt: skip
 @click.option("--targets-days", type=click.IntRange(min=1), default=90, show_default=True,
@@ -39,7 +41,8 @@ def publish(
     bundle: Path,
     *,
     to: Path | str,
-    keys: Path,
+    keys: Path | None,
+    single: tuple[str, ...],
     online: Path | None,
     targets_days: int,
     deltas: int,
@@ -53,25 +56,37 @@ def publish(
     bundle again changes nothing. Whoever is interrupted leaves the repository as it was.
     """
     if isinstance(to, str) and to.startswith("oci://"):
-        _push(bundle, to, keys, as_json=as_json)
+        _push(bundle, to, _folder(keys), as_json=as_json)
         return
     from datetime import UTC, datetime
 
+    from whimbrel_packager.keyring import Keyring
     from whimbrel_packager.metadata import Lives
     from whimbrel_packager.repository import Repository
 
     with output.stages(quiet=as_json) as stage:
         done = Repository(opened(to, token_file)).publish(
             bundle,
-            keys,
+            Keyring(
+                folders=[keys] if single else [_folder(keys)],
+                keys=single,
+                password_file=password_file,
+            ),
             now=datetime.now(UTC),
             online=online,
             lives=Lives(targets=targets_days),
             deltas=deltas,
             report=stage,
-            password=password_file,
         )
     _show(done, as_json=as_json)
+
+
+def _folder(keys: Path | None) -> Path:
+    from whimbrel_core.errors import UsageError
+
+    if keys is None:
+        raise UsageError("no key was given", hint="give --keys FOLDER or --key KEY")
+    return keys
 
 
 def _show(done: Published, *, as_json: bool) -> None:

@@ -39,7 +39,7 @@ def ring(given: Mapping[str, Any]) -> Keyring:
 
     return Keyring(
         folders=[given["keys"]],
-        keys=[Path(one) if Path(one).exists() else one for one in given["single"]],
+        keys=given["single"],
         password_file=given["password_file"],
     )
 

@@ -76,6 +76,16 @@ def test_the_public_tool_accepts_what_a_token_signed(
     assert done.returncode == 0, done.stderr
 
 
+def _key(folder: Path) -> Path:
+    return keyfiles.create(folder / "more", "bundle")[1]
+
+
+def _trust_too(folder: Path) -> None:
+    done = whimbrel("repo", "add-key", "bundle", "--dir", folder / "r", "--new",
+                    folder / "more/bundle.pub", "--keys", folder / "keys")  # fmt: skip
+    assert done.code == 0, done.err
+
+
 def test_a_repository_whose_targets_key_is_on_a_token_is_published_to(
     packed: Packed, token: Token, tmp_path: Path
 ) -> None:
@@ -92,6 +102,11 @@ def test_a_repository_whose_targets_key_is_on_a_token_is_published_to(
     done = whimbrel("publish", tmp_path / "b.whim", "--repo", tmp_path / "r", "--keys", keys,
                     "--online-keys", online)  # fmt: skip
     assert done.code == 0, done.err
+    (tmp_path / "c.whim").write_bytes(packed.again("1.1.0", 2, _key(tmp_path)))
+    _trust_too(tmp_path)
+    alone = whimbrel("publish", tmp_path / "c.whim", "--repo", tmp_path / "r", "--key",
+                     token.uri("targets"))  # fmt: skip
+    assert alone.code == 0, alone.err
     root = Repository(tmp_path / "r").root()
     (keyid,) = root.roles["targets"].keyids
     assert root.keys[keyid].keyval["public"] == keyfiles.public(keys / "targets.pub").pem
