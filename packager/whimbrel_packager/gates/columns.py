@@ -73,6 +73,10 @@ def judge(
 
 
 def _column(name: str, column: Column, values: Array) -> Iterator[Outcome]:
+    if values.ndim > 1 and (column.unique or column.increasing or column.categories):
+        yield refused(f"columns.{name}", KIND, "it is an array a row: only type, range and nulls "
+                      "can be declared")  # fmt: skip
+        return
     rows = len(values)
     text = values.dtype == object
     present = ~missing(values)
@@ -126,7 +130,9 @@ def missing(values: Array) -> Array:
     if values.dtype == object:
         return np.array([value is None for value in values.tolist()], dtype=bool)
     if values.dtype.kind == "f":
-        return np.isnan(values)
+        # An array of numbers a row lacks a value when any of them is missing.
+        absent: Array = np.isnan(values).reshape(len(values), -1).any(axis=1)
+        return absent
     return np.zeros(len(values), dtype=bool)
 
 

@@ -40,6 +40,7 @@ _ID_SHARE = 0.99
 _MIN_ROWS = 50  # fewer rows are too few to call a column an id, or a relation a leak
 _PARTS = 8
 _SEED, _HALF = 1, 0.5
+_FEW, _MANY = 1000, 40_000
 
 
 class Leaks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,7 +66,9 @@ class Leaks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def judge(declared: Leaks, context: Context) -> Iterator[Outcome]:
     """Yield an outcome per kind of leak."""
     inputs = context.frame.select(tuple(context.inputs), what="the model")
-    looked = inputs.without(declared.ignore)
+    # An image or a sequence is no single column.
+    arrays = [name for name, values in inputs.columns.items() if values.ndim > 1]
+    looked = inputs.without([*declared.ignore, *arrays])
     if context.split:
         yield _duplicates(declared, inputs, context.held_out)
     if context.labels is None:
@@ -91,23 +94,40 @@ def _duplicates(declared: Leaks, inputs: Frame, held_out: Array) -> Outcome:
 
 
 def row_keys(frame: Frame) -> Array:
-    """Return (n,) uint64: equal for equal rows, and different for others but by a rare chance."""
-    import pandas as pd
-
-    table = pd.DataFrame(
-        {
+    """Return (n,) uint64: equal for equal rows, and for others with a chance of n² / 2⁶⁴."""
+    keys = np.zeros(frame.rows, dtype=np.uint64)
+    for column in frame.columns.values():
+        if column.dtype == object:
+            known: dict[object, int] = {}
+            codes = [known.setdefault(value, len(known)) for value in column.tolist()]
+            bits = np.array(codes, dtype=np.uint64)
+        else:
             # Minus zero is zero, and every NaN the same.
-            str(i): column if column.dtype == object else column.astype(np.float64) + 0.0
-            for i, column in enumerate(frame.columns.values())
-        }
-    )
-    keys: Array = pd.util.hash_pandas_object(table, index=False).to_numpy()
+            numbers = column.reshape(frame.rows, -1).astype(np.float64) + 0.0
+            numbers[np.isnan(numbers)] = np.nan
+            bits = numbers.view(np.uint64)
+        for part in bits.reshape(frame.rows, -1).T:
+            keys = _mixed(keys ^ part)
     return keys
+
+
+def _mixed(keys: Array) -> Array:
+    """Spread what differs over all 64 bits (SplitMix64: Steele, Lea, Flood, OOPSLA 2014)."""
+    keys = keys + np.uint64(0x9E3779B97F4A7C15)
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: Array = keys ^ (keys >> np.uint64(31))
+    return mixed
 
 
 def _copies(inputs: Frame, labels: Array, task: str) -> Outcome:
     """Find columns that are the label under another name."""
-    found = [name for name, values in inputs.columns.items() if _is_copy(values, labels, task)]
+    if task == "regression":
+        y = labels.astype(np.float64)
+        found = [name for name, values in inputs.columns.items() if _on_a_line(values, y)]
+    else:
+        of = np.unique(labels.astype(str), return_inverse=True)[1]
+        found = [name for name, values in inputs.columns.items() if _renamed(values, of)]
     return limit(
         "data.label_copy", KIND, len(found), 0, rows=inputs.rows,
         message=f"{named(found)} {'is' if len(found) == 1 else 'are'} the label itself, value for "
@@ -116,18 +136,22 @@ def _copies(inputs: Frame, labels: Array, task: str) -> Outcome:
     )  # fmt: skip
 
 
-def _is_copy(values: Array, labels: Array, task: str) -> bool:
-    if task == "regression":
-        if values.dtype == object or not np.isfinite(values).all():
-            return False
-        x, y = values.astype(np.float64), labels.astype(np.float64)
-        spread = x.std() * y.std()
-        # A straight line through all points: another unit is another name.
-        return bool(
-            spread > 0 and abs(((x - x.mean()) * (y - y.mean())).mean() / spread) > 1 - 1e-9
-        )
-    codes, of = _codes(values, exact=True), np.unique(labels.astype(str), return_inverse=True)[1]
+def _on_a_line(values: Array, y: Array) -> bool:
+    """Return whether a straight line goes through all points: another unit is another name."""
+    if values.dtype == object or not np.isfinite(values).all():
+        return False
+    x = values.astype(np.float64)
+    spread = x.std() * y.std()
+    return bool(spread > 0 and abs(((x - x.mean()) * (y - y.mean())).mean() / spread) > 1 - 1e-9)
+
+
+def _renamed(values: Array, of: Array) -> bool:
+    """Return whether values and classes (n, as numbers) stand for each other, one for one."""
     classes = int(of.max(initial=0)) + 1
+    some = values[:_FEW]
+    if distinct(some[~missing(some)]) > classes:
+        return False  # as of most columns: they need not be sorted
+    codes = _codes(values, exact=True)
     pairs = len(np.unique(codes * classes + of))
     return classes > 1 and pairs == classes == len(np.unique(codes))
 
@@ -161,7 +185,13 @@ def _alone(declared: Leaks, inputs: Frame, labels: Array, task: str) -> Outcome:
 
 
 def strongest(inputs: Frame, labels: Array, task: str) -> list[Alone]:
-    """Return what every column can tell of the label alone, the strongest first."""
+    """Return what every column can tell of the label alone, the strongest first.
+
+    Of very many rows a sample will do: what is nearly perfect shows in it.
+    """
+    if inputs.rows > _MANY:
+        rows = np.random.default_rng(_SEED).choice(inputs.rows, _MANY, replace=False)
+        inputs, labels = inputs.take(rows), labels[rows]
     if task == "classification":
         names, of = np.unique(labels.astype(str), return_inverse=True)
         counts = np.bincount(of)

@@ -74,3 +74,13 @@ def test_a_column_without_any_value_breaks_nothing_but_its_limit_of_missing_ones
     column = Column(type="integer", min=0, categories=("1",), max_null=0.5, unique=True)
     found = outcomes(np.array([np.nan, np.nan]), column)
     assert [name for name, outcome in found.items() if not outcome.held] == [".null"]
+
+
+def test_an_array_a_row_has_a_type_a_range_and_missing_values() -> None:
+    images = np.zeros((4, 2, 2), np.float32)
+    images[0, 0, 0], images[1, 1, 1] = np.nan, 300
+    found = outcomes(images, Column(type="number", min=0, max=255, max_null=0))
+    assert found[".null"].measured == 0.25
+    assert found[".range"].measured == pytest.approx(1 / 12)
+    assert found[".range"].message.endswith("found 0 to 300")
+    assert not outcomes(images, Column(unique=True))[""].held

@@ -175,3 +175,24 @@ def test_held_out_rows_from_before_the_end_of_training_are_counted(text: bool) -
     assert failed(found(columns, labels, time >= 1500, Leaks(time="hwen", ignore=("when",)))) == [
         "data.time"
     ]
+
+
+def test_an_array_a_row_counts_for_duplicates_and_is_no_single_column() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, 1, (ROWS, 3, 3)).astype(np.float32)
+    labels = rng.choice(["0", "1"], ROWS).astype(object)
+    held_out = np.arange(ROWS) % 4 == 0
+    assert failed(found({"image": images}, labels, held_out)) == []
+    images[::4] = images[1::4]
+    assert failed(found({"image": images}, labels, held_out)) == ["data.duplicates"]
+
+
+def test_a_leak_shows_in_a_sample_of_very_many_rows() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(["0", "1"], 100_000).astype(object)
+    delay = ((labels == "1") * 3 + rng.normal(0, 0.3, 100_000)).astype(np.float32)
+    best, other = strongest(
+        Frame({"delay": delay, "noise": rng.normal(0, 1, 100_000)}), labels, "classification"
+    )
+    assert (best.name, best.figure > 0.999) == ("delay", True)
+    assert other.figure == pytest.approx(0.5, abs=0.02)
