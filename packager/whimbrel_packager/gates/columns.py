@@ -131,8 +131,7 @@ def missing(values: Array) -> Array:
         return np.array([value is None for value in values.tolist()], dtype=bool)
     if values.dtype.kind == "f":
         # An array of numbers a row lacks a value when any of them is missing.
-        absent: Array = np.isnan(values).reshape(len(values), -1).any(axis=1)
-        return absent
+        return np.asarray(np.isnan(values).reshape(len(values), -1).any(axis=1))
     return np.zeros(len(values), dtype=bool)
 
 
