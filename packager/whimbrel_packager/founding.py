@@ -50,6 +50,7 @@ def found(
     lives: Lives,
     together: Mapping[str, Founders],
     more: Iterable[Path | str] = (),
+    password_file: Path | None = None,
 ) -> dict[str, Lack]:
     """Make a repository; return what others still have to sign before it is one.
 
@@ -62,6 +63,7 @@ def found(
         lives: validity of each role.
         together: the roles root and targets, where several people hold them.
         more: other private keys to sign with.
+        password_file: for keys that are encrypted, or want a PIN.
 
     Raises:
         UsageError: there is a repository, or one is being founded; it was not touched.
@@ -96,7 +98,7 @@ def found(
             targets, trusted.PUBLISHERS, trusted.encode([trusted.Named(bundle, ("*",))])
         )
         repository.store(targets, trusted.FLEET, trusted.encode([trusted.Named(fleet)]))
-        ring = Keyring(folders=[keys, online], keys=more)
+        ring = Keyring(folders=[keys, online], keys=more, password_file=password_file)
         made = Change(
             repository, {"targets": Metadata(targets), "root": Metadata(root)}, "found a repository"
         )

@@ -64,7 +64,7 @@ def private(path: Path, password_file: Path | None = None) -> PrivateKey:
             hint=f"give {path.with_suffix('.pem').name}",
             code="trust.key",
         )
-    password = _read(password_file).strip() if password_file else None
+    password = _password(data, password_file)
     try:
         return PrivateKey.from_pem(data, password)
     except TrustError as error:
@@ -82,11 +82,17 @@ def public(path: Path, password_file: Path | None = None) -> PublicKey:
     data = _read(path)
     try:
         if _PRIVATE in data:
-            password = _read(password_file).strip() if password_file else None
+            password = _password(data, password_file)
             return PrivateKey.from_pem(data, password).public
         return PublicKey.from_pem(data)
     except TrustError as error:
         raise TrustError(f"{path}: {error.message}", hint=error.hint, code=error.code) from error
+
+
+def _password(data: bytes, file: Path | None) -> bytes | None:
+    """Return the password, for a key that has one: others may be signed with beside it."""
+    password = _read(file).strip() if file is not None else None
+    return password if b"ENCRYPTED" in data else None
 
 
 def _read(path: Path) -> bytes:

@@ -159,7 +159,12 @@ class Repository(MetadataDirectory):
         return written, lacking
 
     def refresh(
-        self, *, now: datetime, online: Path | None, keys: Path | None, lives: Lives | None = None
+        self,
+        *,
+        now: datetime,
+        online: Path | None,
+        keys: Path | Keyring | None,
+        lives: Lives | None = None,
     ) -> tuple[str, ...]:
         """Sign roles again so that they do not expire; return the files written.
 
@@ -171,9 +176,10 @@ class Repository(MetadataDirectory):
             root = self.root()
             targets = self.targets(root)
             written: tuple[str, ...] = ()
-            if keys is not None:
+            ring = _ring(keys)
+            if ring is not None:
                 change.require_none(self)
-                written = self._renew(targets, Keyring(folders=[keys]), now, lives)
+                written = self._renew(targets, ring, now, lives)
             return written + self.finish(
                 self.online_signers(root, online), targets, now, lives, root
             )

@@ -42,6 +42,7 @@ def repo() -> None:
               "holds targets (repeat); default: targets in --keys.")  # fmt: skip
 @click.option("--threshold-targets", type=click.IntRange(min=1), default=1, show_default=True,
               help="How many targets keys have to sign.")  # fmt: skip
+@click.option("--password-file", type=_FILE, help="Password of encrypted keys, or a token's PIN.")
 @click.option("--root-days", type=click.IntRange(min=1), default=365, show_default=True,
               help="Days for which the root of trust is valid.")  # fmt: skip
 @click.option("--targets-days", type=click.IntRange(min=1), default=90, show_default=True,
@@ -76,6 +77,7 @@ def init(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
         lives=Lives(root=given["root_days"], targets=given["targets_days"]),
         together=together,
         more=[Path(one) for role in together for one in given[f"{role}_keys"] if _private(one)],
+        password_file=given["password_file"],
     )
     root = directory / "metadata" / "1.root.json"
     offline = [name for name in founding.OFFLINE_KEYS if name not in together]
@@ -165,9 +167,16 @@ def show(directory: Path, as_json: bool) -> None:
               help="Folder with the snapshot and timestamp keys: sign these anew.")  # fmt: skip
 @click.option("--root", "renew_root", is_flag=True, help="Sign root anew, with the root keys in "
               "--keys.")  # fmt: skip
+@click.option("--password-file", type=_FILE, help="Password of encrypted keys, or a token's PIN.")
 @output.json_option
 def refresh(
-    directory: Path, keys: Path | None, online: Path | None, renew_root: bool, as_json: bool
+    directory: Path,
+    *,
+    keys: Path | None,
+    online: Path | None,
+    renew_root: bool,
+    password_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Sign metadata again before it expires; a running fleet server does the online roles."""
     from datetime import UTC, datetime
@@ -186,7 +195,7 @@ def refresh(
     if renew_root and keys is not None:
         written, lacking = found.carry_out(
             lambda: trusted.change(found, "root", now=now, lives=Lives()),
-            Keyring(folders=[keys]),
+            Keyring(folders=[keys], password_file=password_file),
             now=now,
         )
         if lacking:
@@ -195,7 +204,8 @@ def refresh(
                 *signing_options.wanted(lacking),
             ]
         keys = None
-    written += found.refresh(now=now, online=online, keys=keys)
+    ring = Keyring(folders=[keys], password_file=password_file) if keys is not None else None
+    written += found.refresh(now=now, online=online, keys=ring)
     lines.insert(0, f"signed {', '.join(written) or 'nothing'}")
     output.result({"signed": written}, lines, as_json=as_json)
 

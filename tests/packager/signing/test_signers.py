@@ -29,7 +29,7 @@ from tests.support.softhsm import PIN, Token
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import TrustError, UnavailableError, UsageError
 from whimbrel_core.signing.keys import PrivateKey, PublicKey
-from whimbrel_packager import keyfiles, signers
+from whimbrel_packager import hsm, keyfiles, signers
 from whimbrel_packager.repository import Repository
 
 if TYPE_CHECKING:
@@ -158,6 +158,34 @@ def test_a_key_that_cannot_sign_is_named_and_nothing_is_written(
     assert "hint:" in done.err
     assert PIN not in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_securesystemslibs_own_uri_leads_to_the_same_key(
+    token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = signers.public(token.uri("bundle"))
+    number = hsm.signer(hsm.parse(token.uri("bundle")), key, hsm.Pin(token.pin)).hsm_keyid
+    monkeypatch.setenv("PYKCS11LIB", token.module)
+    signer = signers.load(f"hsm:{number}?label={token.label}", token.pin)
+    assert signer.public.id == key.id
+    assert key.verifies(signer.sign(b"this"), b"this")
+
+
+def test_an_encrypted_root_founds_a_repository(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("correct horse\n")
+    for name in ("root", "targets", "bundle"):
+        keyfiles.create(tmp_path / "keys", name, b"correct horse")
+    words = ("repo", "init", "--dir", tmp_path / "r", "--keys", tmp_path / "keys",
+             "--online-keys", tmp_path / "online")  # fmt: skip
+    refused = whimbrel(*words)
+    assert refused.code == 4
+    assert "give --password-file" in refused.err
+    assert not Repository(tmp_path / "r").newest("root")
+    done = whimbrel(*words, "--password-file", tmp_path / "password")
+    assert done.code == 0, done.err
+    again = whimbrel("repo", "refresh", "--dir", tmp_path / "r", "--keys", tmp_path / "keys",
+                     "--password-file", tmp_path / "password")  # fmt: skip
+    assert again.code == 0, again.err
 
 
 def test_a_wrong_pin_is_tried_once(token: Token, tmp_path: Path) -> None:
