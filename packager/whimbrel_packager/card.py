@@ -17,7 +17,7 @@ from whimbrel_packager.lineage import UNCOMMITTED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from whimbrel_core.bundle.manifest import GateOutcome, GatePart, Manifest
+    from whimbrel_core.bundle.manifest import GateOutcome, GatePart, Manifest, Optimisation
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_packager.environment import Environment
     from whimbrel_packager.lineage import Dependency, Lineage
@@ -102,6 +102,7 @@ def _details(card: Card, manifest: Manifest) -> Iterator[str]:
         "Model": f"{_text(source.estimator)}, made with {source.framework} {source.framework_version}",
         "Format": f"ONNX, {manifest.model.size_bytes:,} bytes, "
         f"{sum(manifest.model.operators.values())} operators",
+        "Made smaller": _smaller(manifest.optimisation) if manifest.optimisation else "",
         "Version": f"{manifest.version}, release {manifest.release}",
         "Packed": manifest.created,
         "Owner": owner,
@@ -111,6 +112,13 @@ def _details(card: Card, manifest: Manifest) -> Iterator[str]:
         + (f"; devices of class {', '.join(needs.device_classes)}" if needs.device_classes else ""),
     }
     yield from (f"- **{name}:** {text}" for name, text in rows.items() if text)
+
+
+def _smaller(made: Optimisation) -> str:
+    lost = ", ".join(f"{_text(name)} {value:.3g}" for name, value in sorted(made.loss.items()))
+    return f"{made.precision}, from {made.size_bytes:,} bytes" + (
+        f"; measured loss on {made.rows:,} rows: {lost}" if lost else ""
+    )
 
 
 def _use(card: Card) -> Iterator[str]:

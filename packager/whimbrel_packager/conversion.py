@@ -44,6 +44,7 @@ class Result(msgspec.Struct, frozen=True):
         attempts: rewrites by attempt; the first, of none, is the plain conversion.
         attempt: the one that converted.
         parameters: the model's own hyperparameters.
+        libraries: modules that its parts come from.
     """
 
     description: Description
@@ -59,6 +60,7 @@ class Result(msgspec.Struct, frozen=True):
     attempts: tuple[tuple[str, ...], ...] = ((),)
     attempt: int = 0
     parameters: dict[str, str | int | float | bool | None] = {}
+    libraries: tuple[str, ...] = ()
 
 
 class Conversion(NamedTuple):

@@ -85,6 +85,7 @@ def work(request: conversion.Request, folder: Path, stage: Callable[[str], None]
         attempts=tuple(attempts),
         attempt=attempt,
         parameters=hyperparameters.of(source),
+        libraries=hyperparameters.libraries(source),
     )
     (folder / conversion.RESULT).write_bytes(msgspec.json.encode(result))
 

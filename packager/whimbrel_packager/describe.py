@@ -123,7 +123,9 @@ def files(
     """Return all files of a bundle but its signature."""
     described, lineage = done.result.description, occasion.lineage
     environment = environments.of(
-        described.framework, *([described.converter] if described.converter_version else [])
+        described.framework,
+        *([described.converter] if described.converter_version else []),
+        *done.result.libraries,
     )
     made = {
         bundles.MANIFEST: manifest.encode(),

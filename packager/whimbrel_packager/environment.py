@@ -18,6 +18,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 # What these require beyond the packages of the proof (terminals, repositories) makes no bytes.
 _OWN = ("whimbrel-packager", "whimbrel-core")
+# Names of frameworks and converters that are not those of what has to be installed.
+_INSTALLED = {
+    "pytorch": ("torch",),
+    "torch.onnx": ("torch", "onnxscript"),
+    "sklearn": ("scikit-learn",),
+    "keras": ("keras", "tensorflow"),
+}
 _ALWAYS = (*_OWN, "numpy", "onnx", "onnxruntime")
 _MAX_LICENCE_CHARS = 80  # beyond it is the licence itself
 _PLATFORM = ("sys_platform", "platform_", "os_name", "implementation_name")
@@ -73,7 +80,8 @@ class Environment(msgspec.Struct, frozen=True):
 def of(*frameworks: str) -> Environment:
     """Return the environment of packing a model of some frameworks and converters."""
     found: dict[str, Package] = {}
-    waiting = [*_ALWAYS, *frameworks]
+    named = [name for stated in frameworks for name in _INSTALLED.get(stated, (stated,))]
+    waiting = [*_ALWAYS, *named]
     used = [package.name for name in waiting if (package := _package(name))]
     while waiting:
         package = _package(waiting.pop())

@@ -1,10 +1,10 @@
-"""Hyperparameters: what an estimator was told before it was fitted, as it still says itself."""
+"""Hyperparameters: what an estimator was told before it was fitted, and what it is made of."""
 
 from __future__ import annotations
 
 import math
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whimbrel_packager.sources import Source
@@ -19,15 +19,7 @@ def of(source: Source) -> dict[str, Plain]:
 
     Steps, functions and arrays are left out, and so is what leads to a folder of one machine.
     """
-    # A source of models in a directory has the model in another source.
-    model = getattr(getattr(source, "inner", source), "model", None)
-    ask = getattr(model, "get_params", None)
-    if ask is None:
-        return {}
-    try:
-        stated = dict(ask())
-    except Exception:  # noqa: BLE001 - foreign code; the record stands without
-        return {}
+    stated = _stated(source)
     found: dict[str, Plain] = {}
     for name in sorted(map(str, stated)):
         value = stated.get(name)
@@ -41,3 +33,25 @@ def of(source: Source) -> dict[str, Plain]:
         if value is None or isinstance(value, bool | int | float | str):
             found[name] = value
     return found
+
+
+def libraries(source: Source) -> tuple[str, ...]:
+    """Return the modules that a model and its steps come from, e.g. ``("sklearn", "xgboost")``."""
+    parts = [_model(source), *_stated(source).values()]
+    roots = {type(part).__module__.split(".")[0] for part in parts if hasattr(part, "get_params")}
+    return tuple(sorted(roots - {"__main__", "builtins"}))
+
+
+def _model(source: Source) -> object:
+    # A source of models in a directory has the model in another source.
+    return getattr(getattr(source, "inner", source), "model", None)
+
+
+def _stated(source: Source) -> dict[str, Any]:
+    ask = getattr(_model(source), "get_params", None)
+    if ask is None:
+        return {}
+    try:
+        return dict(ask())
+    except Exception:  # noqa: BLE001 - foreign code; the record stands without
+        return {}

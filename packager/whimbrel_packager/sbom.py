@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from whimbrel_core.canonical import canonical_json
 from whimbrel_packager import environment as environments
@@ -183,6 +184,7 @@ def _properties(manifest: Manifest, lineage: Lineage) -> Iterator[dict[str, str]
     said: dict[str, object] = {
         "release": manifest.release,
         "profile": manifest.profile_id,
+        **({"precision": manifest.optimisation.precision} if manifest.optimisation else {}),
         "parity:rows": manifest.parity.rows,
         "parity:largest difference": f"{manifest.parity.max_abs_error:g}",
         **{f"opset:{domain or 'ai.onnx'}": v for domain, v in sorted(manifest.model.opsets.items())},
@@ -246,7 +248,8 @@ def _ref(entry: Dependency) -> str:
 
 
 def _purl(package: Package) -> str:
-    return f"pkg:pypi/{package.name}@{package.version}"
+    # A local version has a plus sign, which a package URL writes otherwise.
+    return f"pkg:pypi/{package.name}@{quote(package.version, safe='-._~')}"
 
 
 def _licences(text: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from whimbrel_packager.commands import output
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from whimbrel_core.bundle.manifest import GateOutcome, Manifest
+    from whimbrel_core.bundle.manifest import GateOutcome, Manifest, Optimisation
     from whimbrel_packager.lineage import Dependency
     from whimbrel_packager.provenance import Record
 
@@ -88,6 +88,8 @@ def _model(manifest: Manifest) -> Iterator[tuple[str, str]]:
     opsets = ", ".join(f"{name or 'ai.onnx'} {v}" for name, v in sorted(model.opsets.items()))
     operators = sum(model.operators.values())
     yield "format", f"ONNX, {output.size(model.size_bytes)}, {operators} operators, opset {opsets}"
+    if manifest.optimisation is not None:
+        yield "made small", _optimisation(manifest.optimisation)
     yield "inputs", ", ".join(f"{t.name} {t.datatype}{_shape(t.shape)}" for t in manifest.inputs)
     yield (
         "outputs",
@@ -108,6 +110,13 @@ def _model(manifest: Manifest) -> Iterator[tuple[str, str]]:
     )
     yield "packed", manifest.created
     yield "licence", manifest.licence
+
+
+def _optimisation(made: Optimisation) -> str:
+    lost = ", ".join(f"{name}{_TIED}{value:.3g}" for name, value in sorted(made.loss.items()))
+    return f"{made.precision}, graph {made.graph}; was {output.size(made.size_bytes)}; " + (
+        f"lost {lost} on {made.rows} rows" if lost else "its loss was not measured"
+    )
 
 
 def _shape(shape: tuple[int, ...]) -> str:

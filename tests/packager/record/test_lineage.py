@@ -4,13 +4,15 @@ import hashlib
 import json
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from whimbrel_core.errors import UsageError
-from whimbrel_packager import checkout, dvc, environment, lineage, runs
+from whimbrel_packager import checkout, dvc, environment, hyperparameters, lineage, runs
 from whimbrel_packager.frame import Frame
 from whimbrel_packager.lineage import Origin, Stated
 from whimbrel_packager.reference import Reference, digest_of_frame
@@ -388,6 +390,19 @@ def test_an_environment_is_what_takes_part_with_what_it_requires() -> None:
 def test_a_framework_that_another_distribution_provides_is_found_by_its_module() -> None:
     pytest.importorskip("xgboost")
     made = environment.of("xgboost")
+    assert any(name.startswith("xgboost") for name in made.used)
+
+
+def test_the_libraries_of_a_pipelines_steps_take_part() -> None:
+    xgboost = pytest.importorskip("xgboost")
+
+    class Held:
+        model = make_pipeline(StandardScaler(), xgboost.XGBClassifier())
+
+    source: Any = Held()
+    assert hyperparameters.libraries(source) == ("sklearn", "xgboost")
+    made = environment.of("scikit-learn", *hyperparameters.libraries(source))
+    assert {"scikit-learn", "numpy"} < set(made.used)
     assert any(name.startswith("xgboost") for name in made.used)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,10 @@ def hold_to_their_schemas(content: bytes) -> tuple[dict[str, Any], dict[str, Any
     for entry in predicate.build_definition.resolved_dependencies:
         assert entry.uri or entry.digest
     SigstoreBundle.from_json(held[signature.FILE])
-    signed = json.loads(held[signature.FILE])["dsseEnvelope"]["payload"]
-    assert signed
+    signed = base64.b64decode(json.loads(held[signature.FILE])["dsseEnvelope"]["payload"])
+    oms = json_format.Parse(signed, statement_pb2.Statement())
+    statements.Statement.copy_from_pb(oms).validate()
+    assert oms.predicate_type == "https://model_signing/signature/v1.0"
     assert {s["name"]: s["digest"]["sha256"] for s in told["subject"]} == {
         name: identity.sha256(data)
         for name, data in held.items()
