@@ -262,6 +262,28 @@ def test_a_new_fleet_key_follows_from_the_root_of_trust(fleet: Fleet) -> None:
     fleet.agent.wait_for(lambda: fleet.agent.status()["revision"] == 2)
 
 
+def test_what_a_revoked_key_signed_serves_on_and_is_installed_no_more(fleet: Fleet) -> None:
+    fleet.serving()
+    renewed = PrivateKey.generate()
+    fleet.repository.trust(publishers=[{"pem": renewed.public.pem, "models": ["*"]}])
+    by_the_old_key = build_bundle(
+        fleet.folder / "bundles", logistic(seed=2), version="1.1.0", release=2, key=fleet.made.key
+    )
+    fleet.repository.publish(by_the_old_key)
+    fleet.assign(by_the_old_key)
+    fleet.agent.wait_for(lambda: fleet.agent.slot()["error_code"] == "trust.signature")
+    assert fleet.agent.answering() == "1.0.0"
+    fleet.agent.stop()
+    fleet.agent.start()  # from what was proven, with the keys that were trusted then
+    fleet.agent.wait_for(lambda: fleet.agent.answering() == "1.0.0")
+    by_the_new_key = build_bundle(
+        fleet.folder / "bundles", logistic(seed=3), version="1.2.0", release=3, key=renewed
+    )
+    fleet.repository.publish(by_the_new_key)
+    fleet.assign(by_the_new_key)
+    fleet.agent.wait_serving(by_the_new_key.digest)
+
+
 @pytest.mark.parametrize("leaf", ["ack", "hint", "desired"], ids=str)
 def test_bytes_that_are_no_message_are_refused_and_counted(standing: Fleet, leaf: str) -> None:
     fleet = standing
