@@ -12,7 +12,7 @@ import numpy as np
 
 from whimbrel_core.errors import ConversionError, InputError
 from whimbrel_packager import child, conversion, hyperparameters
-from whimbrel_packager.corpus import Corpus, Probe, make
+from whimbrel_packager.corpus import MAX_PROBES, Corpus, Probe, make
 from whimbrel_packager.frame import Frame
 from whimbrel_packager.sources import Rewriting
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from whimbrel_packager.sources import Description, Source
+    from whimbrel_packager.trees import Ensemble
     from whimbrel_packager.untyped import Proto
 
     Array = np.ndarray[Any, Any]
@@ -57,7 +58,7 @@ def work(request: conversion.Request, folder: Path, stage: Callable[[str], None]
 
     stage("making the parity corpus")
     ensembles = trees.ensembles(proto)
-    probes = probe_thresholds(proto, source, sample)
+    probes = probe_thresholds(proto, source, sample, ensembles)
     ranges = Frame.load(folder / conversion.RANGES)
     corpus = make(sample, probes, tree_only=_tree_only(proto), magnitudes=ranges)
 
@@ -123,24 +124,27 @@ def ask(source: Source, corpus: Corpus) -> tuple[Corpus, dict[str, Array], dict[
         return corpus, source.predict(corpus.frame), {}
     except _REFUSALS:
         pass  # some case is not for this model: find out which
+    # Cases first, their columns next: hundreds of small questions cost more than the answers.
     keep = np.zeros(corpus.frame.rows, dtype=bool)
     answers: list[tuple[Array, dict[str, Array]]] = []
-    groups: dict[tuple[str, str], list[int]] = {}
-    for i, key in enumerate(zip(corpus.case.tolist(), corpus.column.tolist(), strict=True)):
-        groups.setdefault(key, []).append(i)
-    for (case, _column), listed in groups.items():
-        rows = np.array(listed)
-        try:
-            answers.append((rows, source.predict(corpus.frame.take(rows))))
-        except _REFUSALS as error:
-            if case == "real":
-                raise ConversionError(
-                    f"{source.estimator} does not accept the reference rows: {error}",
-                    hint="give reference data with the columns and types it was fitted on",
-                ) from error
-            answers.extend(_one_by_one(source, corpus, rows))
-        else:
-            keep[rows] = True
+    for case in np.unique(corpus.case):
+        rows = np.flatnonzero(corpus.case == case)
+        found, error = _ask(source, corpus, rows)
+        if found is None and case == "real":
+            raise ConversionError(
+                f"{source.estimator} does not accept the reference rows: {error}",
+                hint="give reference data with the columns and types it was fitted on",
+            ) from error
+        if found is not None:
+            answers.append((rows, found))
+            continue
+        for column in np.unique(corpus.column[rows]):
+            part = rows[corpus.column[rows] == column]
+            found, _ = _ask(source, corpus, part)
+            if found is None:
+                answers.extend(_one_by_one(source, corpus, part))
+            else:
+                answers.append((part, found))
     for rows, _ in answers:
         keep[rows] = True
     refused: dict[str, int] = {}
@@ -152,88 +156,147 @@ def ask(source: Source, corpus: Corpus) -> tuple[Corpus, dict[str, Array], dict[
     return corpus.take(np.flatnonzero(keep)), joined, dict(sorted(refused.items()))
 
 
+def _ask(
+    source: Source, corpus: Corpus, rows: Array
+) -> tuple[dict[str, Array] | None, Exception | None]:
+    """Return the source's answers to some rows, or None with why it refuses them."""
+    try:
+        return source.predict(corpus.frame.take(rows)), None
+    except _REFUSALS as error:
+        return None, error
+
+
 def _one_by_one(
     source: Source, corpus: Corpus, rows: Array
 ) -> list[tuple[Array, dict[str, Array]]]:
     found = []
     # A source refuses a whole column's case or single odd values; a handful tells.
     for row in rows[:64]:
-        try:
-            found.append((np.array([row]), source.predict(corpus.frame.take(np.array([row])))))
-        except _REFUSALS:
-            continue
+        answer, _ = _ask(source, corpus, np.array([row]))
+        if answer is not None:
+            found.append((np.array([row]), answer))
     return found
 
 
-def probe_thresholds(proto: Proto, source: Source, sample: Frame) -> list[Probe]:
-    """Return the thresholds of a model's trees that an input column meets unchanged."""
+def probe_thresholds(
+    proto: Proto, source: Source, sample: Frame, found: Sequence[Ensemble]
+) -> list[Probe]:
+    """Return thresholds of a model's trees that an input column meets unchanged.
+
+    Beyond `MAX_PROBES` they are an even share of them all.
+    """
     from whimbrel_packager import trees
 
     known = trees.origins(proto)
-    ensembles = [e for e in trees.ensembles(proto) if known.get(e.tensor)]
+    ensembles = [e for e in found if known.get(e.tensor)]
     if not ensembles:
         return []
     matrix = [value.name for value in proto.graph.input] != list(sample.names)
-    columns = sample.names
-    values = _tensor_values(proto, sample, [e.tensor for e in ensembles])
-    probes = []
-    for ensemble, x in zip(ensembles, values, strict=True):
+
+    def columns_of(ensemble: Ensemble) -> list[str | None]:
+        """Return the input column by feature index; None: computed."""
         origin = known[ensemble.tensor] or []
-        reached = ensemble.reached(x) if x is not None and len(ensemble.tree) else {}
-        for i in np.flatnonzero(ensemble.branch).tolist():
-            at = int(ensemble.feature[i])
-            if at >= len(origin) or origin[at] is None:
-                continue
-            name = columns[origin[at][1]] if matrix else origin[at][0]  # type: ignore[index]
-            row = reached.get(i, i * 13 % sample.rows)
-            probes.append(Probe(name, float(ensemble.threshold[i]), row))
-    # The framework's own thresholds too: a converter may have lost one. They are already among
-    # those above when it has not.
-    seen = {(p.column, np.float32(p.threshold)) for p in probes}
-    origin = known[ensembles[0].tensor] or []
-    for count, (feature, threshold) in enumerate(source.thresholds()):
-        if feature < len(origin) and origin[feature] is not None and np.isfinite(threshold):
-            name = columns[origin[feature][1]] if matrix else origin[feature][0]  # type: ignore[index]
-            if not _near(seen, name, threshold):
-                probes.append(Probe(name, threshold, count * 13 % sample.rows))
+        return [
+            None if one is None else sample.names[one[1]] if matrix else one[0] for one in origin
+        ]
+
+    # Every branch over a plain column, as (ensemble, node), then what the framework itself holds
+    # and no node has: a converter may have lost one.
+    named = [columns_of(ensemble) for ensemble in ensembles]
+    plain = [np.array([c is not None for c in columns] + [False]) for columns in named]
+    nodes = [
+        np.flatnonzero(e.branch & plain[i][np.minimum(e.feature, len(named[i]))])
+        for i, e in enumerate(ensembles)
+    ]
+    lost = _lost(source.thresholds(), ensembles[0], plain[0])
+    total = sum(map(len, nodes)) + len(lost)
+    kept = np.unique(np.linspace(0, total - 1, min(total, MAX_PROBES)).astype(np.int64))
+    values = _tensor_values(proto, sample, [e.tensor for e in ensembles])
+    probes, start = [], 0
+    for ensemble, columns, members, x in zip(ensembles, named, nodes, values, strict=True):
+        chosen = members[kept[(kept >= start) & (kept < start + len(members))] - start]
+        start += len(members)
+        reached = ensemble.reached(x) if x is not None and len(chosen) else None
+        for i in chosen.tolist():
+            row = -1 if reached is None else int(reached[i])
+            column = columns[int(ensemble.feature[i])]
+            if column is not None:
+                row = row if row >= 0 else i * 13 % sample.rows
+                probes.append(Probe(column, float(ensemble.threshold[i]), row))
+    for i in (kept[kept >= start] - start).tolist():
+        feature, threshold = lost[i]
+        column = named[0][feature]
+        if column is not None:
+            probes.append(Probe(column, threshold, i * 13 % sample.rows))
     return probes
 
 
-def _near(seen: set[tuple[str, Any]], name: str, threshold: float) -> bool:
+def _lost(
+    thresholds: list[tuple[int, float]], ensemble: Ensemble, plain: Array
+) -> list[tuple[int, float]]:
+    """Return the framework's thresholds that are not within a float32 step of a node's."""
+    if not thresholds:
+        return []
+    features = np.array([feature for feature, _ in thresholds], dtype=np.int64)
+    values = np.array([threshold for _, threshold in thresholds], dtype=np.float64)
+    usable = np.isfinite(values) & (features < len(plain) - 1)
+    usable[usable] = plain[features[usable]]
+    branch = ensemble.branch
+    seen = np.unique(_keys(ensemble.feature[branch], ensemble.threshold[branch]))
+    keys = _keys(features, values)
+    for step in (-1, 0, 1):
+        usable &= ~np.isin(keys + step, seen)
+    return [thresholds[i] for i in np.flatnonzero(usable)]
+
+
+def _keys(features: Array, values: Array) -> Array:
+    """Return integers that follow one another where float32 numbers of one feature do."""
     with np.errstate(over="ignore"):
-        near = np.float32(threshold)
-    steps = (near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf)))
-    return any((name, step) in seen for step in steps)
+        bits = values.astype(np.float32).view(np.int32).astype(np.int64)
+    ordered = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    return np.asarray((features.astype(np.int64) << 34) + ordered)
 
 
 def _tensor_values(proto: Proto, sample: Frame, names: list[str]) -> list[Array | None]:
-    """Return inner tensors of a model on the sample, by running it with them as outputs."""
-    import onnx
+    """Return inner tensors of a model on the sample, by running the part that makes them."""
     import onnxruntime
 
     from whimbrel_packager.frame import tensors
 
-    opened = onnx.ModelProto.FromString(proto.SerializeToString())
-    inputs = [value.name for value in opened.graph.input]
-    outputs = {value.name for value in opened.graph.output}
-    wanted = [name for name in dict.fromkeys(names) if name not in inputs]
-    for name in wanted:
-        if name not in outputs:
-            opened.graph.output.append(onnx.ValueInfoProto(name=name))
+    inputs = [value.name for value in proto.graph.input]
     matrix = inputs[0] if inputs != list(sample.names) else None
     fed = dict(tensors(sample, matrix))
+    wanted = [name for name in dict.fromkeys(names) if name not in inputs]
     if not wanted:
         return [fed.get(name) for name in names]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(
-            opened.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            _part(proto, wanted).SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         made = dict(zip(wanted, session.run(wanted, fed), strict=True))
     except Exception:  # noqa: BLE001 - paths to nodes make a better corpus; it stands without
         return [None] * len(names)
     return [fed[name] if name in fed else made[name] for name in names]
+
+
+def _part(proto: Proto, wanted: list[str]) -> Proto:
+    """Return the model up to some tensors: without the trees, which may be millions of nodes."""
+    import onnx
+
+    needed, nodes = set(wanted), []
+    for node in reversed(proto.graph.node):
+        if needed & set(node.output):
+            nodes.append(node)
+            needed |= set(node.input)
+    part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
+    part.graph.name = "part"
+    part.graph.node.extend(reversed(nodes))
+    part.graph.input.extend(proto.graph.input)
+    part.graph.initializer.extend(t for t in proto.graph.initializer if t.name in needed)
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    return part
 
 
 def _tree_only(proto: Proto) -> bool:

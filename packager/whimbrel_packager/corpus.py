@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REAL_ROWS = 1_000
 _MAX_REAL_BYTES = 64 << 20  # of images there are fewer
 _FEWEST = 16
-MAX_THRESHOLD_ROWS = 12_000
+MAX_PROBES = 4_000  # three rows each
 UNSEEN = "☃ never seen"
 _GRID_STEPS = 6
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -74,7 +74,7 @@ def make(frame: Frame, probes: Sequence[Probe], *, tree_only: bool, magnitudes: 
             _block(changes, name, column, magnitudes.columns[name])
         else:
             _numbers(changes, name, magnitudes.columns[name], tree_only=tree_only)
-    for probe in _thin(probes):
+    for probe in probes:
         _around(changes, probe, whole=frame.columns[probe.column].dtype.kind in "iub")
     floats = [n for n, c in frame.columns.items() if c.dtype.kind == "f"]
     return changes.apply(frame, floats)
@@ -218,11 +218,3 @@ def _around(changes: _Changes, probe: Probe, *, whole: bool) -> None:
     ):
         if np.isfinite(step):
             changes.add("threshold", probe.column, step, probe.row)
-
-
-def _thin(probes: Sequence[Probe]) -> Sequence[Probe]:
-    """Keep an even share when there are too many: three rows each."""
-    most = MAX_THRESHOLD_ROWS // 3
-    if len(probes) <= most:
-        return probes
-    return [probes[i] for i in np.linspace(0, len(probes) - 1, most).astype(int)]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 OPERATORS = ("TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble")
+_TREES_AT_ONCE = 100
+_MAX_DEPTH = 1_000  # a cycle is not a tree
 Origin = tuple[str, int]
 """Input name, and column in it."""
 
@@ -42,25 +44,35 @@ class Ensemble:
     when_false: Array
     nan_true: Array
 
-    def reached(self, x: Array) -> dict[int, int]:
-        """Return by node index one row of ``x``, (n, F) float32, that comes past that node."""
-        found: dict[int, int] = {}
-        for tree in np.unique(self.tree):
-            members = np.flatnonzero(self.tree == tree)
-            index = {int(self.node[i]): int(i) for i in members}
-            stack = [(int(members[0]), np.arange(len(x)))]
-            while stack:
-                at, rows = stack.pop()
-                if not len(rows) or not self.branch[at]:
-                    continue
-                found[at] = int(rows[len(rows) // 2])
-                values = x[rows, self.feature[at]]
-                left = np.where(
-                    np.isnan(values), self.nan_true[at], values <= self.threshold[at]
-                ).astype(bool)
-                stack.append((index[int(self.when_true[at])], rows[left]))
-                stack.append((index[int(self.when_false[at])], rows[~left]))
+    def reached(self, x: Array) -> Array:
+        """Return for each node a row of ``x``, (n, F) float32, that comes past it, or -1."""
+        found = np.full(len(self.feature), -1, dtype=np.int64)
+        if not len(self.tree) or not len(x):
+            return found
+        when_true, when_false = self._positions(self.when_true), self._positions(self.when_false)
+        _, roots = np.unique(self.tree, return_index=True)
+        for some in np.array_split(roots, -(-len(roots) // _TREES_AT_ONCE)):
+            at = np.repeat(some, len(x))
+            row = np.tile(np.arange(len(x)), len(some))
+            for _ in range(_MAX_DEPTH):
+                found[at] = row
+                inner = self.branch[at]
+                at, row = at[inner], row[inner]
+                if not len(at):
+                    break
+                values = x[row, self.feature[at]]
+                below = np.where(np.isnan(values), self.nan_true[at], values <= self.threshold[at])
+                at = np.where(below.astype(bool), when_true[at], when_false[at])
         return found
+
+    def _positions(self, children: Array) -> Array:
+        """Return where in these arrays the child of each node is."""
+        wide = int(self.node.max()) + 1
+        keys = self.tree * wide + self.node
+        order = np.argsort(keys, kind="stable")
+        wanted = self.tree * wide + children
+        found = np.searchsorted(keys[order], wanted)
+        return np.asarray(order[np.minimum(found, len(order) - 1)])
 
 
 def ensembles(model: Proto) -> list[Ensemble]:

@@ -23,6 +23,7 @@ from whimbrel_packager.frame import datatype
 from whimbrel_packager.sources import (
     Description,
     Options,
+    booster_steps,
     sklearn_converters,
     sklearn_files,
     sklearn_graph,
@@ -52,6 +53,10 @@ class SklearnSource:
     def __init__(self, model: Estimator, options: Options) -> None:
         self.model = model
         self.options = options
+        for estimator in sklearn_trees.walk(model):
+            if getattr(estimator, "n_jobs", None) is not None:
+                # Threads would add a forest's answers up in another order every time.
+                estimator.n_jobs = 1
         self.detector = _is(model, "outlier_detector")
         self.classifier = _is(model, "classifier")
         self._outputs = ["label", "probabilities"] if self.classifier else ["variable"]
@@ -173,7 +178,7 @@ class SklearnSource:
 
     def thresholds(self) -> list[tuple[int, float]]:
         """Return (feature index, threshold) of the last step's trees."""
-        return sklearn_trees.thresholds(self.model)
+        return [*sklearn_trees.thresholds(self.model), *booster_steps.thresholds(self.model)]
 
     def _numbers(self, rows: object) -> Array:
         """Return probabilities (n, classes), else scores (n, 1) or (n, classes)."""
@@ -207,6 +212,7 @@ class SklearnSource:
         import skl2onnx
 
         sklearn_converters.register()
+        booster_steps.register()
         model = ready.model
         others = sklearn_repairs.options(model, rewrites)
         # ZipMap makes a dict per row, at 70 times the cost; not every converter knows the option.

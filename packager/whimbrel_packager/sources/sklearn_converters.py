@@ -9,6 +9,7 @@ FunctionTransformer      of numpy's functions in `UFUNCS`; skl2onnx knows the id
 IsolationForest          one ensemble that sums path lengths, in place of four nodes a tree
 EllipticEnvelope         skl2onnx has none
 TfidfTransformer         with ``sublinear_tf``: skl2onnx takes log(1 + n) and not 1 + log(n)
+trees and forests        from their arrays (`sklearn_forests`)
 isotonic calibration     interpolated; skl2onnx takes the nearest step
 =======================  =====================================================================
 """
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whimbrel_core.errors import ConversionError
-from whimbrel_packager.sources import sklearn_trees
+from whimbrel_packager.sources import sklearn_forests, sklearn_trees
 from whimbrel_packager.sources.sklearn_nodes import Nodes, Step, nodes
 
 if TYPE_CHECKING:
@@ -67,54 +68,45 @@ def ufunc_steps(function: object) -> tuple[Step, ...] | None:
 def register() -> None:
     """Register the converters with skl2onnx, once in a process."""
     from skl2onnx import update_registered_converter
+    from skl2onnx.common import _registration as registry
     from skl2onnx.operator_converters import calibrated_classifier_cv
     from sklearn.covariance import EllipticEnvelope
-    from sklearn.ensemble import IsolationForest
-    from sklearn.feature_extraction.text import TfidfTransformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.preprocessing import FunctionTransformer
 
-    held = _registered()
-    for kind, converter, shape in (
-        (SimpleImputer, _imputer, _imputed_shape),
-        (FunctionTransformer, _function, _function_shape),
-        (TfidfTransformer, _sublinear, lambda plain: plain),
+    if _PLAIN:
+        return
+    for name, make in (
+        ("SimpleImputer", _imputer),
+        ("FunctionTransformer", _function),
+        ("TfidfTransformer", _sublinear),
+        ("IsolationForest", lambda _plain: _isolation_forest),
+        *((kind, sklearn_forests.converter) for kind in sklearn_forests.KINDS),
     ):
-        alias = f"Sklearn{kind.__name__}"
-        plain, plain_shape = held[alias]
-        update_registered_converter(
-            kind, alias, shape(plain_shape), converter(plain), options=_OPTIONS.get(alias)
-        )
-    outliers = held["SklearnIsolationForest"][1]
-    options = {"score_samples": [True, False]}
-    for detector, convert in ((IsolationForest, _isolation_forest), (EllipticEnvelope, _envelope)):
-        alias = f"Sklearn{detector.__name__}"
-        update_registered_converter(detector, alias, outliers, convert, options=options)
+        alias = f"Sklearn{name}"
+        try:
+            plain = _PLAIN[alias] = registry.get_converter(alias)
+        except ValueError:
+            continue  # converted under the name of another
+        options = plain.get_allowed_options()
+        registry.register_converter(alias, make(plain), overwrite=True, options=options)
+    for name, shape in (
+        ("SimpleImputer", _imputed_shape),
+        ("FunctionTransformer", _function_shape),
+    ):
+        own = shape(registry.get_shape_calculator(f"Sklearn{name}"))
+        registry.register_shape_calculator(f"Sklearn{name}", own, overwrite=True)
+    update_registered_converter(
+        EllipticEnvelope,
+        "SklearnEllipticEnvelope",
+        registry.get_shape_calculator("SklearnIsolationForest"),
+        _envelope,
+        options={"score_samples": [True, False]},
+    )
     if hasattr(calibrated_classifier_cv, "_transform_isotonic"):
         calibrated_classifier_cv._transform_isotonic = _isotonic_calibration  # noqa: SLF001 - it takes the nearest step; there is no public way to its place
 
 
-_OPTIONS: dict[str, dict[str, Any]] = {"SklearnTfidfTransformer": {"nan": [True, False]}}
-_THEIRS: dict[str, tuple[Any, Any]] = {}
-
-
-def _registered() -> dict[str, tuple[Any, Any]]:
-    """Return skl2onnx's own converters and shape calculators by alias, as they were at first."""
-    if not _THEIRS:
-        from skl2onnx.common._registration import get_converter, get_shape_calculator
-
-        for name in (
-            "SimpleImputer",
-            "FunctionTransformer",
-            "TfidfTransformer",
-            "IsolationForest",
-        ):
-            alias = f"Sklearn{name}"
-            _THEIRS[alias] = (get_converter(alias), get_shape_calculator(alias))
-    return _THEIRS
-
-
-# ------------------------------------------------------------------------------ SimpleImputer
+_PLAIN: dict[str, Any] = {}
+"""skl2onnx's own converters by alias, once ours stand in their place."""
 
 
 def _numbers(operator: Operator) -> Callable[[list[int | None]], Any]:

@@ -34,6 +34,8 @@ class Nodes:
         if name in known:
             domain, version = known[name]
             attributes |= {"op_domain": domain, "op_version": version}
+        if "to_type" in attributes:  # of a Cast, whose own name for it is taken here
+            attributes["to"] = attributes.pop("to_type")
         self._container.add_node(
             name, list(inputs), [output],
             name=self._scope.get_unique_operator_name(name), **attributes,

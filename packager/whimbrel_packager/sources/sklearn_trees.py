@@ -136,6 +136,9 @@ def floor32(values: Array) -> Array:
 def _set_missing(node: Proto, known: dict[bytes, list[Array]]) -> None:
     from onnx import helper
 
+    name = "nodes_missing_value_tracks_true"
+    if any(any(attribute.ints) for attribute in node.attribute if attribute.name == name):
+        return  # of a converter that knows
     ensemble = trees.read_ensemble(node)
     tracks = ensemble.nan_true.copy()
     for tree in np.unique(ensemble.tree):
@@ -146,7 +149,6 @@ def _set_missing(node: Proto, known: dict[bytes, list[Array]]) -> None:
         if waiting and len(waiting[0]) == len(members):
             # Equal trees are met in the order in which they were converted.
             tracks[members] = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-    name = "nodes_missing_value_tracks_true"
     kept = [attribute for attribute in node.attribute if attribute.name != name]
     del node.attribute[:]
     node.attribute.extend([*kept, helper.make_attribute(name, tracks.tolist())])
