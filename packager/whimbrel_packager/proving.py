@@ -117,8 +117,10 @@ def prove(recipe: Recipe, done: Conversion, answers: runtime.Answers) -> Proved:
     corpus = answers.outputs["corpus"]
     proof = parity.prove(done, corpus, limit, what)
     for rows in OTHER_BATCHES:
-        if rows <= done.corpus.frame.rows:
-            parity.same_in_any_batch(corpus, answers.outputs[f"batch{rows}"], limit, what, rows)
+        own = answers.outputs[f"batch{rows}"]
+        whole = {name: array[_of_batch(rows, len(array))] for name, array in corpus.items()}
+        if all(len(array) == rows for array in own.values()):
+            parity.same_in_any_batch(whole, own, limit, what, rows)
     fed = feeds(done, done.corpus.frame)
     return Proved(proof, limit, parity.choose(done, proof, fed, corpus, limit))
 
@@ -134,13 +136,21 @@ def run(
         "corpus": corpus,
         "reference": feeds(done, frame),
         **{
-            f"batch{rows}": {name: array[:rows] for name, array in corpus.items()}
+            f"batch{rows}": {
+                name: array[_of_batch(rows, len(array))] for name, array in corpus.items()
+            }
             for rows in OTHER_BATCHES
         },
     }
     outputs = tuple(name for name, _, _ in done.result.outputs)
     with _running(runtime.start(done.model, batches, outputs, home, limits)) as running:
         return runtime.collect(running, home, what, tell)
+
+
+def _of_batch(rows: int, total: int) -> slice:
+    """Return which corpus rows make up another batch: not the first, which may lead the others."""
+    first = max(0, min(rows, total - rows))
+    return slice(first, first + rows)
 
 
 def feeds(done: Conversion, frame: Frame) -> Mapping[str, Array]:

@@ -106,6 +106,10 @@ def fresh(
 
     Numbers come from its ranges, widened by a share of them on either side.
     """
+    if isinstance(data, dict) and any(np.ndim(values) > 1 for values in data.values()):
+        return {n: _fresh_block(np.asarray(v), rng, missing, beyond) for n, v in data.items()}
+    if not isinstance(data, pd.DataFrame | dict) and np.ndim(data) > 2:
+        return _fresh_block(np.asarray(data), rng, missing, beyond)
     if isinstance(data, dict):
         data = pd.DataFrame(data)
     if not isinstance(data, pd.DataFrame):
@@ -129,7 +133,9 @@ def _fresh(column: Any, rng: np.random.Generator, missing: bool, beyond: float) 
     low, high = float(values.min()), float(values.max())
     wide = (high - low) * beyond
     if pd.api.types.is_integer_dtype(column):
-        low, high = max(low - wide, -_FLOAT32_EXACT), min(high + wide, _FLOAT32_EXACT)
+        # Not beyond what float32 knows exactly, unless the data itself is.
+        least, most = min(low, -_FLOAT32_EXACT), max(high, _FLOAT32_EXACT)
+        low, high = max(low - wide, least), min(high + wide, most)
         made = pd.Series(rng.integers(int(low), int(high) + 1, FRESH_ROWS)).astype(column.dtype)
         if missing and pd.api.types.is_extension_array_dtype(column.dtype):
             made[gaps] = pd.NA
@@ -137,6 +143,19 @@ def _fresh(column: Any, rng: np.random.Generator, missing: bool, beyond: float) 
     numbers = rng.uniform(low - wide, high + wide, FRESH_ROWS).astype(np.float32)
     numbers[gaps] = np.nan
     return pd.Series(numbers.astype(column.dtype))
+
+
+def _fresh_block(values: Array, rng: np.random.Generator, missing: bool, beyond: float) -> Array:
+    """Return rows like images or sequences; whole numbers are ids, and stay among those known."""
+    low, high = values.min(), values.max()
+    shape = (FRESH_ROWS, *values.shape[1:])
+    if values.dtype.kind in "iu":
+        return rng.integers(int(low), int(high) + 1, shape).astype(values.dtype)
+    wide = (high - low) * beyond
+    numbers = rng.uniform(low - wide, high + wide, shape).astype(np.float32)
+    if missing:
+        numbers[rng.random(shape) < 0.01] = np.nan
+    return numbers.astype(values.dtype)
 
 
 def _run(done: Whole, table: Any) -> dict[str, Array]:  # noqa: ANN401
@@ -149,6 +168,9 @@ def _run(done: Whole, table: Any) -> dict[str, Array]:  # noqa: ANN401
         done.done.model, options, providers=["CPUExecutionProvider"]
     )
     inputs = session.get_inputs()
+    if isinstance(table, dict):
+        fed = {i.name: table[i.name].astype(_TYPES[i.type]) for i in inputs}
+        return _answers(done, session, fed)
     if not isinstance(table, pd.DataFrame) and len(inputs) > 1:
         table = pd.DataFrame(table, columns=[f"x{i}" for i in range(table.shape[1])])
     if isinstance(table, pd.DataFrame) and {i.name for i in inputs} <= set(table.columns):
@@ -156,6 +178,10 @@ def _run(done: Whole, table: Any) -> dict[str, Array]:  # noqa: ANN401
     else:
         matrix = table.to_numpy() if isinstance(table, pd.DataFrame) else table
         fed = {inputs[0].name: matrix.astype(_TYPES[inputs[0].type])}
+    return _answers(done, session, fed)
+
+
+def _answers(done: Whole, session: Any, fed: dict[str, Array]) -> dict[str, Array]:  # noqa: ANN401
     roles = done.done.result.description.roles
     names = [output.name for output in session.get_outputs()]
     return {roles[n]: a for n, a in zip(names, session.run(names, fed), strict=True) if n in roles}
