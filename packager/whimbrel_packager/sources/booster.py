@@ -46,6 +46,7 @@ class Boosted(NamedTuple):
         classes: by index, as the framework gives them; empty: a regression.
         names: of the columns it was fitted on; empty: it was fitted without names.
         words: categories by column index, each in the order of its codes.
+        threshold: probability above which the second of two classes is the label; None: 0.5.
         absent: a number that counts as missing beside NaN.
         exact: whether it compares in float64, so that large integers matter.
         strict: whether it means to refuse categories that it does not know. A device counts them
@@ -60,16 +61,29 @@ class Boosted(NamedTuple):
     classes: tuple[Word, ...] = ()
     names: tuple[str, ...] = ()
     words: Mapping[int, tuple[Word, ...]] = {}
+    threshold: float | None = None
     absent: float | None = None
     exact: bool = False
     strict: bool = False
 
 
+class Answer(NamedTuple):
+    """A framework's own answer.
+
+    Attributes:
+        numbers: (n,) or (n, 1) values, or probabilities of the second class; (n, classes) of all.
+        labels: (n,) indices of classes, where the framework says labels itself.
+    """
+
+    numbers: Array
+    labels: Array | None = None
+
+
 class Asked(Protocol):
     """The framework's own model."""
 
-    def __call__(self, rows: Estimator) -> Array:
-        """Return its answer to a table: (n,) or (n, 1) values, or (n, classes) probabilities.
+    def __call__(self, rows: Estimator) -> Answer:
+        """Return its answer to a table.
 
         Args:
             rows: an (n, F) array, or a DataFrame where the model has names.
@@ -77,6 +91,22 @@ class Asked(Protocol):
         Raises:
             ValueError, TypeError: it does not accept these rows.
         """
+
+
+def wrapped(model: Estimator) -> Asked:
+    """Return how a wrapper of scikit-learn's kind is asked."""
+
+    def ask(rows: Estimator) -> Answer:
+        if not hasattr(model, "predict_proba"):
+            return Answer(np.asarray(model.predict(rows)))
+        said = np.asarray(model.predict(rows)).reshape(-1).astype(np.str_)
+        # CatBoost says 'True' for True.
+        same = said[:, None] == np.asarray(model.classes_).astype(np.str_)[None, :]
+        if not same.any(axis=1).all():
+            raise ConversionError(f"{type(model).__name__} answers with labels that are no classes")
+        return Answer(np.asarray(model.predict_proba(rows)), same.argmax(axis=1))
+
+    return ask
 
 
 class BoosterSource:
@@ -144,7 +174,7 @@ class BoosterSource:
                 graph.encode(frame.names[index], words)
         raw = graph.grow(self.model.forest, self.model.absent)
         if self._classes:
-            roles = graph.classes(raw, self.model.link, self._classes)
+            roles = graph.classes(raw, self.model.link, self._classes, self.model.threshold)
         else:
             roles = graph.value(raw, self.model.link)
         self._outputs = tuple(roles)
@@ -167,14 +197,16 @@ class BoosterSource:
     def predict(self, frame: Frame) -> dict[str, Array]:
         """Return label and probabilities, or the value, as the framework itself answers."""
         with np.errstate(all="ignore"):
-            answer = np.asarray(self._asked(self._table(frame)), dtype=np.float64)
+            numbers, labels = self._asked(self._table(frame))
+            numbers = np.asarray(numbers, dtype=np.float64)
         if not self._classes:
-            return {self._outputs[0]: answer.reshape(frame.rows, -1)}
-        if answer.ndim == 1 or answer.shape[1] == 1:
-            flat = answer.reshape(-1)
-            answer = np.stack([1 - flat, flat], axis=1)
+            return {self._outputs[0]: numbers.reshape(frame.rows, -1)}
+        if numbers.ndim == 1 or numbers.shape[1] == 1:
+            flat = numbers.reshape(-1)
+            numbers = np.stack([1 - flat, flat], axis=1)
         words = np.array(self._classes, dtype=np.int64 if _whole(self._classes) else np.str_)
-        return {self._outputs[0]: words[answer.argmax(axis=1)], self._outputs[1]: answer}
+        chosen = numbers.argmax(axis=1) if labels is None else labels
+        return {self._outputs[0]: words[chosen], self._outputs[1]: numbers}
 
     def thresholds(self) -> list[tuple[int, float]]:
         """Return (feature index, threshold) of all trees."""

@@ -90,10 +90,15 @@ class Graph:
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1]))
         return {name: "value"}
 
-    def classes(self, sums: str, link: Link, classes: Sequence[Word]) -> dict[str, str]:
+    def classes(
+        self, sums: str, link: Link, classes: Sequence[Word], threshold: float | None = None
+    ) -> dict[str, str]:
         """Add label and probabilities; return roles by output."""
         label, probabilities = self._new("label"), self._new("probabilities")
-        classify(self, sums, link, classes, targets=self._targets, outputs=(label, probabilities))
+        classify(
+            self, sums, link, classes,
+            targets=self._targets, outputs=(label, probabilities), threshold=threshold,
+        )  # fmt: skip
         kind = TensorProto.INT64 if isinstance(classes[0], int) else TensorProto.STRING
         self._outputs += [
             helper.make_tensor_value_info(label, kind, [None]),
@@ -199,7 +204,7 @@ def linked(graph: Nodes, sums: str, link: Link) -> str:
 
 def classify(
     graph: Nodes, sums: str, link: Link, classes: Sequence[Word],
-    *, targets: int, outputs: tuple[str, str],
+    *, targets: int, outputs: tuple[str, str], threshold: float | None = None,
 ) -> None:  # fmt: skip
     """Add label and probabilities, under the names of ``outputs``.
 
@@ -210,6 +215,7 @@ def classify(
         classes: all integers, or all words.
         targets: 1 for two classes, or one for each class.
         outputs: names of the label, (n,), and of the probabilities, (n, classes).
+        threshold: probability above which the second of two classes is the label; None: 0.5.
     """
     label, probabilities = outputs
     answers = linked(graph, sums, link)
@@ -218,7 +224,12 @@ def classify(
         graph.give("Concat", [graph.apply("Sub", one, answers), answers], probabilities, axis=1)
     else:
         graph.give("Identity", [answers], probabilities)
-    best = graph.apply("ArgMax", probabilities, axis=1, keepdims=0)
+    if threshold is None:
+        best = graph.apply("ArgMax", probabilities, axis=1, keepdims=0)
+    else:
+        limit = graph.constant(np.array([threshold], dtype=np.float32))
+        above = graph.apply("Cast", graph.apply("Greater", answers, limit), to=TensorProto.INT64)
+        best = graph.apply("Reshape", above, graph.constant(np.array([-1], dtype=np.int64)))
     kind: Any = np.int64 if isinstance(classes[0], int) else object
     graph.give("Gather", [graph.constant(np.array(classes, dtype=kind)), best], label)
 

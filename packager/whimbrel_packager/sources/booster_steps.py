@@ -59,14 +59,17 @@ def register() -> None:
     )
 
     options = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
+    # CalibratedClassifierCV and others prefer scores to probabilities where there are any.
+    scored = {**options, "raw_scores": [True, False]}
     for framework in sources.BOOSTERS:
         module = sys.modules.get(framework)  # a model that is loaded has loaded it
         if module is None:
             continue
         for name in _CLASSIFIERS[framework]:
+            kind = getattr(module, name)
             update_registered_converter(
-                getattr(module, name), f"Whimbrel{name}",
-                calculate_linear_classifier_output_shapes, _classifier, options=options,
+                kind, f"Whimbrel{name}", calculate_linear_classifier_output_shapes, _classifier,
+                options=scored if _scores(kind) else options,
                 # It does not tell scikit-learn in time what it is.
                 parser=_parsed if framework == "catboost" else None,
             )  # fmt: skip
@@ -103,6 +106,10 @@ def _boosters(model: Estimator) -> Iterator[Boosted]:
                 yield sources.booster_module(framework).read(step)
 
 
+def _scores(model: object) -> bool:
+    return hasattr(model, "decision_function")
+
+
 def _xgboost(step: object) -> bool:
     return sources.booster_of(step) == "xgboost"
 
@@ -113,11 +120,16 @@ def _classifier(scope: Scope, operator: Operator, container: Container) -> None:
     graph = _Graph(scope, container)
     sums = graph.sums(operator, boosted)
     label, probabilities = (output.full_name for output in operator.outputs)
-    made = graph.own("probabilities")
+    targets, made = len(boosted.forest.base), graph.own("probabilities")
     classify(
-        graph, sums, boosted.link, classes,
-        targets=len(boosted.forest.base), outputs=(label, made),
+        graph, sums, boosted.link, classes, targets=targets, outputs=(label, made),
+        threshold=boosted.threshold,
     )  # fmt: skip
+    model = operator.raw_operator
+    if _scores(model) and scope.get_options(model, {"raw_scores": False})["raw_scores"]:
+        made = (
+            sums if targets > 1 else graph.apply("Concat", graph.apply("Neg", sums), sums, axis=1)
+        )
     graph.as_declared(made, operator.outputs[1], probabilities)
 
 

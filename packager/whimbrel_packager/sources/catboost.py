@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _KINDS = {
-    "categorical_features": "categories that CatBoost encodes itself",
-    "text_features": "texts",
-    "embedding_features": "embeddings",
+    "cat": "categories that CatBoost encodes itself",
+    "text": "texts",
+    "embedding": "embeddings",
 }
 _EXP = ("Poisson", "Tweedie")
 _OTHERWISE = ("RMSEWithUncertainty", "SurvivalAft", "Cox")
@@ -42,10 +42,13 @@ def load(path: Path, options: Options, kind: str = "") -> BoosterSource:
     kind = kind or ("json" if path.suffix.lower() == ".json" else "cbm")
     try:
         model = cb.CatBoost().load_model(str(path), format=kind)
+        _refuse(model)
         stated = _dump(model)
         whole = cb.CatBoostClassifier if _has_classes(stated) else cb.CatBoostRegressor
         if not _ranks(stated):
             model = whole().load_model(str(path), format=kind)
+    except ConversionError:
+        raise
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
@@ -58,7 +61,7 @@ def load(path: Path, options: Options, kind: str = "") -> BoosterSource:
 
 def source(model: Estimator, options: Options) -> BoosterSource:
     """Open a fitted model."""
-    return BoosterSource(read(model), lambda rows: _ask(model, rows), options)
+    return BoosterSource(read(model), booster.wrapped(model), options)
 
 
 def package(what: str) -> Any:  # noqa: ANN401 - a module
@@ -80,19 +83,11 @@ def read(model: Estimator) -> Boosted:
     name = type(model).__name__
     if not model.is_fitted():
         raise ConversionError(f"{name} is not fitted", hint="fit it, save it again")
+    _refuse(model)
+    names = tuple(map(str, model.feature_names_))
     stated = _dump(model)
     loss = _loss(stated)
     what = f"{name} ({loss})"
-    features = stated["features_info"]
-    for kind, shown in _KINDS.items():
-        held = features.get(kind) or []
-        if held:
-            first = ", ".join(repr(_name(f)) for f in held[:5])
-            raise ConversionError(
-                f"{what} reads {shown} ({first}), which cannot be converted",
-                hint="encode these columns in a scikit-learn pipeline in front of the model "
-                "(OrdinalEncoder, TargetEncoder), or leave them out",
-            )
     scale, bias = stated["scale_and_bias"]
     classes = _classes(model, stated)
     if loss in _SEVERAL or (len(bias) > 1 and not classes):
@@ -102,10 +97,9 @@ def read(model: Estimator) -> Boosted:
             f"{what} answers with more than a value: {loss}",
             hint="fit with RMSE or another loss of one value",
         )
-    columns = features.get("float_features") or []
+    columns = stated["features_info"].get("float_features") or []
     places = {f["feature_index"]: f["flat_feature_index"] for f in columns}
     right = {f["feature_index"] for f in columns if f["nan_value_treatment"] == "AsTrue"}
-    names = tuple(model.feature_names_)
     grown = stated.get("oblivious_trees")
     trees: tuple[Tree, ...] = (
         tuple(_symmetric(tree, places, right, scale, len(bias)) for tree in grown)
@@ -119,8 +113,23 @@ def read(model: Estimator) -> Boosted:
         forest=Forest(trees, tuple(float(b) for b in bias), len(names)),
         link=_link(loss, len(bias), classes=bool(classes), regressor=_is_regressor(model)),
         classes=classes,
+        threshold=_threshold(model, classes),
         names=() if names == tuple(map(str, range(len(names)))) else names,
     )
+
+
+def _refuse(model: Estimator) -> None:
+    """Refuse a model that reads other things than numbers."""
+    names = tuple(map(str, model.feature_names_))
+    for kind, shown in _KINDS.items():
+        held = getattr(model, f"get_{kind}_feature_indices")()
+        if held:
+            first = ", ".join(repr(names[i]) for i in held[:5])
+            raise ConversionError(
+                f"{type(model).__name__} reads {shown} ({first}), which cannot be converted",
+                hint="encode these columns in a scikit-learn pipeline in front of the model "
+                "(OrdinalEncoder, TargetEncoder), or leave them out",
+            )
 
 
 def _link(loss: str, targets: int, *, classes: bool, regressor: bool) -> Link:
@@ -210,11 +219,9 @@ def _classes(model: Estimator, stated: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(c.item() if hasattr(c, "item") else c for c in model.classes_)
 
 
-def _name(feature: dict[str, Any]) -> str:
-    return str(feature.get("feature_id") or feature.get("flat_feature_index"))
-
-
-def _ask(model: Estimator, rows: Estimator) -> Array:
-    if hasattr(model, "predict_proba"):
-        return np.asarray(model.predict_proba(rows))
-    return np.asarray(model.predict(rows))
+def _threshold(model: Estimator, classes: tuple[Any, ...]) -> float | None:
+    """Return the probability above which the second of two classes is predicted, if it is set."""
+    if len(classes) != 2:  # noqa: PLR2004
+        return None
+    threshold = float(model.get_probability_threshold())
+    return None if threshold == 0.5 else threshold  # noqa: PLR2004

@@ -55,7 +55,7 @@ def load(path: Path, options: Options) -> BoosterSource:
 
 def source(model: Estimator, options: Options) -> BoosterSource:
     """Open a `Booster` or a fitted wrapper."""
-    return BoosterSource(read(model), lambda rows: _ask(model, rows), options)
+    return BoosterSource(read(model), booster.wrapped(model), options)
 
 
 def package(what: str) -> Any:  # noqa: ANN401 - a module
@@ -210,9 +210,3 @@ def _words(text: str, dump: dict[str, Any], what: str) -> dict[int, tuple[booste
             hint="make all categorical columns pandas categories, and fit again",
         )
     return {i: tuple(words) for i, words in zip(columns, listed, strict=True)}
-
-
-def _ask(model: Estimator, rows: Estimator) -> Array:
-    if hasattr(model, "predict_proba"):
-        return np.asarray(model.predict_proba(rows))
-    return np.asarray(model.predict(rows))

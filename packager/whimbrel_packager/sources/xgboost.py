@@ -15,7 +15,7 @@ import numpy as np
 
 from whimbrel_core.errors import ConversionError, InputError
 from whimbrel_packager.sources import booster
-from whimbrel_packager.sources.booster import Boosted, BoosterSource
+from whimbrel_packager.sources.booster import Answer, Boosted, BoosterSource
 from whimbrel_packager.sources.booster_graph import Link
 from whimbrel_packager.sources.forest import Branch, Cut, Forest, Leaf, members
 
@@ -67,7 +67,7 @@ def source(model: Estimator, options: Options) -> BoosterSource:
     xgb = package("an XGBoost model")
     if isinstance(model, xgb.Booster):
         return BoosterSource(read(model), lambda rows: _of_booster(model, rows), options)
-    return BoosterSource(read(model), lambda rows: _of_wrapper(model, rows), options)
+    return BoosterSource(read(model), booster.wrapped(model), options)
 
 
 def package(what: str) -> Any:  # noqa: ANN401 - a module
@@ -253,24 +253,19 @@ def _words(
     return found
 
 
-def _of_wrapper(model: Estimator, rows: Estimator) -> Array:
-    if hasattr(model, "predict_proba"):
-        return np.asarray(model.predict_proba(rows))
-    return np.asarray(model.predict(rows))
-
-
-def _of_booster(model: Estimator, rows: Estimator) -> Array:
+def _of_booster(model: Estimator, rows: Estimator) -> Answer:
     xgb = package("an XGBoost model")
     objective = json.loads(model.save_config())["learner"]["objective"]["name"]
     frame = hasattr(rows, "dtypes")
     types = None if frame else model.feature_types
     table = xgb.DMatrix(rows, enable_categorical=True, feature_types=types)
+    answer = np.asarray(model.predict(table))
     if objective != "multi:softmax":
-        return np.asarray(model.predict(table))
+        return Answer(answer)
     # It answers with the class alone; its sums say how sure it is.
     sums = np.asarray(model.predict(table, output_margin=True), dtype=np.float64)
     powers = np.exp(sums - sums.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    return Answer(powers / powers.sum(axis=1, keepdims=True), answer.astype(np.int64))
 
 
 def _kind_of_wrapper(model: Estimator) -> str | None:
