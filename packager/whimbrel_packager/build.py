@@ -310,6 +310,7 @@ def make(
                 *baseline.notes(profile),
                 *optimised.notes(),
                 *done.result.description.notes,
+                *lineages.notes(lineage, given.file(model), given.file(reference)),
             ),
             seconds=0.0,
             gates=verdict,

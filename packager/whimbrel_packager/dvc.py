@@ -52,6 +52,11 @@ class Pointer(NamedTuple):
     parameters: dict[str, str | int | float | bool | None]
 
 
+def pointer_of(file: Path) -> Path:
+    """Return where DVC keeps the pointer to a file that was added to it."""
+    return file.with_name(f"{file.name}.dvc")
+
+
 def find(file: Path) -> Pointer | None:
     """Return what DVC says of a file, or None when it says nothing, or speaks of another content."""
     file = file.resolve()
@@ -62,7 +67,7 @@ def find(file: Path) -> Pointer | None:
 
 
 def _added(file: Path) -> Pointer | None:
-    tree = _read(file.with_name(f"{file.name}.dvc"))
+    tree = _read(pointer_of(file))
     for entry in _entries(tree.get("outs")):
         if PurePosixPath(str(entry.get("path", ""))).name == file.name:
             origin = next((_origin(dep) for dep in _entries(tree.get("deps"))), "")

@@ -183,6 +183,21 @@ def find(
     )
 
 
+def notes(lineage: Lineage, *files: Path | None) -> Iterator[str]:
+    """Yield what a person should know of a lineage that was found.
+
+    Args:
+        lineage: as it is recorded.
+        files: the model's and the data's, where they are files.
+    """
+    code = lineage.dependency(CODE)
+    if code is not None and code.annotations.get(UNCOMMITTED):
+        yield f"commit {lineage.commit[:12]} is not all of the training code: it has {UNCOMMITTED}"
+    for file in files:
+        if file is not None and dvc.pointer_of(file).is_file() and dvc.find(file) is None:
+            yield f"{dvc.pointer_of(file).name} points to another content, and is not recorded"
+
+
 def with_source(lineage: Lineage, said: Mapping[str, str]) -> Lineage:
     """Return a lineage with what the model's own files say of it, e.g. ``mlflow.run``.
 

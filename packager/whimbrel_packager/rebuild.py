@@ -12,6 +12,7 @@ hold, is said by the person who rebuilds.
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -30,7 +31,6 @@ from whimbrel_packager.sources import given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from whimbrel_core.signing.keys import PublicKey, Signer
     from whimbrel_packager.lineage import Lineage
@@ -235,7 +235,7 @@ def _recipe(record: Record, bundle: Path, files: Path) -> Recipe:
             code="usage.version",
         ) from error
     return recipes.with_paths(
-        recipe, lambda key, name: name if key in recipes.GIVEN else str(files / name)
+        recipe, lambda key, name: name if key in recipes.GIVEN else str(files / Path(name).name)
     )
 
 

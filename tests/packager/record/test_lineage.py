@@ -152,6 +152,20 @@ def test_the_code_is_found_from_the_models_folder_and_its_state_is_said(reposito
 
 
 @needs_git
+def test_what_makes_a_lineage_less_than_it_seems_is_noted(repository: Path) -> None:
+    data = repository / "data.npz"
+    data.write_bytes(b"changed since")
+    (repository / "data.npz.dvc").write_text(f"outs:\n- md5: {'ab' * 16}\n  path: data.npz\n")
+    (repository / "train.py").write_text("fit(more)\n")
+    known = found(Stated(code=str(repository)), data=data)
+    told = list(lineage.notes(known, None, data))
+    assert told == [
+        f"commit {known.commit[:12]} is not all of the training code: it has uncommitted changes",
+        "data.npz.dvc points to another content, and is not recorded",
+    ]
+
+
+@needs_git
 def test_a_stated_commit_goes_before_the_checkouts_whose_state_then_tells_nothing(
     repository: Path,
 ) -> None:

@@ -242,3 +242,14 @@ def test_the_record_says_what_it_was_told(project: Project) -> None:
     assert record.occasion.lineage.commit == "0123456789012345678901234567890123456789"
     assert record.occasion.measured is not None
     assert record.environment.packages["whimbrel-core"] == record.tool
+
+
+def test_a_recipe_leads_to_no_file_outside_the_folder_that_was_given(
+    project: Project, tmp_path: Path
+) -> None:
+    held = Archive(io.BytesIO(project.bundle.read_bytes()))
+    record = provenance.read(held.read(bundles.PROVENANCE), what="it")
+    for path in ("../../etc/passwd", "/etc/passwd"):
+        record.recipe["optimise"]["predecessor"] = path
+        recipe = rebuild._recipe(record, project.bundle, tmp_path)
+        assert recipe.optimise.predecessor == str(tmp_path / "passwd")
