@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _NAME_CHARS = 20
+_CHAR = 7.2  # units that a character of a name is wide
+_EMPTY = "(empty)"
 _THIN = 2.4  # thinner bars would be all gap
 
 
@@ -96,27 +98,28 @@ def named(items: Sequence[Named], *, title: str, width: int = 520) -> str:
     """Return a bar per name, scaled to the largest share; a current share is a mark on it."""
     if not items:
         return ""
-    left, right, step = 140, 58, 21
+    longest = min(max(len(one.name or _EMPTY) for one in items), _NAME_CHARS)
+    left, right, step = 16 + longest * _CHAR, 58, 21
     high = max(*(max(i.reference, i.current or 0.0) for i in items), 1e-12)
     span = width - left - right
     out = [canvas.begin(width, step * len(items) + 2, title)]
     for i, item in enumerate(items):
         y = 1 + i * step
-        name = item.name or "(empty)"
+        name = item.name or _EMPTY
         label = f"{name}: {written.percent(item.reference)}"
         if item.current is not None:
             label += f", now {written.percent(item.current)}"
         style = "reference rest" if item.rest else "reference"
         out.append(
-            f'<g class="bin"><text class="row-name" x="{left - 9}" y="{y + 14.5}" '
+            f'<g class="bin"><text class="row-name" x="{left - 9:.1f}" y="{y + 14.5}" '
             f'text-anchor="end">{escape(canvas.shortened(name, _NAME_CHARS))}</text>'
-            f'<rect class="{style}" x="{left}" y="{y + 3}" '
+            f'<rect class="{style}" x="{left:.1f}" y="{y + 3}" '
             f'width="{max(span * item.reference / high, 0.6):.1f}" height="{step - 6}" rx="1.5"/>'
         )
         if item.current is not None:
             x = left + span * item.current / high
             out.append(
-                f'<path class="current" d="M{left},{y + 2} H{x:.1f} V{y + step - 2} H{left}"/>'
+                f'<path class="current" d="M{left:.1f},{y + 2} H{x:.1f} V{y + step - 2} H{left:.1f}"/>'
             )
         shown = item.reference if item.current is None else item.current
         out.append(

@@ -10,7 +10,8 @@ from whimbrel_core.drawing import canvas
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_NAME_CHARS = 20
+_NAME_CHARS = 24
+_CHAR = 7.2  # units that a character of a name is wide
 
 
 class Span(NamedTuple):
@@ -50,7 +51,8 @@ def draw(
     low, high = min(*ends, *marks, ends[0]), max(*ends, *marks, ends[0])
     pad = (high - low or abs(high) or 1.0) * 0.06
     low, high = low - pad, high + pad
-    left, right, top, bottom, step = 140, 110, 16, 24, 21
+    longest = min(max(len(one.name) for one in items), _NAME_CHARS)
+    left, right, top, bottom, step = 16 + longest * _CHAR, 110, 16, 24, 21
     base = top + step * len(items)
 
     def sx(value: float) -> float:
@@ -84,7 +86,7 @@ def draw(
 def _row(one: Span, y: float, sx: Callable[[float], float], left: float, width: float) -> str:
     tooltip = f"{one.name}: {one.note}"
     row = (
-        f'<g class="span {escape(one.state)}"><text class="row-name" x="{left - 9}" y="{y + 4:.1f}" '
+        f'<g class="span {escape(one.state)}"><text class="row-name" x="{left - 9:.1f}" y="{y + 4:.1f}" '
         f'text-anchor="end">{escape(canvas.shortened(one.name, _NAME_CHARS))}</text>'
     )
     if one.interval is not None and all(canvas.known(end) for end in one.interval):

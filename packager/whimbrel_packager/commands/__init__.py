@@ -9,6 +9,18 @@ from whimbrel_packager.commands.pull import pull
 from whimbrel_packager.commands.rebuild import rebuild
 from whimbrel_packager.commands.recipe import recipe
 from whimbrel_packager.commands.repo import repo
+from whimbrel_packager.commands.report import report
 from whimbrel_packager.commands.verify import verify
 
-__all__ = ["inspect", "keys", "pack", "publish", "pull", "rebuild", "recipe", "repo", "verify"]
+__all__ = [
+    "inspect",
+    "keys",
+    "pack",
+    "publish",
+    "pull",
+    "rebuild",
+    "recipe",
+    "repo",
+    "report",
+    "verify",
+]
