@@ -118,8 +118,8 @@ def datatype(column: Array) -> str:
     return {"f": "FP32", "O": "BYTES"}.get(column.dtype.kind, "INT64")
 
 
-def read(path: Path) -> Frame:
-    """Read reference data from ``.npz``, ``.csv`` or ``.parquet``.
+def read(path: Path, times: Sequence[str] = ()) -> Frame:
+    """Read reference data from ``.npz``, ``.csv`` or ``.parquet``; ``times`` as in `of`.
 
     Raises:
         InputError: not readable as what its name says, empty, or with pickles.
@@ -132,14 +132,18 @@ def read(path: Path) -> Frame:
         )
     if not path.is_file():
         raise UsageError(f"there is no file {path}", hint="give the reference data's path")
-    frame = _read_npz(path) if suffix == ".npz" else _read_table(path, suffix)
+    frame = _read_npz(path, times) if suffix == ".npz" else _read_table(path, suffix, times)
     if not frame.rows:
         raise InputError(f"{path} has no rows", code="input.data")
     return frame
 
 
-def of(data: Any) -> Frame:  # noqa: ANN401 - pandas ships no types
+def of(data: Any, times: Sequence[str] = ()) -> Frame:  # noqa: ANN401 - pandas ships no types
     """Return a DataFrame, a mapping of columns, or an (n, F) or (n, …) array as a frame.
+
+    Args:
+        data: the table.
+        times: columns that no model reads, and so may hold dates and times.
 
     Raises:
         InputError: none of these, or a column that is neither numbers nor strings.
@@ -150,9 +154,11 @@ def of(data: Any) -> Frame:  # noqa: ANN401 - pandas ships no types
         names = [str(name) for name in data.columns]
         if len(set(names)) != len(names):
             raise InputError("the data has two columns of one name", code="input.data")
-        return Frame({str(name): column(str(name), data[name].to_numpy()) for name in data.columns})
+        return Frame(
+            {str(name): _column_or_time(str(name), data[name], times) for name in data.columns}
+        )
     if isinstance(data, dict):
-        return Frame({str(name): column(str(name), np.asarray(v)) for name, v in data.items()})
+        return Frame({str(name): _column_or_time(str(name), v, times) for name, v in data.items()})
     array = np.asarray(data)
     if array.ndim > _TABLE:
         return Frame({"x": column("x", array)})
@@ -161,6 +167,17 @@ def of(data: Any) -> Frame:  # noqa: ANN401 - pandas ships no types
             f"reference data must be a table, this has the shape {array.shape}", code="input.data"
         )
     return Frame({f"x{i}": column(f"x{i}", array[:, i]) for i in range(array.shape[1])})
+
+
+def _column_or_time(name: str, values: Any, times: Sequence[str]) -> Array:  # noqa: ANN401 - a Series
+    """Return a column; one of ``times`` that holds times as ms since 1970 UTC, NaN for none."""
+    if name in times and str(getattr(values, "dtype", "")).startswith("datetime64"):
+        # From pandas also with a time zone, of which numpy knows nothing.
+        instants = np.asarray(values, dtype="datetime64[ms]")
+        numbers = instants.astype(np.int64)
+        absent = np.isnat(instants)
+        return np.where(absent, np.nan, numbers) if absent.any() else numbers
+    return column(name, values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values))
 
 
 def column(name: str, values: Array) -> Array:
@@ -223,7 +240,7 @@ def _plain(value: object) -> object:
         return None
 
 
-def _read_npz(path: Path) -> Frame:
+def _read_npz(path: Path, times: Sequence[str]) -> Frame:
     columns: dict[str, Array] = {}
     try:
         # numpy leaves a file open that it could not read.
@@ -236,7 +253,7 @@ def _read_npz(path: Path) -> Frame:
                     for i in range(values.shape[1]):
                         columns[f"x{i}"] = column(f"x{i}", values[:, i])
                 else:
-                    columns[name] = column(name, values)
+                    columns[name] = _column_or_time(name, values, times)
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -255,7 +272,7 @@ def _read_npz(path: Path) -> Frame:
     return Frame(columns)
 
 
-def _read_table(path: Path, suffix: str) -> Frame:
+def _read_table(path: Path, suffix: str, times: Sequence[str]) -> Frame:
     import pandas as pd
 
     try:
@@ -268,7 +285,7 @@ def _read_table(path: Path, suffix: str) -> Frame:
     except (ValueError, OSError, UnicodeDecodeError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read: {first}", code="input.data") from error
-    return of(table)
+    return of(table, times)
 
 
 def tensors(frame: Frame, matrix: str | None = None, *, whole: bool = False) -> Mapping[str, Array]:

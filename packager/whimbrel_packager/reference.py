@@ -57,9 +57,9 @@ class Reference(NamedTuple):
             InputError: the data cannot be read, or is no table.
         """
         if isinstance(reference, Path | str):
-            frame = frames.read(Path(reference))
+            frame = frames.read(Path(reference), aside)
         else:
-            frame = frames.of(reference)
+            frame = frames.of(reference, aside)
         if not frame.rows or not frame.names:
             raise UsageError("the reference data has no rows or no columns")
         special = [column for column in (label, held_out) if column]

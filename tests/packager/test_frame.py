@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel_core.errors import InputError, UsageError
-from whimbrel_packager import baseline, frame, metrics
+from whimbrel_packager import frame, metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,3 +171,27 @@ def test_parquet_keeps_numbers_missing_values_and_words(tmp_path: Path) -> None:
         parquet.columns["carrier"].tolist() == csv.columns["carrier"].tolist() == ["UA", None, "B6"]
     )
     np.testing.assert_array_equal(parquet.columns["temp"], csv.columns["temp"])
+
+
+def test_a_column_set_aside_may_hold_times_with_or_without_a_zone(tmp_path: Path) -> None:
+    times = pd.to_datetime(["2024-01-01T00:00:00.0", None, "2024-01-01T00:00:01.5"])
+    table = pd.DataFrame(
+        {
+            "plain": times,
+            "zoned": times.tz_localize("UTC").tz_convert("America/New_York"),
+            "whole": pd.date_range("1970-01-01", periods=3),
+            "x": [1.0, 2.0, 3.0],
+        }
+    )
+    table.to_parquet(tmp_path / "data.parquet")
+    aside = ("plain", "zoned", "whole", "x")
+    read = frame.read(tmp_path / "data.parquet", aside).columns
+    assert read["whole"].tolist() == [0, 86_400_000, 172_800_000]
+    start = 1_704_067_200_000
+    for name in ("plain", "zoned"):
+        np.testing.assert_array_equal(read[name], [start, np.nan, start + 1500])
+    assert frame.of(dict(table), aside).columns["whole"].tolist() == read["whole"].tolist()
+    np.savez(tmp_path / "data.npz", when=table["whole"].to_numpy())
+    assert frame.read(tmp_path / "data.npz", ("when",)).columns["when"][1] == 86_400_000
+    with pytest.raises(InputError, match="'plain' is of type datetime64"):
+        frame.read(tmp_path / "data.parquet")

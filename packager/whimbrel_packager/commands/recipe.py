@@ -66,7 +66,7 @@ def init(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
         )
     with output.stages(quiet=given["as_json"]) as stage:
         stage("reading the reference data")
-        frame = frames.read(reference)
+        frame = frames.read(reference, given["aside"])
         start = starter.Start(
             name=given["name"] or _model_name(out),
             model=_beside(model, out) if model else "",
