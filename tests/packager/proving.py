@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 import warnings
 from pathlib import Path
@@ -13,12 +14,10 @@ import msgspec
 from whimbrel_packager import (
     child,
     conversion,
-    convert_child,
     frame,
     parity,
     proving,
     runtime,
-    runtime_child,
 )
 from whimbrel_packager import recipe as recipes
 from whimbrel_packager.sources import Options, given
@@ -103,7 +102,7 @@ class InProcess:
         def start(
             module: str, folder: Path, request: msgspec.Struct, limits: child.Limits
         ) -> object:
-            body: Any = {conversion.MODULE: convert_child, runtime.MODULE: runtime_child}[module]
+            body: Any = importlib.import_module(module)
             (folder / child.REQUEST).write_bytes(
                 msgspec.json.encode({"limits": limits, "request": request})
             )
