@@ -10,6 +10,7 @@ of trusted types in it are followed.
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _MAX_BYTES = 4 << 20
+_MAX_WORD = 200
 _FLAVOURS = ("onnx", "sklearn", "xgboost", "lightgbm", "catboost", "pytorch", "keras", "tensorflow")
 _LINEAGE = {
     "run_id": "mlflow.run",
@@ -63,7 +65,7 @@ def open_source(path: Path, options: Options) -> MlflowSource:
     stated = _read(path)
     flavours = stated.get("flavors")
     if not isinstance(flavours, dict) or not flavours:
-        raise InputError(f"{path / 'MLmodel'} names no flavours", code="input.model")
+        raise _damaged(f"{path / 'MLmodel'} names no flavours")
     name = next((f for f in _FLAVOURS if isinstance(flavours.get(f), dict)), None)
     if name is None:
         raise _no_flavour(path, list(flavours))
@@ -98,6 +100,9 @@ class MlflowSource:
             frame = frame.select(
                 [n for n in stated if n], what=f"the signature of {self._path.name}"
             )
+        for column in stated.values():
+            if column.name in frame.names:
+                _hold(column, datatype(frame.columns[column.name]), self._path.name)
         names = self.inner.columns(frame)
         if not stated:
             return names
@@ -109,8 +114,6 @@ class MlflowSource:
                 hint="give reference data with the columns of the signature, in its order",
                 code="input.column",
             )
-        for name in names:
-            _hold(stated[name], datatype(frame.columns[name]), self._path.name)
         _hold_example(names, self._path, self._stated)
         return names
 
@@ -141,20 +144,25 @@ def lineage(stated: Mapping[str, Any]) -> dict[str, str]:
     >>> lineage({"run_id": "06ff", "model_id": None, "mlflow_version": "3.17.2"})
     {'mlflow.run': '06ff', 'mlflow.version': '3.17.2'}
     """
-    return {name: str(stated[key]) for key, name in _LINEAGE.items() if stated.get(key)}
+    found = {name: stated.get(key) for key, name in _LINEAGE.items()}
+    return {
+        name: str(value)[:_MAX_WORD]
+        for name, value in found.items()
+        if value and isinstance(value, str | int | float | datetime)
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:
     file = path / "MLmodel"
     try:
         if file.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{file} is larger than {_MAX_BYTES} bytes", code="input.model")
+            raise _damaged(f"{file} is larger than {_MAX_BYTES} bytes")
         stated = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file} cannot be read: {first}", code="input.model") from error
+        raise _damaged(f"{file} cannot be read: {first}") from error
     if not isinstance(stated, dict):
-        raise InputError(f"{file} is no description of a model", code="input.model")
+        raise _damaged(f"{file} is no description of a model")
     return stated
 
 
@@ -208,23 +216,19 @@ def _there(path: Path, name: object, key: str) -> Path:
     """Return a file of the directory, which has to be there."""
     file = _inside(path, name, key)
     if not file.exists():
-        raise InputError(
-            f"{path / 'MLmodel'}: {key} is {name!r}, and there is no such file",
-            hint="download the whole directory of the model",
-            code="input.model",
-        )
+        raise _damaged(f"{path / 'MLmodel'}: {key} is {name!r}, and there is no such file")
     return file
 
 
 def _inside(path: Path, name: object, key: str) -> Path:
     """Return where a file of the directory is; what leads out of it is refused."""
     if not isinstance(name, str) or not name:
-        raise InputError(f"{path / 'MLmodel'} has no {key}", code="input.model")
+        raise _damaged(f"{path / 'MLmodel'} has no {key}")
     home = path.resolve()
     try:
         file = (home / name).resolve()
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path / 'MLmodel'}: {key} is no path: {name!r}") from error
+        raise _damaged(f"{path / 'MLmodel'}: {key} is no path: {name!r}") from error
     if not file.is_relative_to(home) or file == home:
         raise ConversionError(
             f"{path / 'MLmodel'}: {key} is {name!r}, outside the model's directory",
@@ -243,9 +247,8 @@ def _signature(stated: Mapping[str, Any], path: Path) -> Sequence[Column]:
     try:
         found = msgspec.json.decode(inputs, type=list[Column])
     except (msgspec.DecodeError, TypeError) as error:
-        raise InputError(
-            f"{path / 'MLmodel'}: the signature's inputs cannot be read: {error}",
-            code="input.model",
+        raise _damaged(
+            f"{path / 'MLmodel'}: the signature's inputs cannot be read: {error}"
         ) from error
     return () if any(column.type == "tensor" for column in found) else found
 
@@ -278,7 +281,7 @@ def _hold_example(names: Sequence[str], path: Path, stated: Mapping[str, Any]) -
     try:
         columns = json.loads(file.read_bytes()).get("columns")
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{file} cannot be read: {error}", code="input.model") from error
+        raise _damaged(f"{file} cannot be read: {error}") from error
     absent = [name for name in names if name not in (columns or names)]
     if absent:
         raise InputError(
@@ -287,6 +290,14 @@ def _hold_example(names: Sequence[str], path: Path, stated: Mapping[str, Any]) -
             hint="log the model again with an example of its own inputs",
             code="input.column",
         )
+
+
+def _damaged(message: str) -> InputError:
+    return InputError(
+        message,
+        hint="download the whole directory of the model again, or log the model again",
+        code="input.model",
+    )
 
 
 def _no_flavour(path: Path, names: Sequence[str]) -> ConversionError:
