@@ -80,9 +80,10 @@ class NetworkSource:
 
     reads_blocks = True
 
-    def __init__(self, network: Opened, options: Options) -> None:
+    def __init__(self, network: Opened, options: Options, *, own_names: bool = False) -> None:
         self.network = network
         self.options = options
+        self._own_names = own_names  # a matrix input keeps the name that the file has for it
         self._placed: Placed | None = None
         self._answer: Answer | None = None
         self._main = 0
@@ -173,10 +174,9 @@ class NetworkSource:
         return []
 
     def _place(self, frame: Frame) -> Placed:
-        return network_inputs.place(
-            self.network.inputs(frame), frame, matrix=self.options.matrix_input,
-            what=self.estimator,
-        )  # fmt: skip
+        inputs = self.network.inputs(frame)
+        matrix = inputs[0].name if self._own_names else self.options.matrix_input
+        return network_inputs.place(inputs, frame, matrix=matrix, what=self.estimator)
 
 
 def _missing(fed: Sequence[Array]) -> Array:

@@ -1,7 +1,11 @@
 """Raw ONNX: whatever another tool exported, as one self-contained file.
 
 There is nothing to convert, but there is something to prove: the canonical model, with every
-optimisation of the runtime, answers as the given file does with none.
+optimisation of the runtime, answers as the given file does with none. So it is when a batch that
+the export froze is freed: the file is asked in batches of its own size.
+
+A model of columns is told by its outputs, as converters of tables write them. One of images or
+sequences, or one whose output a person names, is a network (`OnnxNetwork`).
 """
 
 from __future__ import annotations
@@ -10,15 +14,21 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import numpy as np
 import onnx
 
 from whimbrel_core.errors import ConversionError, InputError, UsageError
 from whimbrel_packager.canonical import signature
 from whimbrel_packager.frame import datatype, tensors
-from whimbrel_packager.sources import Description, Options
+from whimbrel_packager.sources import Description, Options, onnx_repairs
+from whimbrel_packager.sources.network import Made, NetworkSource
+from whimbrel_packager.sources.network_boundary import IR_VERSION
+from whimbrel_packager.sources.network_inputs import Input
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from whimbrel_core.bundle.manifest import Task
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.untyped import Proto
@@ -33,6 +43,8 @@ _PROBABILITY_SLACK = 1e-3
 class OnnxSource:
     """A loaded model file."""
 
+    reads_blocks = True
+
     def __init__(self, proto: Proto, options: Options, what: str) -> None:
         self.proto = proto
         self.options = options
@@ -42,6 +54,13 @@ class OnnxSource:
         kept = [value for value in proto.graph.input if value.name not in fed]
         del proto.graph.input[:]
         proto.graph.input.extend(kept)
+        onnx_repairs.require_known_domains(proto, what)
+        self.classes = onnx_repairs.take_out_zipmaps(proto)
+        self.rewrites = ("ZipMap taken out",) if self.classes else ()
+        self.batch, self._given = onnx_repairs.free_batch(proto)
+        if self.batch:
+            self.rewrites = (*self.rewrites, "batch dimension freed")
+        self._network: NetworkSource | None = None
         self.inputs = signature(proto.graph.input, what="input")
         self.outputs = signature(proto.graph.output, what="output")
         if not self.inputs or not self.outputs:
@@ -75,6 +94,11 @@ class OnnxSource:
 
     def columns(self, frame: Frame) -> tuple[str, ...]:
         """Return the columns that the model reads: by input name, or all of a matrix in order."""
+        deep = any(len(shape) > _MATRIX_DIMENSIONS for _, _, shape in self.inputs)
+        said = self.options.output or self.options.main_output
+        if frame.blocks or deep or said or (len(self.inputs) == 1 and self._is_whole_matrix):
+            self._network = NetworkSource(OnnxNetwork(self), self.options, own_names=True)
+            return self._network.columns(frame)
         if self.matrix is not None:
             wide = self.inputs[0][2][1]
             if wide not in (-1, len(frame.names)):
@@ -103,8 +127,21 @@ class OnnxSource:
                 )
         return names
 
-    def convert(self, frame: Frame) -> tuple[Any, Description]:
+    @property
+    def _is_whole_matrix(self) -> bool:
+        _name, kind, shape = self.inputs[0]
+        return kind.startswith("INT") and len(shape) == _MATRIX_DIMENSIONS and shape[1] != 1
+
+    def attempts(self, frame: Frame) -> tuple[tuple[str, ...], ...]:
+        """Return the plain way; for a network what a network may need."""
+        return ((),) if self._network is None else self._network.attempts(frame)
+
+    def convert(self, frame: Frame, rewrites: tuple[str, ...] = ()) -> tuple[Any, Description]:
         """Return the model as it is."""
+        remedy = "export it with a dynamic first dimension" if self.batch else ""
+        if self._network is not None:
+            proto, described = self._network.convert(frame, rewrites)
+            return proto, msgspec.structs.replace(described, remedy=remedy)
         outputs = self.predict(frame.take(slice(0, 64)))
         roles = self._roles(outputs)
         task = self.options.task or (
@@ -114,7 +151,7 @@ class OnnxSource:
         if task == "regression":
             roles = {n: "value" if r == "probabilities" else r for n, r in roles.items()}
         producer = f"{self.proto.producer_name} {self.proto.producer_version}".strip()
-        return onnx.ModelProto.FromString(self.proto.SerializeToString()), Description(
+        return self.copied(), Description(
             framework="onnx",
             framework_version=str(onnx.__version__),
             estimator=f"{producer} model".strip() if producer else "ONNX model",
@@ -125,10 +162,27 @@ class OnnxSource:
             matrix=self.matrix,
             roles=roles,
             classes=classes,
+            rewrites=self.rewrites,
+            remedy=remedy,
         )
+
+    def copied(self) -> Proto:
+        """Return the model as it is packed, in a version of the format that older runtimes read."""
+        proto = onnx.ModelProto.FromString(self.proto.SerializeToString())
+        proto.ir_version = min(proto.ir_version, IR_VERSION)
+        return proto
 
     def predict(self, frame: Frame) -> dict[str, Array]:
         """Run the file as it was given, without optimisations."""
+        return self._network.predict(frame) if self._network else self.run(self.feed(frame))
+
+    def run(self, fed: dict[str, Array]) -> dict[str, Array]:
+        """Run the file as it was given, without optimisations, in batches that it takes.
+
+        Raises:
+            ValueError: it does not accept these rows.
+            ConversionError: it cannot be run at all.
+        """
         import onnxruntime
 
         if self._session is None:
@@ -138,13 +192,18 @@ class OnnxSource:
             options.log_severity_level = 4
             try:
                 self._session = onnxruntime.InferenceSession(
-                    self.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                    self._given or self.proto.SerializeToString(),
+                    options,
+                    providers=["CPUExecutionProvider"],
                 )
             except Exception as error:
                 raise _refusal(self.estimator, error) from error
         names = [name for name, _, _ in self.outputs]
         try:
-            values = self._session.run(names, self.feed(frame))
+            if self.batch:
+                values = onnx_repairs.in_batches(self._session, names, fed, self.batch)
+            else:
+                values = self._session.run(names, fed)
         except Exception as error:
             raise ValueError(str(error)) from error
         return dict(zip(names, values, strict=True))
@@ -198,6 +257,8 @@ class OnnxSource:
                     f"--classes names {len(self.options.classes)} classes, the model has {width}"
                 )
             return self.options.classes
+        if self.classes:
+            return self.classes
         for node in self.proto.graph.node:
             for attribute in node.attribute:
                 if attribute.name in {"classlabels_strings", "classlabels_ints",
@@ -210,6 +271,40 @@ class OnnxSource:
                 f"{self.estimator} does not say its classes", hint="give --classes a,b,…"
             )
         return tuple(map(str, range(width)))
+
+
+class OnnxNetwork:
+    """A model file as a network: of images, sequences, or with an output that a person names."""
+
+    framework = "onnx"
+    converter = "none"
+    converter_version = ""
+
+    def __init__(self, source: OnnxSource) -> None:
+        self._source = source
+        self.framework_version = str(onnx.__version__)
+        self.estimator = source.estimator
+
+    def inputs(self, frame: Frame) -> list[Input]:  # noqa: ARG002 - the file says it all
+        """Return the inputs of the file."""
+        return [Input(name, kind, shape[1:]) for name, kind, shape in self._source.inputs]
+
+    def prepare(self, fed: Sequence[Array]) -> None:
+        """Do nothing: a file is ready."""
+
+    def answer(self, fed: Sequence[Array]) -> Made:
+        """Return what the file answers, without optimisations."""
+        names = [name for name, _, _ in self._source.inputs]
+        made = self._source.run(dict(zip(names, fed, strict=True)))
+        return Made(list(made), list(made.values()))
+
+    def to_onnx(self, fed: Sequence[Array]) -> Proto:  # noqa: ARG002 - nothing to follow
+        """Return the file as it is."""
+        return self._source.copied()
+
+    def rewrites(self) -> tuple[str, ...]:
+        """Return what was put right when it was read."""
+        return self._source.rewrites
 
 
 def _is_distribution(array: Array) -> bool:
