@@ -251,6 +251,8 @@ def staged(repository: MetadataDirectory) -> Change | None:
     Raises:
         TrustError: the file is malformed.
     """
+    if not repository.in_directory:
+        return None
     file = _file(repository)
     return read(repository, file) if file.is_file() else None
 

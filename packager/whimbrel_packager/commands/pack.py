@@ -9,6 +9,7 @@ import click
 
 from whimbrel_core.errors import GateError, UsageError
 from whimbrel_packager.commands import output, verdict
+from whimbrel_packager.commands.place import opened, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,8 @@ _FLAGS = {
 @click.option("--out", default=".", type=_FILE, show_default=True, help="Folder of the bundle.")
 @click.option("--release", type=click.IntRange(min=1), help="Release counter; devices never go "
               "back below it. Default: from --repo, else 1.")  # fmt: skip
-@click.option("--repo", type=_FILE, help="Repository to take the next release counter from.")
+@click.option("--repo", type=place, metavar="PLACE", help="Repository to take the next release "
+              "counter from: a directory or an address.")  # fmt: skip
 @click.option("--positive", help="The positive class of a two-class model.")
 @click.option("--classes", help="Class names by index, comma-separated (ONNX models that do not "
               "say them).")  # fmt: skip
@@ -216,7 +218,7 @@ def _release(given: dict[str, Any], recipe: Recipe) -> int | None:
         return given["release"]  # type: ignore[no-any-return]  # click made it an integer
     from whimbrel_packager.repository import Repository
 
-    return Repository(given["repo"]).next_release(recipe.name, recipe.version)
+    return Repository(opened(given["repo"])).next_release(recipe.name, recipe.version)
 
 
 def _lines(done: PackResult) -> list[str]:
@@ -241,7 +243,7 @@ def _lines(done: PackResult) -> list[str]:
         lines.append(f"  not used  {', '.join(report.unused_columns)}")
     lines += [f"  note      {note}" for note in report.notes]
     if report.gates is not None:
-        first, *rest = verdict.lines(report.gates)
+        first, *rest = verdict.brief(report.gates)
         lines += [f"  gates     {first}", *(f"          {line}" for line in rest)]
     lines.append(f"  sha256    {done.digest}")
     return lines

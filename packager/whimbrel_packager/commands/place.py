@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -34,8 +35,8 @@ token_option = click.option(
 )
 
 
-def opened(where: Path | str, token_file: Path | None) -> Destination:
-    """Return where a repository is kept.
+def opened(where: Path | str, token_file: Path | None = None) -> Destination:
+    """Return where a repository is kept; without a token file, the environment's is taken.
 
     Raises:
         UsageError: it is no place for one, or the token file cannot be read.
@@ -49,7 +50,9 @@ def opened(where: Path | str, token_file: Path | None) -> Destination:
 
 def _token(where: str, file: Path | None) -> str | None:
     if file is None:
-        return None
+        if not os.environ.get(TOKEN_FILE):
+            return None
+        file = Path(os.environ[TOKEN_FILE])
     try:
         token = file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

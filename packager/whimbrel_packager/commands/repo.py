@@ -79,11 +79,11 @@ def init(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
         more=[Path(one) for role in together for one in given[f"{role}_keys"] if _private(one)],
         password_file=given["password_file"],
     )
-    root = directory / "metadata" / "1.root.json"
+    root = f"{found.where}/metadata/1.root.json"
     offline = [name for name in founding.OFFLINE_KEYS if name not in together]
     value = {
         "directory": str(directory),
-        "root": str(root),
+        "root": root,
         "offline_keys": [str(keys / f"{name}.pem") for name in offline],
         "online_keys": [str(online / f"{name}.pem") for name in founding.ONLINE_KEYS],
         "lacking": {role: lack._asdict() for role, lack in lacking.items()},

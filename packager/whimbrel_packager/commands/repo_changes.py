@@ -74,7 +74,7 @@ def discard(directory: Path, as_json: bool) -> None:
 
     found = Repository(directory)
     with found.locked():
-        file = directory / change.FOLDER / change.FILE
+        file = found.directory / change.FOLDER / change.FILE
         if not file.is_file():
             raise UsageError("no change waits for signatures", hint="see 'whimbrel repo show'")
         file.unlink()

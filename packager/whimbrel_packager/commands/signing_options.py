@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from whimbrel_packager.commands.place import place
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
     from whimbrel_packager.repository import Repository
 
 FILE = click.Path(path_type=Path)
-directory = click.option("--dir", "directory", required=True, type=FILE, help="The repository.")
+directory = click.option("--dir", "directory", required=True, type=place, metavar="PLACE",
+                         help="The repository: a directory, or s3://BUCKET/PREFIX.")  # fmt: skip
 
 
 def signing(command: Callable[..., None]) -> Callable[..., None]:

@@ -275,10 +275,13 @@ def test_a_place_that_is_none_is_named(
     assert caught.value.hint
 
 
-def test_the_commands_make_and_fill_a_bucket(
-    repository: Repository, publisher: Publisher, place: str
-) -> None:
-    done = whimbrel("publish", publisher.path("1.0.0"), "--to", place, "--keys", publisher.keys,
-                    "--online-keys", publisher.online)  # fmt: skip
+def test_the_commands_make_fill_and_show_a_bucket(publisher: Publisher, place: str) -> None:
+    keys = ("--keys", publisher.keys, "--online-keys", publisher.online)
+    made = whimbrel("repo", "init", "--dir", place, *keys)
+    assert made.code == 0, made.err
+    assert f"{place}/metadata/1.root.json" in made.out
+    done = whimbrel("publish", publisher.path("1.0.0"), "--to", place, *keys)
     assert done.code == 0, done.err
     assert "published: churn 1.0.0, release 1" in done.out
+    shown = whimbrel("repo", "show", "--dir", place)
+    assert "churn 1.0.0  release 1" in shown.out
