@@ -127,17 +127,10 @@ def int8(
             reduce_range=True, nodes_to_exclude=kept, extra_options={"MatMulConstBOnly": True},
         )  # fmt: skip
         return onnx.load(target)
-    weights = {tensor.name for tensor in proto.graph.initializer}
+    kinds = {np.dtype(np.int8): q.QuantType.QInt8, np.dtype(np.uint8): q.QuantType.QUInt8}
     overrides = {
-        name: [
-            {
-                "quant_type": q.QuantType.QInt8 if name in weights else q.QuantType.QUInt8,
-                "scale": scale,
-                "zero_point": zero,
-            }
-        ]
+        name: [{"quant_type": kinds[zero.dtype], "scale": scale, "zero_point": zero}]
         for name, (scale, zero) in scales.items()
-        if zero.dtype == (np.int8 if name in weights else np.uint8)
     }
     q.quantize_static(
         source, target, _Rows(calibration), quant_format=q.QuantFormat.QDQ,
