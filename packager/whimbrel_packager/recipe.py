@@ -287,4 +287,8 @@ def other_files(recipe: Recipe) -> dict[str, Path]:
 def _beside(recipe: Recipe, folder: Path) -> Recipe:
     """Return the recipe with its paths taken from the folder it lies in."""
     code = {"lineage.code": recipe.lineage.code or "."}
-    return with_paths(with_values(recipe, code), lambda _dotted, path: str(folder / path))
+    return with_paths(
+        with_values(recipe, code),
+        # A repository may also be an address.
+        lambda _dotted, path: path if "://" in path else str(folder / path),
+    )

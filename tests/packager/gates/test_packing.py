@@ -21,7 +21,7 @@ from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import ConfigError, GateError, TrustError, UsageError
 from whimbrel_packager import keyfiles
 from whimbrel_packager.gates import Context, Outcome, Verdict
-from whimbrel_packager.recipe import Recipe, read
+from whimbrel_packager.recipe import Recipe, read, recorded
 from whimbrel_packager.repository import Repository
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_a_recipe_whose_gates_hold_is_packed_and_the_bundle_says_what_was_found(
     done = whimbrel("pack", "--key", "bundle.pem", "--report-json", "gates.json")
     assert done.code == 0, done.err
     assert "following whimbrel.toml" in done.err
-    assert "columns                         11 checks on 5 columns" in done.out
+    assert "gates     21 gates hold" in done.out
     report = msgspec.json.decode((home / "gates.json").read_bytes(), type=Verdict)
     assert report.held
     with (home / "flights-1.1.0.whim").open("rb") as file:
@@ -310,6 +310,15 @@ def test_the_newest_release_of_a_repository_is_the_incumbent(packed: Packed, hom
     spoiled = whimbrel("pack", "--check")
     assert spoiled.code == 4
     assert "is not what was signed" in spoiled.err
+
+
+def test_a_repository_may_be_an_address_and_its_secrets_stay_out_of_the_record(home: Path) -> None:
+    where = "https://user:secret@models.example/repository"
+    rewrite(home, more=incumbent(f'repository = "{where}"\nmargins = {{ auc = 0.01 }}'))
+    recipe = read(home / "whimbrel.toml")
+    assert recipe.gates.incumbent is not None
+    assert recipe.gates.incumbent.repository == where
+    assert "secret" not in json.dumps(recorded(recipe))
 
 
 def test_columns_set_aside_are_seen_by_gates_and_not_by_the_model(home: Path) -> None:
