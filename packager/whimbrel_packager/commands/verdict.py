@@ -15,27 +15,41 @@ _WIDE = 30
 _HELD, _FAILED, _UNJUDGED = "held", "FAILED", "not judged"
 
 
+def brief(verdict: Verdict) -> list[str]:
+    """Return what a person should know beside a bundle that was made: what was not judged."""
+    unjudged = [outcome for outcome in verdict.gates if not outcome.judged]
+    return [
+        _title(verdict),
+        *(line for outcome in unjudged for line in _row(outcome, len(outcome.name))),
+    ]
+
+
 def lines(verdict: Verdict) -> list[str]:
     """Return a table of all gates; held checks on columns are one line."""
     columns = [o for o in verdict.gates if o.kind == "columns" and o.held]
     shown = [o for o in verdict.gates if o not in columns]
     failed = [o for o in shown if not o.held]
     rest = [o for o in shown if o.held]
-    count = len(verdict.gates)
-    title = (
-        f"{_gates(count)} {'holds' if count == 1 else 'hold'}"
-        if verdict.held
-        else f"{len(failed)} of {_gates(count)} {'does' if len(failed) == 1 else 'do'} not hold"
-    )
-    if verdict.unjudged:
-        title += f", {len(verdict.unjudged)} could not be judged"
     wide = max([_WIDE, *(len(o.name) for o in shown)])
     return [
-        click.style(title, bold=True, fg=None if verdict.held else "red"),
+        _title(verdict),
         *(line for outcome in failed for line in _row(outcome, wide)),
         *_joined(columns, wide),
         *(line for outcome in rest for line in _row(outcome, wide)),
     ]
+
+
+def _title(verdict: Verdict) -> str:
+    count = len(verdict.gates)
+    failed = len(verdict.failed)
+    title = (
+        f"{_gates(count)} {'holds' if count == 1 else 'hold'}"
+        if verdict.held
+        else f"{failed} of {_gates(count)} {'does' if failed == 1 else 'do'} not hold"
+    )
+    if verdict.unjudged:
+        title += f", {len(verdict.unjudged)} could not be judged"
+    return click.style(title, bold=True, fg=None if verdict.held else "red")
 
 
 def _gates(count: int) -> str:
