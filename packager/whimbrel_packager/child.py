@@ -125,9 +125,10 @@ class Child:
                 pending += data
                 *lines, pending = pending.split(b"\n")
                 for line in lines:
-                    self.stage = line.decode("utf-8", "replace")
+                    text = line.decode("utf-8", "replace")
+                    self.stage = text.partition(": ")[0]  # without how far it is
                     if report:
-                        report(self.stage)
+                        report(text)
         try:
             self._process.wait(max(0.0, self._deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -147,6 +148,13 @@ class Child:
                 f"{what}: {self.stage} needs more than the {memory} of memory it may take",
                 hint="give more with --memory-limit",
                 code="conversion.memory",
+            )
+        if code == -signal.SIGFPE:
+            raise ConversionError(
+                f"{what}: {self.stage} crashed: the process divided the smallest integer by -1, "
+                "or one by zero (SIGFPE)",
+                hint="cast integers to float inside the model before they are divided",
+                code="conversion.crash",
             )
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         raise ConversionError(

@@ -62,7 +62,7 @@ def work(request: conversion.Request, folder: Path, stage: Callable[[str], None]
     ranges = Frame.load(folder / conversion.RANGES)
     corpus = make(sample, probes, tree_only=_tree_only(proto), magnitudes=ranges)
 
-    stage("asking the source model")
+    stage(f"asking the source model: {corpus.frame.rows:,} rows")
     corpus, expected, refused = ask(source, corpus)
     corpus.frame.save(folder / conversion.CORPUS)
     np.savez(folder / conversion.CASES, case=corpus.case, column=corpus.column)
@@ -242,10 +242,11 @@ def _lost(
     usable = np.isfinite(values) & (features < len(plain) - 1)
     usable[usable] = plain[features[usable]]
     branch = ensemble.branch
-    seen = np.unique(_keys(ensemble.feature[branch], ensemble.threshold[branch]))
+    seen = np.sort(_keys(ensemble.feature[branch], ensemble.threshold[branch]))
     keys = _keys(features, values)
-    for step in (-1, 0, 1):
-        usable &= ~np.isin(keys + step, seen)
+    # The first of the nodes' that is not below the step before.
+    place = np.minimum(np.searchsorted(seen, keys - 1), max(len(seen) - 1, 0))
+    usable &= (seen[place] > keys + 1) | (seen[place] < keys - 1) if len(seen) else True
     return [thresholds[i] for i in np.flatnonzero(usable)]
 
 
@@ -300,13 +301,21 @@ def _part(proto: Proto, wanted: list[str]) -> Proto:
 
 
 def _tree_only(proto: Proto) -> bool:
-    """Return whether numbers meet nothing but thresholds on their way."""
+    """Return whether numbers meet nothing but thresholds on their way; sums of leaves may go on."""
     allowed = {
         "Concat", "Identity", "Cast", "Reshape", "Imputer", "LabelEncoder", "OneHotEncoder",
-        "ArrayFeatureExtractor", "Gather", "TreeEnsembleClassifier", "TreeEnsembleRegressor",
-        "TreeEnsemble", "Shape", "Flatten", "ZipMap", "ArgMax",
+        "ArrayFeatureExtractor", "Gather", "Shape", "Flatten",
     }  # fmt: skip
-    return all(node.op_type in allowed for node in proto.graph.node)
+    trees = {"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"}
+    before = {value.name for value in proto.graph.input}
+    outputs = {value.name for value in proto.graph.output}
+    for node in proto.graph.node:
+        if node.op_type in trees or not before.intersection(node.input):
+            continue
+        if node.op_type not in allowed:
+            return False
+        before.update(node.output)
+    return not before & outputs
 
 
 if __name__ == "__main__":

@@ -180,23 +180,25 @@ def _block(changes: _Changes, name: str, rows: Array, seen: Array) -> None:
 
 def _ends(changes: _Changes, name: str, largest: float, *, whole: bool, tree_only: bool) -> None:
     """Add what is missing, infinite, huge and tiny."""
-    if not whole:
-        for _ in range(4):
-            changes.add("nan", name, np.nan)
-        for _ in range(2):
-            changes.add("infinity", name, np.inf)
-            changes.add("infinity", name, -np.inf)
     factors = [1e3, 1e6] + ([_FLOAT32_MAX / largest] if tree_only and not whole else [])
     for factor in factors:
         for sign in (-1, 1):
             huge = sign * largest * factor
             changes.add("magnitude", name, _whole(huge) if whole else np.float32(huge))
     if whole:
-        for odd in (_EXACT_INTEGERS + 1, -_EXACT_INTEGERS - 1):
-            changes.add("magnitude", name, odd)
-    else:
-        for small in (0.0, -0.0, 1e-30, -1e-30):
-            changes.add("magnitude", name, np.float32(small))
+        odd = [-1, 0, 1, _EXACT_INTEGERS + 1, -_EXACT_INTEGERS - 1]
+        # Elsewhere no conversion is exact at the very ends; see `hazards`.
+        ends = [np.iinfo(np.int64).min, np.iinfo(np.int64).max] if tree_only else []
+        for value in (*odd, *ends):
+            changes.add("magnitude", name, value)
+        return
+    for _ in range(4):
+        changes.add("nan", name, np.nan)
+    for _ in range(2):
+        changes.add("infinity", name, np.inf)
+        changes.add("infinity", name, -np.inf)
+    for small in (0.0, -0.0, 1e-30, -1e-30):
+        changes.add("magnitude", name, np.float32(small))
 
 
 def _whole(value: float) -> int:

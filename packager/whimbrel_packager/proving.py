@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from whimbrel_core.errors import ConversionError, ParityError
-from whimbrel_packager import conversion, parity, runtime
+from whimbrel_packager import conversion, hazards, parity, runtime
 from whimbrel_packager import frame as frames
 
 if TYPE_CHECKING:
@@ -143,7 +143,9 @@ def run(
         },
     }
     outputs = tuple(name for name, _, _ in done.result.outputs)
-    with _running(runtime.start(done.model, batches, outputs, home, limits)) as running:
+    dangerous = hazards.rows(corpus)
+    started = runtime.start(done.model, batches, outputs, home, limits, dangerous=dangerous)
+    with _running(started) as running:
         return runtime.collect(running, home, what, tell)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from whimbrel_packager import child
+from whimbrel_core.errors import ConversionError
+from whimbrel_packager import child, hazards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,16 +21,26 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 MODULE = "whimbrel_packager.runtime_child"
+ENDS = "asking for the ends of integers"
 MODEL, RESULT = "model.onnx", "result.json"
 
 
 class Request(msgspec.Struct, frozen=True):
-    """Input and output names, the batches (files of inputs) to run, and whether to measure."""
+    """What the child is asked.
+
+    Args:
+        inputs: input names.
+        outputs: output names.
+        batches: files of inputs to run; those that are large, in parts.
+        measure: whether to measure memory and latency.
+        hazards: whether there is a batch of rows that only must not end the process.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     batches: tuple[str, ...]
     measure: bool = True
+    hazards: bool = False
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -71,17 +82,22 @@ def start(
     limits: child.Limits,
     *,
     measure: bool = True,
+    dangerous: Mapping[str, Array] | None = None,
 ) -> child.Child:
-    """Start running ``batches`` (input arrays by name) through a model, measured or not."""
+    """Start running ``batches`` (input arrays by name) through a model, measured or not.
+
+    Rows of ``dangerous`` are asked too, and their answers thrown away (`hazards`).
+    """
     (folder / MODEL).write_bytes(model)
     names = tuple(next(iter(batches.values())))
-    for batch, arrays in batches.items():
+    request = Request(names, outputs, tuple(batches), measure, dangerous is not None)
+    for batch, arrays in {**batches, **({hazards.BATCH: dangerous} if dangerous else {})}.items():
         plain = {
             f"input_{i}": a.astype(np.str_) if a.dtype == object else a
             for i, a in enumerate(arrays.values())
         }
         np.savez(folder / f"{batch}.npz", **plain)  # type: ignore[arg-type]
-    return child.start(MODULE, folder, Request(names, outputs, tuple(batches), measure), limits)
+    return child.start(MODULE, folder, request, limits)
 
 
 def collect(
@@ -92,7 +108,17 @@ def collect(
     Raises:
         ConversionError: onnxruntime refuses the model or a batch, or it crashed or hung.
     """
-    running.wait(what, report)
+    try:
+        running.wait(what, report)
+    except ConversionError as error:
+        if error.code == "conversion.crash" and running.stage == ENDS:
+            raise ConversionError(
+                f"{what}: some numbers end the process that serves the model: {error.message}",
+                hint="whoever may ask it could stop it; cast integers to float inside the model "
+                "before they are divided",
+                code="conversion.hazard",
+            ) from error
+        raise
     request = msgspec.convert(
         msgspec.json.decode((folder / child.REQUEST).read_bytes())["request"], Request
     )

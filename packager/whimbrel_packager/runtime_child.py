@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import os
@@ -17,7 +18,7 @@ import msgspec
 import numpy as np
 
 from whimbrel_core.errors import ConversionError
-from whimbrel_packager import child, runtime
+from whimbrel_packager import child, hazards, runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ _MAX_RUNS = 300
 _MAX_LOADS = 4
 _ROUNDS = 5
 _EMPTY_S = 10.0
+_PART = 20_000  # rows
 
 
 def work(request: runtime.Request, folder: Path, stage: Callable[[str], None]) -> None:
@@ -82,12 +84,15 @@ def work(request: runtime.Request, folder: Path, stage: Callable[[str], None]) -
 
     stage("running the parity corpus")
     for batch, rows in batches.items():
-        outputs = run(rows)
+        outputs = _in_parts(run, rows, lambda done: stage(f"running the model: {done}"))
         plain = {
             f"output_{i}": a.astype(np.str_) if a.dtype == object else a
             for i, a in enumerate(outputs)
         }
         np.savez(folder / f"{batch}.out.npz", **plain)  # type: ignore[arg-type]
+    if request.hazards:
+        stage(runtime.ENDS)
+        _survive(session, names, _load(folder / f"{hazards.BATCH}.npz", request.inputs))
     figures = runtime.Figures(
         memory_bytes=max(memory, 0),
         latency_us=round(_median(one), 1),
@@ -103,6 +108,32 @@ def work(request: runtime.Request, folder: Path, stage: Callable[[str], None]) -
         },
     )
     (folder / runtime.RESULT).write_bytes(msgspec.json.encode(figures))
+
+
+def _in_parts(
+    run: Callable[[dict[str, Array]], list[Array]],
+    rows: dict[str, Array],
+    told: Callable[[str], None],
+) -> list[Array]:
+    """Return a batch's outputs; a large one is run in parts, so that it can be seen to go on."""
+    total = len(next(iter(rows.values())))
+    if total <= _PART:
+        return run(rows)
+    parts = []
+    for start in range(0, total, _PART):
+        told(f"{start:,} of {total:,} rows")
+        parts.append(run({name: array[start : start + _PART] for name, array in rows.items()}))
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+def _survive(session: Session, names: list[str], rows: dict[str, Array]) -> None:
+    """Ask for all rows, and one by one where the runtime refuses any; answers do not matter."""
+    with contextlib.suppress(Exception):
+        session.run(names, rows)
+        return
+    for row in range(len(next(iter(rows.values())))):
+        with contextlib.suppress(Exception):
+            session.run(names, {name: array[row : row + 1] for name, array in rows.items()})
 
 
 def _empty(session: Session, names: list[str], rows: dict[str, Array]) -> str:

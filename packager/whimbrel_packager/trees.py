@@ -144,13 +144,13 @@ def read_ensemble(node: Proto) -> Ensemble:
         if "nodes_values_as_tensor" in held
         else np.array(held["nodes_values"].floats, dtype=np.float32)
     )
-    modes = [mode.decode() for mode in held["nodes_modes"].strings]
+    modes = np.array(list(held["nodes_modes"].strings))
     tracks = integers("nodes_missing_value_tracks_true")
     return Ensemble(
         tensor=node.input[0],
         feature=integers("nodes_featureids"),
         threshold=values,
-        branch=np.array([mode != "LEAF" for mode in modes]),
+        branch=modes != b"LEAF",
         tree=integers("nodes_treeids"),
         node=integers("nodes_nodeids"),
         when_true=integers("nodes_truenodeids"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -15,28 +16,70 @@ from whimbrel_core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+_HOW_FAR = re.compile(r"([\d,]+) of ([\d,]+)")
 _KILO = 1000  # decimal units, as disks are sold and networks counted
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @contextmanager
 def stages(*, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows the stage which begins.
+    """Yield a function that shows the stage which begins, or how far it is: ``stage: 3 of 9 rows``.
 
-    On a terminal: one moving line that goes away at the end. Otherwise: one plain line per stage,
-    with seconds since the start. With ``quiet``: nothing.
+    On a terminal: a line with the time for each stage that is done, and below them one that moves,
+    with a bar where it is known how far it is. Otherwise: one plain line per stage, with seconds
+    since the start. With ``quiet``: nothing.
     """
     if quiet:
         yield lambda _stage: None
         return
     if sys.stderr.isatty():
-        from rich.console import Console
-
-        with Console(stderr=True).status("starting …") as status:
-            yield lambda stage: status.update(f"{stage} …")
+        with _moving() as show:
+            yield show
         return
     started = time.monotonic()
-    yield lambda stage: click.echo(f"{time.monotonic() - started:6.1f} s  {stage}", err=True)
+    shown = [""]
+
+    def line(stage: str) -> None:
+        name = stage.partition(": ")[0]
+        if name != shown[0]:
+            shown[0] = name
+            click.echo(f"{time.monotonic() - started:6.1f} s  {stage}", err=True)
+
+    yield line
+
+
+@contextmanager
+def _moving() -> Iterator[Callable[[str], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("starting …", total=None)
+        current, began = "", time.monotonic()
+
+        def show(stage: str) -> None:
+            nonlocal current, began
+            name = stage.partition(": ")[0]
+            if name != current:
+                if current:
+                    progress.print(
+                        f"[green]✓[/] {current} [dim]{time.monotonic() - began:.1f} s[/]"
+                    )
+                current, began = name, time.monotonic()
+                progress.reset(task, total=None)
+            far = _HOW_FAR.search(stage)
+            if far:
+                done, total = (float(number.replace(",", "")) for number in far.groups())
+                progress.update(task, completed=done, total=total)
+            progress.update(task, description=f"{stage} …")
+
+        yield show
 
 
 def result(value: object, lines: Iterable[str], *, as_json: bool) -> None:

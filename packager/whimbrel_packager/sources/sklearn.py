@@ -26,6 +26,7 @@ from whimbrel_packager.sources import (
     booster_steps,
     sklearn_converters,
     sklearn_files,
+    sklearn_forests,
     sklearn_graph,
     sklearn_repairs,
     sklearn_trees,
@@ -220,8 +221,9 @@ class SklearnSource:
             [{**others, id(model): {"zipmap": False}}, others] if self.classifier else [others]
         )
         for options in attempts:
+            sklearn_forests.begin()
             try:
-                return skl2onnx.convert_sklearn(
+                proto = skl2onnx.convert_sklearn(
                     model, initial_types=initial, options=options or None, target_opset=TARGET_OPSET
                 )
             except (MemoryError, ConversionError):
@@ -230,6 +232,9 @@ class SklearnSource:
                 if options is attempts[0] and "zipmap" in str(error):
                     continue
                 raise _refusal(self.estimator, error) from error
+            else:
+                sklearn_forests.fill(proto)
+                return proto
         raise AssertionError
 
     def _settle_scores(self, proto: Proto, frame: Frame, *, per_column: bool) -> bool:

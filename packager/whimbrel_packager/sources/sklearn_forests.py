@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import AttributeProto, NodeProto, TensorProto
 
+from whimbrel_core.errors import ConversionError
 from whimbrel_packager.sources.sklearn_nodes import nodes
 from whimbrel_packager.sources.sklearn_trees import floor32
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from whimbrel_packager.sources.sklearn_nodes import Container, Operator, Scope
-    from whimbrel_packager.untyped import Estimator
+    from whimbrel_packager.untyped import Estimator, Proto
 
     Array = np.ndarray[Any, Any]
 
@@ -121,25 +122,46 @@ def _ensemble(trees: list[Any], classes: Array | None) -> dict[str, Any]:
 def _add(
     scope: Scope, container: Container, x: str, outputs: list[str], attributes: dict[str, Any]
 ) -> None:
-    """Add the node. `onnx.helper` would look at each of millions of numbers."""
-    name = "TreeEnsembleRegressor" if "n_targets" in attributes else "TreeEnsembleClassifier"
-    node = NodeProto(op_type=name, domain="ai.onnx.ml", input=[x])
-    node.name = scope.get_unique_operator_name(name)
-    node.output.extend(outputs)
-    for key, value in sorted(attributes.items()):
-        attribute = node.attribute.add(name=key)
-        if isinstance(value, bytes):
-            attribute.type, attribute.s = AttributeProto.STRING, value
-        elif isinstance(value, int):
-            attribute.type, attribute.i = AttributeProto.INT, value
-        elif value.dtype.kind == "S":
-            attribute.type = AttributeProto.STRINGS
-            attribute.strings.extend(value.tolist())
-        elif value.dtype.kind == "f":
-            attribute.type = AttributeProto.FLOATS
-            attribute.floats.extend(value.tolist())
-        else:
-            attribute.type = AttributeProto.INTS
-            attribute.ints.extend(value.tolist())
+    """Add the node without its arrays, which skl2onnx would copy over and over; see `fill`."""
+    kind = "TreeEnsembleRegressor" if "n_targets" in attributes else "TreeEnsembleClassifier"
+    name = scope.get_unique_operator_name(kind)
+    node = NodeProto(op_type=kind, domain="ai.onnx.ml", name=name, input=[x], output=outputs)
     container.nodes.append(node)
     container.node_domain_version_pair_sets.add(("ai.onnx.ml", 3))
+    _WAITING[name] = attributes
+
+
+_WAITING: dict[str, dict[str, Any]] = {}
+
+
+def begin() -> None:
+    """Forget what an earlier conversion left, one that failed."""
+    _WAITING.clear()
+
+
+def fill(proto: Proto) -> None:
+    """Put the arrays of trees into the nodes of a finished model.
+
+    Not with `onnx.helper`, which looks at each of millions of numbers.
+    """
+    for node in proto.graph.node:
+        for key, value in sorted(_WAITING.pop(node.name, {}).items()):
+            attribute = node.attribute.add(name=key)
+            if isinstance(value, bytes):
+                attribute.type, attribute.s = AttributeProto.STRING, value
+            elif isinstance(value, int):
+                attribute.type, attribute.i = AttributeProto.INT, value
+            elif value.dtype.kind == "S":
+                attribute.type = AttributeProto.STRINGS
+                attribute.strings.extend(value.tolist())
+            elif value.dtype.kind == "f":
+                attribute.type = AttributeProto.FLOATS
+                attribute.floats.extend(value.tolist())
+            else:
+                attribute.type = AttributeProto.INTS
+                attribute.ints.extend(value.tolist())
+    if _WAITING:
+        raise ConversionError(
+            f"skl2onnx lost the trees {', '.join(_WAITING)}",
+            hint="tell the authors of Whimbrel, with the version of skl2onnx",
+        )
