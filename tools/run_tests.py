@@ -45,6 +45,8 @@ PROGRAMS = {
     "curl": "curl",
     "git": "git",
     "softhsm2-util": "softhsm2",
+    "docker-registry": "docker-registry",
+    "skopeo": "skopeo",
 }
 INTERRUPTED = 2
 
