@@ -112,13 +112,14 @@ def wrapped(model: Estimator) -> Asked:
 class BoosterSource:
     """An opened model of a boosting framework."""
 
-    def __init__(self, model: Boosted, asked: Asked, options: Options) -> None:
+    def __init__(self, model: Estimator, boosted: Boosted, asked: Asked, options: Options) -> None:
         self.model = model
+        self.boosted = boosted
         self.options = options
-        self.estimator = model.estimator
+        self.estimator = boosted.estimator
         self._asked = asked
         self._outputs: tuple[str, ...] = ()
-        self._classes, self._boolean = classes_of(model, options.classes)
+        self._classes, self._boolean = classes_of(boosted, options.classes)
 
     def columns(self, frame: Frame) -> tuple[str, ...]:
         """Return the columns that the model reads, in its order."""
@@ -132,7 +133,7 @@ class BoosterSource:
                 code="input.column",
             )
         for i, name in enumerate(names):
-            kind, words = datatype(chosen.columns[name]), self.model.words.get(i, ())
+            kind, words = datatype(chosen.columns[name]), self.boosted.words.get(i, ())
             if (
                 kind != "BYTES"
                 and i in self._coded(chosen)
@@ -144,7 +145,7 @@ class BoosterSource:
                     hint="give reference data as it was before encoding",
                     code="input.column",
                 )
-            if kind == "BYTES" and i not in self.model.words:
+            if kind == "BYTES" and i not in self.boosted.words:
                 raise InputError(
                     f"column {name!r} holds words, {self.estimator} was fitted on numbers there",
                     hint="encode it in a pipeline in front of the model, or fit on a pandas column "
@@ -159,7 +160,7 @@ class BoosterSource:
             column.dtype.kind in "iu" and len(column) and np.abs(column).max() > _EXACT_INTEGERS
             for column in frame.columns.values()
         )
-        return ((), (DOUBLE,)) if self.model.exact and self._split(frame) and large else ((),)
+        return ((), (DOUBLE,)) if self.boosted.exact and self._split(frame) and large else ((),)
 
     def convert(self, frame: Frame, rewrites: tuple[str, ...] = ()) -> tuple[Any, Description]:
         """Return the model as a graph; ``frame`` holds the columns it reads."""
@@ -169,18 +170,18 @@ class BoosterSource:
             None if split else self.options.matrix_input,
             double=DOUBLE in rewrites,
         )
-        for index, words in self.model.words.items():
+        for index, words in self.boosted.words.items():
             if split and index in self._coded(frame):
                 graph.encode(frame.names[index], words)
-        raw = graph.grow(self.model.forest, self.model.absent)
+        raw = graph.grow(self.boosted.forest, self.boosted.absent)
         if self._classes:
-            roles = graph.classes(raw, self.model.link, self._classes, self.model.threshold)
+            roles = graph.classes(raw, self.boosted.link, self._classes, self.boosted.threshold)
         else:
-            roles = graph.value(raw, self.model.link)
+            roles = graph.value(raw, self.boosted.link)
         self._outputs = tuple(roles)
         return graph.model(), Description(
-            framework=self.model.framework,
-            framework_version=self.model.version,
+            framework=self.boosted.framework,
+            framework_version=self.boosted.version,
             estimator=self.estimator,
             converter="whimbrel-packager",
             converter_version=whimbrel_packager.__version__,
@@ -191,7 +192,7 @@ class BoosterSource:
             classes=tuple(map(str, self._classes)),
             boolean=self._boolean,
             rewrites=rewrites,
-            notes=(_UNKNOWN,) if self.model.words else (),
+            notes=(_UNKNOWN,) if self.boosted.words else (),
         )
 
     def predict(self, frame: Frame) -> dict[str, Array]:
@@ -210,11 +211,11 @@ class BoosterSource:
 
     def thresholds(self) -> list[tuple[int, float]]:
         """Return (feature index, threshold) of all trees."""
-        return [] if self.model.words else self.model.forest.thresholds()
+        return [] if self.boosted.words else self.boosted.forest.thresholds()
 
     def _known(self, frame: Frame) -> tuple[str, ...]:
         """Return the frame's names for the model's columns."""
-        names, wide = self.model.names, self.model.forest.features
+        names, wide = self.boosted.names, self.boosted.forest.features
         if not names:
             if len(frame.names) != wide:
                 raise InputError(
@@ -230,13 +231,13 @@ class BoosterSource:
 
     def _split(self, frame: Frame) -> bool:
         """Return whether the graph has one input per column, and not a matrix."""
-        return bool(self.model.names) or any(c.dtype == object for c in frame.columns.values())
+        return bool(self.boosted.names) or any(c.dtype == object for c in frame.columns.values())
 
     def _coded(self, frame: Frame) -> set[int]:
         """Return the columns with categories that hold these, and not their codes already."""
-        return set(self.model.words) if self.model.names else {
+        return set(self.boosted.words) if self.boosted.names else {
             i for i, name in enumerate(frame.names)
-            if i in self.model.words and frame.columns[name].dtype == object
+            if i in self.boosted.words and frame.columns[name].dtype == object
         }  # fmt: skip
 
     def _table(self, frame: Frame) -> Estimator:
@@ -244,13 +245,13 @@ class BoosterSource:
             return np.stack(list(frame.columns.values()), axis=1)
         import pandas as pd
 
-        names = self.model.names or frame.names
+        names = self.boosted.names or frame.names
         coded = self._coded(frame)
         columns = {}
         for i, (name, column) in enumerate(zip(names, frame.columns.values(), strict=True)):
             if i in coded:
-                words = _categories(column, self.model.words[i])
-                if self.model.strict and words.cat.codes.max() >= len(self.model.words[i]):
+                words = _categories(column, self.boosted.words[i])
+                if self.boosted.strict and words.cat.codes.max() >= len(self.boosted.words[i]):
                     raise ValueError(f"a category of {name!r} was not there in training")
                 columns[name] = words
             else:

@@ -61,7 +61,7 @@ def load(path: Path, options: Options, kind: str = "") -> BoosterSource:
 
 def source(model: Estimator, options: Options) -> BoosterSource:
     """Open a fitted model."""
-    return BoosterSource(read(model), booster.wrapped(model), options)
+    return BoosterSource(model, read(model), booster.wrapped(model), options)
 
 
 def package(what: str) -> Any:  # noqa: ANN401 - a module

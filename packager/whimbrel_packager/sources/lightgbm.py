@@ -55,7 +55,7 @@ def load(path: Path, options: Options) -> BoosterSource:
 
 def source(model: Estimator, options: Options) -> BoosterSource:
     """Open a `Booster` or a fitted wrapper."""
-    return BoosterSource(read(model), booster.wrapped(model), options)
+    return BoosterSource(model, read(model), booster.wrapped(model), options)
 
 
 def package(what: str) -> Any:  # noqa: ANN401 - a module

@@ -66,8 +66,8 @@ def source(model: Estimator, options: Options) -> BoosterSource:
     """Open a `Booster` or a fitted wrapper."""
     xgb = package("an XGBoost model")
     if isinstance(model, xgb.Booster):
-        return BoosterSource(read(model), lambda rows: _of_booster(model, rows), options)
-    return BoosterSource(read(model), booster.wrapped(model), options)
+        return BoosterSource(model, read(model), lambda rows: _of_booster(model, rows), options)
+    return BoosterSource(model, read(model), booster.wrapped(model), options)
 
 
 def package(what: str) -> Any:  # noqa: ANN401 - a module
