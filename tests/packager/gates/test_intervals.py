@@ -186,15 +186,27 @@ def test_a_gap_of_a_part_against_the_whole_has_the_spread_of_the_bootstrap() -> 
         assert (found.high - found.low) / 2 / 1.96 == pytest.approx(np.std(drawn), rel=0.15)
 
 
-def test_equal_rows_give_equal_intervals_and_blocks_do_not_matter(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_equal_rows_give_equal_intervals() -> None:
     answered = scored(500, 3)
     first = intervals.of_metric(METRICS["f1"], answered, Resamples(500))
     assert intervals.of_metric(METRICS["f1"], answered, Resamples(500)) == first
-    monkeypatch.setattr(intervals, "_BLOCK", 20_000)
-    again = intervals.of_metric(METRICS["f1"], answered, Resamples(500))
-    assert again == pytest.approx(first)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_very_many_rows_are_drawn_in_bundles_and_vary_as_much(
+    grouped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = scored(3000, 3)
+    groups = np.arange(3000) // 2 if grouped else None
+    for name in ("f1", "brier", "calibration_error"):
+        monkeypatch.setattr(intervals, "_BUNDLES", 5000)
+        each = intervals.of_metric(METRICS[name], answered, Resamples(3000, groups))
+        monkeypatch.setattr(intervals, "_BUNDLES", 700)
+        bundled = intervals.of_metric(METRICS[name], answered, Resamples(3000, groups))
+        width = each.high - each.low
+        assert bundled.value == pytest.approx(each.value)
+        assert bundled.high - bundled.low == pytest.approx(width, rel=0.15)
+        assert bundled.low == pytest.approx(each.low, abs=0.15 * width)
 
 
 def test_without_rows_of_both_classes_there_is_no_area_and_no_interval() -> None:
