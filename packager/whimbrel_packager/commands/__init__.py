@@ -1,6 +1,7 @@
 """The packager's commands; `whimbrel_core.cli` finds them by entry points."""
 
 from whimbrel_packager.commands import repo_changes, repo_keys  # noqa: F401 - commands of `repo`
+from whimbrel_packager.commands.diff import diff
 from whimbrel_packager.commands.inspect import inspect
 from whimbrel_packager.commands.keys import keys
 from whimbrel_packager.commands.pack import pack
@@ -13,6 +14,7 @@ from whimbrel_packager.commands.report import report
 from whimbrel_packager.commands.verify import verify
 
 __all__ = [
+    "diff",
     "inspect",
     "keys",
     "pack",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whimbrel_packager.pages import layout, written
+from whimbrel_packager import written
+from whimbrel_packager.pages import layout
 from whimbrel_packager.pages.element import Html, maybe, tag
 from whimbrel_packager.pages.layout import Section
 from whimbrel_packager.pages.schema import Profiled, drawing, extent, profiled, typical

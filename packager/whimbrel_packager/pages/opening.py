@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from whimbrel_core.profile import quality
-from whimbrel_core.profile.counts import QualityCounts
-from whimbrel_packager.pages import layout, written
+from whimbrel_packager import certainty, written
+from whimbrel_packager.pages import layout
 from whimbrel_packager.pages.element import Child, Html, join, maybe, tag
 
 if TYPE_CHECKING:
-    from whimbrel_core.bundle.manifest import Manifest
-    from whimbrel_core.profile.baseline import Baseline
     from whimbrel_packager.contents import Contents, Signature
 
 _HEADLINES = ("auc", "r2", "accuracy", "rmse", "mae")
 _SHOWN_KEY = 16
-_Z = 1.96  # of a two-sided interval of 95 %
 
 
 def head(contents: Contents) -> list[Child]:
@@ -128,7 +123,7 @@ def _tiles(contents: Contents) -> Html | None:
 
 def _quality_tile(contents: Contents, name: str) -> tuple[str, Child, Child]:
     manifest = contents.manifest
-    interval = interval_of(contents, name)
+    interval = certainty.interval(contents.manifest, contents.baseline, name)
     rows = manifest.metrics.get("rows")
     note = (
         f"95 %: {written.span(interval)}"
@@ -138,41 +133,6 @@ def _quality_tile(contents: Contents, name: str) -> tuple[str, Child, Child]:
         else None
     )
     return written.metric(name), written.value(manifest.metrics[name]), note
-
-
-def interval_of(contents: Contents, name: str) -> tuple[float, float] | None:
-    """Return the interval of a figure: the one that a gate recorded, else the calibration's.
-
-    None when neither is known. A gate's is exact; that of the calibration table (95 %) is
-    DeLong's over score bins for the AUC, and the binomial one for accuracy.
-    """
-    manifest = contents.manifest
-    for gate in manifest.gates:
-        if gate.name == f"quality.{name}" and gate.interval is not None:
-            return gate.interval
-    error = standard_error(manifest, contents.baseline, name)
-    if error is None:
-        return None
-    figure = manifest.metrics[name]
-    return max(figure - _Z * error, 0.0), min(figure + _Z * error, 1.0)
-
-
-def standard_error(manifest: Manifest, baseline: Baseline, name: str) -> float | None:
-    """Return the standard error of accuracy or AUC from the calibration table; None if unknown."""
-    calibration = baseline.calibration
-    figure = manifest.metrics.get(name)
-    if calibration is None or figure is None:
-        return None
-    rows = sum(calibration.true) + sum(calibration.false)
-    if not rows:
-        return None
-    if name == "accuracy":
-        return math.sqrt(max(figure * (1 - figure), 0.0) / rows)
-    if name != "auc" or not calibration.binary:
-        return None
-    scores = [n for pair in zip(calibration.false, calibration.true, strict=True) for n in pair]
-    counts = QualityCounts(rows=rows, right=sum(calibration.right), scores=tuple(scores))
-    return quality.realised(counts, binary=True).auc_se
 
 
 def _facts(contents: Contents) -> Html | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import signature
 from whimbrel_packager import lineage as lineages
-from whimbrel_packager.pages import layout, written
+from whimbrel_packager import written
+from whimbrel_packager.pages import layout
 from whimbrel_packager.pages.element import Child, Html, maybe, tag
 from whimbrel_packager.pages.layout import Column, Section
 from whimbrel_packager.pages.proof import unread

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whimbrel_core.drawing import reliability, spans
+from whimbrel_packager import certainty, written
 from whimbrel_packager.metrics import METRICS
-from whimbrel_packager.pages import layout, opening, written
+from whimbrel_packager.pages import layout
 from whimbrel_packager.pages.element import Child, Html, maybe, tag
 from whimbrel_packager.pages.layout import Column, Section
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Calibration
     from whimbrel_packager.contents import Contents
 
-NOT_QUALITY = frozenset({"rows", "latency_us", "latency_16_us"})
 _SEGMENTS = 2  # with fewer there is nothing to compare
 
 
@@ -30,10 +30,10 @@ def section(contents: Contents) -> Section | None:
         [
             [written.metric(name), _what(name)],
             written.value(figure),
-            written.span(opening.interval_of(contents, name)),
+            written.span(certainty.interval(manifest, contents.baseline, name)),
         ]
         for name, figure in manifest.metrics.items()
-        if name not in NOT_QUALITY
+        if name not in certainty.NOT_QUALITY
     ]
     columns: list[Column | str] = [
         "Figure",

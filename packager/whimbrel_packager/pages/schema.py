@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from whimbrel_core.drawing import bars, histogram
-from whimbrel_packager.pages import layout, written
+from whimbrel_core.profile.layout import MAX_CELLS
+from whimbrel_core.profile.projection import project
+from whimbrel_packager import written
+from whimbrel_packager.pages import layout
 from whimbrel_packager.pages.element import Child, Html, maybe, tag
 from whimbrel_packager.pages.layout import Column, Section
 
@@ -32,8 +37,7 @@ class Profiled(NamedTuple):
     @property
     def shares(self) -> tuple[float, ...]:
         """Share of each cell among the values that are in one."""
-        total = sum(self.counts.cells)
-        return tuple(n / total for n in self.counts.cells) if total else (0.0,) * self.feature.cells
+        return _shares(self.counts)
 
 
 def profiled(baseline: Baseline) -> list[Profiled]:
@@ -157,13 +161,35 @@ def spark(one: Profiled) -> str:
     return histogram.spark(_without_empty_other(shown, feature.kind), title=title)
 
 
-def drawing(one: Profiled, current: tuple[float, ...] | None = None) -> str:
-    """Return the distribution of a feature, with a current one over it if there is one."""
-    feature, shares = one.feature, one.shares
+def drawing(one: Profiled) -> str:
+    """Return the distribution of a feature."""
+    return _drawn(one.feature, one.shares)
+
+
+def overlaid(old: Profiled, new: Profiled) -> str:
+    """Return the distribution of a feature in two baselines; "" when they cannot be told as one."""
+    if old.feature.kind == new.feature.kind == "numeric":
+        # Each is coarse where the other has most of its values: cut where either is.
+        feature = msgspec.structs.replace(old.feature, edges=_common(old.feature, new.feature))
+        both = [project(one.counts, one.feature, one.stats, feature) for one in (old, new)]
+        return _drawn(feature, *(_shares(one) for one in both if one is not None))
+    after = project(new.counts, new.feature, new.stats, old.feature)
+    if after is not None:
+        return _drawn(old.feature, old.shares, _shares(after))
+    before = project(old.counts, old.feature, old.stats, new.feature)
+    return "" if before is None else _drawn(new.feature, _shares(before), new.shares)
+
+
+def _common(old: Feature, new: Feature) -> tuple[float, ...]:
+    edges = sorted({*old.edges, *new.edges})
+    every = -(-len(edges) // (MAX_CELLS - 2)) or 1
+    return tuple(sorted({*edges[::every], *edges[-1:]}))
+
+
+def _drawn(feature: Feature, *sides: tuple[float, ...]) -> str:
     title = f"Distribution of {feature.name}"
     if feature.kind == "categorical" and len(feature.vocabulary) > 1:
-        return bars.named(words(feature, shares, current), title=title, width=_WIDTH)
-    sides = (shares,) if current is None else (shares, current)
+        return bars.named(words(feature, *sides), title=title, width=_WIDTH)
     shown = histogram.bars(feature.kind, feature.cell_names(), feature.edges, *sides)
     return histogram.draw(
         _without_empty_other(shown, feature.kind), title=title, width=_WIDTH, height=_HEIGHT
@@ -171,7 +197,7 @@ def drawing(one: Profiled, current: tuple[float, ...] | None = None) -> str:
 
 
 def words(
-    feature: Feature, shares: tuple[float, ...], current: tuple[float, ...] | None
+    feature: Feature, shares: tuple[float, ...], current: tuple[float, ...] | None = None
 ) -> list[bars.Named]:
     """Return the most frequent words, and all others in one bar."""
     kept = feature.vocabulary[:WORDS]
@@ -186,6 +212,11 @@ def words(
         name = f"{more} other words" if more > 0 else "other"
         shown.append(bars.Named(name, rest, rest_now, rest=True))
     return shown
+
+
+def _shares(counts: FeatureCounts) -> tuple[float, ...]:
+    total = max(sum(counts.cells), 1)
+    return tuple(n / total for n in counts.cells)
 
 
 def _without_empty_other(shown: histogram.Bars, kind: str) -> histogram.Bars:
