@@ -305,8 +305,8 @@ def _require_small(recipe: Recipe, before: Proven, after: Proven) -> None:
     if new > _WORTH * old:
         raise UsageError(
             f"{recipe.title} as {recipe.optimise.precision} has {new:,} bytes, as float32 {old:,}: "
-            "its weights are in layers that this precision does not reach. Nothing was packed",
-            hint='take precision = "float16", which reaches recurrent layers too, or leave it out',
+            "most of it is not in layers that this precision reaches. Nothing was packed",
+            hint="leave it out for a small network; float16 reaches recurrent layers, int8 does not",
         )
 
 

@@ -5,8 +5,8 @@ on, no quality. Three habits make the result fit for devices:
 
 - What makes an answer of the network's numbers (softmax, label) stays in float32: in int8 the
   probabilities would not sum to one.
-- A missing number stays missing: int8 has no NaN and makes some number of it, so that it is taken
-  out before the network and put back behind it.
+- A missing or infinite number gives no answer: int8 has neither and makes some number of it, so
+  that it is taken out before the network, and NaN is put behind it.
 - int8 weights have seven bits: with eight, sums saturate on processors without VNNI, and the same
   model answers differently there.
 """
@@ -91,7 +91,7 @@ def float16(proto: Proto) -> Proto:
         max_finite_val=_FLOAT16_MAX,
         min_positive_val=_FLOAT16_MIN,
         node_block_list=kept,
-        op_block_list=[*converter.DEFAULT_OP_BLOCK_LIST, "IsNaN"],
+        op_block_list=[*converter.DEFAULT_OP_BLOCK_LIST, "IsNaN", "IsInf"],
     )
     _sort(made.graph)  # it puts its casts at the end
     return made
@@ -183,7 +183,7 @@ class _Rows:
 
 
 def _keep_missing(proto: Proto) -> None:
-    """Take NaN out of the float inputs, and put it into the rows of the float outputs, in place."""
+    """Take out what is not finite, and put NaN into its rows of the float outputs, in place."""
     graph = proto.graph
     floats = [v for v in graph.input if v.type.tensor_type.elem_type == TensorProto.FLOAT]
     outputs = [v for v in graph.output if v.type.tensor_type.elem_type == TensorProto.FLOAT]
@@ -210,7 +210,9 @@ def _keep_missing(proto: Proto) -> None:
         ones = constant(f"ones/{i}", np.ones((wide, 1), np.float32))
         graph.node.extend(
             [
-                helper.make_node("IsNaN", [name], [at]),
+                helper.make_node("IsNaN", [name], [f"{at}/nan"]),
+                helper.make_node("IsInf", [name], [f"{at}/infinite"]),
+                helper.make_node("Or", [f"{at}/nan", f"{at}/infinite"], [at]),
                 helper.make_node("Where", [at, zero, name], [f"network/{name}"]),
                 helper.make_node("Cast", [at], [f"{at}/one"], to=TensorProto.FLOAT),
                 helper.make_node("Reshape", [f"{at}/one", flat], [f"{at}/flat"]),

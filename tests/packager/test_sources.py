@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -339,3 +340,18 @@ def test_external_data_elsewhere_is_refused(location: str, tmp_path: Path) -> No
     (folder / "m.onnx").write_bytes(proto.SerializeToString())
     with pytest.raises(ConversionError, match=r"tensor 'w' is stored in"):
         sources.open_source(folder / "m.onnx", Options())
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "extra"),
+    [("m.pt2", "torch", "[torch]"), ("m.pt", "torch", "[torch]"), ("m.keras", "keras", "[keras]")],
+)
+def test_a_missing_framework_is_named_with_its_extra(
+    name: str, missing: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UsageError, match=f"needs {missing}, which is not installed") as caught:
+        sources.open_source(tmp_path / name, Options())
+    assert extra in (caught.value.hint or "")
+    assert caught.value.code == "usage.extra"
