@@ -1,4 +1,7 @@
-"""Pack and publish one version of the demo's model, with the commands of a build machine."""
+"""Pack and publish one version of the demo's model, with the commands of a build machine.
+
+What is packed, and what has to hold before it is signed, is said in the recipe beside this file.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from examples.flights.data import UNITS
 from examples.flights.processes import whimbrel_json, whimbrel_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+RECIPE: Final = Path(__file__).with_name("whimbrel.toml")
 MODEL: Final = "flights"
-WINDOW_S: Final = 86_400
-WARMUP_WINDOWS: Final = 21
 
 
 class BuildMachine(msgspec.Struct, frozen=True):
@@ -42,13 +43,10 @@ class BuildMachine(msgspec.Struct, frozen=True):
         folder = self.model_folder(version)
         packed: dict[str, Any] = self._run(
             say,
-            "pack", str(folder / "model.joblib"), "--allow-pickle",
-            "--name", MODEL, "--version", version,
-            "--reference", str(folder / "data.npz"), "--label", "late", "--positive", "1",
-            "--held-out", "held_out", "--key", str(self.keys / "bundle.pem"),
+            "pack", str(folder / "model.joblib"), "--recipe", str(RECIPE),
+            "--reference", str(folder / "data.npz"), "--version", version,
+            "--key", str(self.keys / "bundle.pem"),
             "--repo", str(self.repository), "--out", str(folder),
-            "--window-s", str(WINDOW_S), "--warmup-windows", str(WARMUP_WINDOWS),
-            *(f"--units={name}={unit}" for name, unit in UNITS.items()),
         )  # fmt: skip
         self._run(
             say, "publish", packed["path"], "--repo", str(self.repository), "--keys", str(self.keys)

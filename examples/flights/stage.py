@@ -109,14 +109,16 @@ class Stage:
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - decoded JSON
         """Return ``GET /api/v1/<path>``, or None while the server is away."""
-        try:
-            self._api.request("GET", f"/api/v1/{path}")
-            answer = self._api.getresponse()
-            content = answer.read()
-        except (OSError, http.client.HTTPException):
-            self._api.close()
-            return None
-        return json.loads(content) if answer.status == http.HTTPStatus.OK else None
+        for _ in range(2):  # a connection that was kept for long may have been closed meanwhile
+            try:
+                self._api.request("GET", f"/api/v1/{path}")
+                answer = self._api.getresponse()
+                content = answer.read()
+            except (OSError, http.client.HTTPException):
+                self._api.close()
+            else:
+                return json.loads(content) if answer.status == http.HTTPStatus.OK else None
+        return None
 
     # -------------------------------------------------------------------------------- fleet
 

@@ -12,7 +12,7 @@ model.joblib
 data.npz
     every flight of the period: one array per feature under the feature's name (float32, or
     fixed-width text: no pickles), ``late``, and ``held_out``, which is true for the flights that
-    the model has not seen.
+    the model has not seen; beside them ``day`` and ``airport``, which the model does not read.
 recipe.json
     what was done, with which parameters, and how well it does on the flights held out.
 
@@ -200,6 +200,8 @@ def save(trained: Trained, out: Path, recipe: dict[str, Any]) -> None:
             }
             columns["late"] = trained.flights.late
             columns["held_out"] = trained.held_out
+            columns["day"] = trained.flights.day.astype("datetime64[D]").astype(np.int64)
+            columns["airport"] = trained.flights.device.astype(str)
             np.savez_compressed(folder / "data.npz", **columns)
             (folder / "recipe.json").write_text(
                 json.dumps(recipe, indent=2) + "\n", encoding="utf-8"
