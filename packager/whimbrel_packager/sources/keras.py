@@ -8,14 +8,12 @@ calls Python, is refused.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 from whimbrel_core.errors import ConversionError, InputError, UsageError
 from whimbrel_packager import sources
+from whimbrel_packager.sources import keras_files
 from whimbrel_packager.sources.foreign import quiet, reason
 from whimbrel_packager.sources.network import Made, NetworkSource
 from whimbrel_packager.sources.network_inputs import Input
@@ -35,16 +33,12 @@ if TYPE_CHECKING:
     """A model, function or tensor of TensorFlow, which is not installed where types are checked."""
 
 SIGNATURE = "serving_default"
-_MISSING_EXTRA = 'pip install "whimbrel-packager[keras]"'
 _KINDS = {"float64": "FP64", "int32": "INT32", "int64": "INT64", "bool": "BOOL", "string": "BYTES"}
-# A graph's way to files and to Python.
-_FOREIGN = {"ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc",
-            "SaveV2", "RestoreV2", "PrintV2", "TFRecordReaderV2", "WholeFileReaderV2"}  # fmt: skip
 
 
 def open_source(path: Path, options: Options) -> NetworkSource:
     """Load a ``.keras`` file or a SavedModel; see `whimbrel_packager.sources.open_source`."""
-    _require(str(path))
+    keras_files.require(str(path))
     if sources.is_saved_model(path):
         return NetworkSource(_saved(path), options)
     return NetworkSource(_kept(path, options), options)
@@ -61,7 +55,7 @@ def given_file(model: object, folder: Path) -> Path | None:
 
     if not isinstance(model, keras.Model):
         return None
-    _require("the model")
+    keras_files.require("the model")
     own = [type(part).__name__ for part in (model, *_layers(model))
            if not type(part).__module__.startswith("keras.") or type(part).__name__ == "Lambda"]  # fmt: skip
     target = folder / ("given" if own else "given.keras")
@@ -157,37 +151,12 @@ def _layers(model: Keras) -> list[Keras]:
     return found
 
 
-def _require(what: str) -> None:
-    """Import TensorFlow and tf2onnx, quietly and on one thread; `UsageError` names the extra."""
-    # oneDNN orders sums by processor, and its ReLU makes 0 of NaN.
-    os.environ.update(KERAS_BACKEND="tensorflow", TF_ENABLE_ONEDNN_OPTS="0",
-                      CUDA_VISIBLE_DEVICES="-1")  # fmt: skip
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        with quiet():
-            import keras
-            import tensorflow as tf  # noqa: F401 - what keras runs on here
-            import tf2onnx  # noqa: F401 - imported to know that it is there
-    except ImportError as error:
-        raise UsageError(
-            f"{what}: reading Keras models needs {error.name}, which is not installed here",
-            hint=_MISSING_EXTRA,
-            code="usage.extra",
-        ) from error
-    if keras.backend.backend() != "tensorflow":
-        raise UsageError(
-            f"{what}: Keras runs on {keras.backend.backend()} in this process, and models are "
-            "converted from TensorFlow",
-            hint="give the path of a saved .keras file, or set KERAS_BACKEND=tensorflow",
-        )
-
-
 def _kept(path: Path, options: Options) -> KerasNetwork:
     """Open a ``.keras`` file."""
     import keras
     import tensorflow as tf
 
-    foreign = _foreign_classes(path)
+    foreign = keras_files.foreign_classes(path)
     if foreign and not options.allow_pickle:
         raise UsageError(
             f"{path} holds {', '.join(foreign)}, which is code that loading it would run or need",
@@ -254,43 +223,11 @@ def _function(model: Keras, names: Sequence[str], specs: Keras) -> Callable[...,
     return called
 
 
-def _foreign_classes(path: Path) -> list[str]:
-    """Return the classes that a ``.keras`` file names and Keras does not have, and lambdas."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a .keras file: {error}",
-            hint="save the model with model.save('model.keras')",
-            code="input.model",
-        ) from error
-    found: dict[str, None] = {}
-
-    def look(node: object) -> None:
-        if isinstance(node, dict):
-            module, name = node.get("module"), node.get("class_name")
-            if name == "__lambda__":
-                found["a lambda"] = None
-            elif isinstance(name, str) and "module" in node:
-                own = module is not None and not str(module).startswith(("keras", "builtins"))
-                if own or (node.get("registered_name") and module is None):
-                    found[f"the class {name!r}"] = None
-            for value in node.values():
-                look(value)
-        elif isinstance(node, list):
-            for value in node:
-                look(value)
-
-    look(config)
-    return list(found)
-
-
 def _saved(path: Path) -> KerasNetwork:
     """Open a SavedModel."""
     import tensorflow as tf
 
-    _refuse_foreign(path)
+    keras_files.refuse_foreign(path)
     try:
         with quiet():
             loaded = tf.saved_model.load(str(path))
@@ -325,32 +262,3 @@ def _held(function: Keras, loaded: Keras) -> Callable[..., Keras]:
     called.concrete = function  # type: ignore[attr-defined]
     called.loaded = loaded  # type: ignore[attr-defined]
     return called
-
-
-def _refuse_foreign(path: Path) -> None:
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    held = saved_model_pb2.SavedModel()
-    try:
-        held.ParseFromString((path / "saved_model.pb").read_bytes())
-    except Exception as error:
-        raise InputError(
-            f"{path} is not a SavedModel: {error}", hint="save it again", code="input.model"
-        ) from error
-    found = set()
-    for graph in held.meta_graphs:
-        # Saving and restoring is what the functions with these operators at the top are for.
-        functions = graph.graph_def.library.function
-        nodes = [node for function in functions for node in function.node_def
-                 if not _is_saver(function.signature.name)]  # fmt: skip
-        found |= {node.op for node in nodes} & _FOREIGN
-    if found:
-        raise UsageError(
-            f"{path} reaches outside its graph: {', '.join(sorted(found))}",
-            hint="save a model whose graph computes on its inputs alone",
-            code="usage.foreign",
-        )
-
-
-def _is_saver(name: str) -> bool:
-    return "traced_save" in name or "traced_restore" in name

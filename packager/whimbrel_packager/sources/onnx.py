@@ -11,7 +11,6 @@ sequences, or one whose output a person names, is a network (`OnnxNetwork`).
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -28,6 +27,7 @@ from whimbrel_packager.sources.network_inputs import Input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from whimbrel_core.bundle.manifest import Task
     from whimbrel_packager.frame import Frame
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-MAX_EXTERNAL_BYTES = 1_900_000_000
 _MATRIX_DIMENSIONS = 2
 _PROBABILITY_SLACK = 1e-3
 
@@ -82,7 +81,7 @@ class OnnxSource:
             ) from error
         if not proto.graph.node:
             raise InputError(f"{path} is not an ONNX model: it has no nodes", code="input.model")
-        _inline(proto, path)
+        onnx_repairs.inline(proto, path)
         return cls(proto, options, f"ONNX model {path.name}")
 
     @property
@@ -310,56 +309,6 @@ class OnnxNetwork:
 def _is_distribution(array: Array) -> bool:
     inside = bool(np.all((array >= 0) & (array <= 1 + _PROBABILITY_SLACK)))
     return inside and bool(np.allclose(array.sum(axis=-1), 1, atol=_PROBABILITY_SLACK))
-
-
-def _inline(proto: Proto, path: Path) -> None:
-    """Take external data into the model. Only files beside the model are opened."""
-    total = 0
-    for tensor in _tensors(proto.graph):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        location = PurePosixPath(entries.get("location", ""))
-        folder = path.resolve().parent
-        file = (folder / location).resolve()
-        if location.is_absolute() or not file.is_relative_to(folder) or not location.name:
-            raise ConversionError(
-                f"{path.name}: tensor {tensor.name!r} is stored in {str(location)!r}, outside the "
-                "model's folder",
-                hint="export the model with its weights inside",
-            )
-        if not file.is_file():
-            raise ConversionError(
-                f"{path.name}: tensor {tensor.name!r} is stored in {str(location)!r}, which is "
-                "not there",
-                hint="put that file beside the model, or export the weights inside",
-            )
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read(length or MAX_EXTERNAL_BYTES)
-        total += len(data)
-        if (length and len(data) != length) or total > MAX_EXTERNAL_BYTES:
-            raise ConversionError(
-                f"{path.name}: the external data of {tensor.name!r} is cut short or too large",
-                hint="export the model again",
-            )
-        tensor.raw_data = data
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        del tensor.external_data[:]
-
-
-def _tensors(graph: Proto) -> Proto:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
-            for inner in attribute.graphs:
-                yield from _tensors(inner)
 
 
 def _refusal(what: str, error: Exception) -> ConversionError:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper
 
 from whimbrel_core.errors import ConversionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from whimbrel_packager.untyped import Proto
 
     Array = np.ndarray[Any, Any]
     Session = Any  # onnxruntime ships no types
 
+MAX_EXTERNAL_BYTES = 1_900_000_000
 _KNOWN = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onnx.preview.training")
 
 
@@ -92,6 +96,56 @@ def in_batches(
         index = np.minimum(np.arange(at, at + size), rows - 1)
         parts.append(session.run(names, {name: array[index] for name, array in fed.items()}))
     return [np.concatenate(column)[:rows] for column in zip(*parts, strict=True)]
+
+
+def inline(proto: Proto, path: Path) -> None:
+    """Take external data into the model. Only files beside the model are opened."""
+    total = 0
+    for tensor in _tensors(proto.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = PurePosixPath(entries.get("location", ""))
+        folder = path.resolve().parent
+        file = (folder / location).resolve()
+        if location.is_absolute() or not file.is_relative_to(folder) or not location.name:
+            raise ConversionError(
+                f"{path.name}: tensor {tensor.name!r} is stored in {str(location)!r}, outside the "
+                "model's folder",
+                hint="export the model with its weights inside",
+            )
+        if not file.is_file():
+            raise ConversionError(
+                f"{path.name}: tensor {tensor.name!r} is stored in {str(location)!r}, which is "
+                "not there",
+                hint="put that file beside the model, or export the weights inside",
+            )
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read(length or MAX_EXTERNAL_BYTES)
+        total += len(data)
+        if (length and len(data) != length) or total > MAX_EXTERNAL_BYTES:
+            raise ConversionError(
+                f"{path.name}: the external data of {tensor.name!r} is cut short or too large",
+                hint="export the model again",
+            )
+        tensor.raw_data = data
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _tensors(graph: Proto) -> Proto:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
+            for inner in attribute.graphs:
+                yield from _tensors(inner)
 
 
 def _nodes(graph: Proto) -> list[Proto]:
