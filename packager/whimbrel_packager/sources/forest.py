@@ -214,9 +214,17 @@ class _Rows:
                     base[target] += value
             else:
                 grown.append(tree)
-        self.base = base
         # The operator knows no forest without a branch.
-        for index, tree in enumerate(grown or [_nothing()]):
+        grown = grown or [_nothing()]
+        self.base = [0.0] * len(base)
+        if len(base) == 1:
+            self.base = base
+        else:
+            # onnxruntime leaves a target's base out of rows in which no leaf speaks of the target.
+            grown[0] = [
+                _raised(node, base) if isinstance(node, Leaf) else node for node in grown[0]
+            ]
+        for index, tree in enumerate(grown):
             self._add(index, tree)
 
     def _add(self, index: int, tree: Tree) -> None:
@@ -264,7 +272,8 @@ class _Rows:
         return near
 
     def _next(self, number: float, towards: float) -> float:
-        return float(np.nextafter(self._kind(number), self._kind(towards)))
+        with np.errstate(over="ignore"):
+            return float(np.nextafter(self._kind(number), self._kind(towards)))
 
     def _node(
         self, tree: int, node: int, *, feature: int = 0, mode: str = "LEAF", value: float = 0.0,
@@ -278,6 +287,12 @@ class _Rows:
         self.when_true.append(when_true)
         self.when_false.append(when_false)
         self.missing.append(int(missing))
+
+
+def _raised(leaf: Leaf, base: Sequence[float]) -> Leaf:
+    """Return a leaf that speaks of every target, with the base added to each."""
+    values = dict(leaf.values)
+    return Leaf(tuple((i, values.get(i, 0.0) + value) for i, value in enumerate(base)))
 
 
 def _nothing() -> Tree:

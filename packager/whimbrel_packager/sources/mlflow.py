@@ -95,25 +95,22 @@ class MlflowSource:
     def columns(self, frame: Frame) -> tuple[str, ...]:
         """Return the columns that the model reads, and hold them against the signature."""
         stated = {column.name: column for column in self._signature if column.name}
-        if stated and not set(stated) - set(frame.names):
-            # A model without names gets its columns in the order of the signature.
-            frame = frame.select(
-                [n for n in stated if n], what=f"the signature of {self._path.name}"
-            )
-        for column in stated.values():
-            if column.name in frame.names:
-                _hold(column, datatype(frame.columns[column.name]), self._path.name)
-        names = self.inner.columns(frame)
-        if not stated:
-            return names
-        absent = [name for name in names if name not in stated]
-        if absent:
+        for name, column in stated.items():
+            if name in frame.names:
+                _hold(column, datatype(frame.columns[name]), self._path.name)
+        if not stated or set(stated) - set(frame.names):
+            return self.inner.columns(frame)
+        # A model without names gets its columns in the order of the signature.
+        told = frame.select(list(stated), what="the signature")
+        try:
+            names = self.inner.columns(told)
+        except InputError as error:
             raise InputError(
-                f"{self._path.name}: the model reads {', '.join(map(repr, absent[:5]))}, which its "
-                f"MLflow signature does not have: {', '.join(map(repr, list(stated)[:20]))}",
-                hint="give reference data with the columns of the signature, in its order",
-                code="input.column",
-            )
+                f"{self._path.name}: the model does not fit its own MLflow signature, of "
+                f"{', '.join(map(repr, list(stated)[:20]))}: {error.message}",
+                hint="log the model again, with the signature of the data it was fitted on",
+                code=error.code,
+            ) from error
         _hold_example(names, self._path, self._stated)
         return names
 
