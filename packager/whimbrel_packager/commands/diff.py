@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from whimbrel_packager.comparison.difference import Difference
 
 _FILE = click.Path(path_type=Path)
+_SLOW_BYTES = 8 << 20  # of both bundles: from here a delta takes seconds
 _COLOURS: dict[Level, str] = {
     "breaking": "red", "severe": "red", "warn": "yellow", "notice": "cyan", "info": "",
 }  # fmt: skip
@@ -45,9 +46,9 @@ def diff(old: Path, new: Path, trust: tuple[str, ...], **given: Any) -> None:  #
     page: Path | None = given["page"]
     as_json: bool = given["as_json"]
     trusted = keys(trust)
-    with output.stages(quiet=as_json or page == STDOUT) as stage:
-        stage("reading")
-        before, after = (read(path, trusted) for path in (old, new))
+    before, after = (read(path, trusted) for path in (old, new))
+    quiet = as_json or page == STDOUT or before.length + after.length < _SLOW_BYTES
+    with output.stages(quiet=quiet) as stage:
         stage("making the delta")
         found = compare(before, after, delta_bytes=_delta(old, new))
     if page is not None:

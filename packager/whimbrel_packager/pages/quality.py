@@ -25,7 +25,7 @@ def section(contents: Contents) -> Section | None:
     """Return the section of quality, or None when nothing was measured."""
     manifest = contents.manifest
     rows = manifest.metrics.get("rows")
-    lead = f"Measured on {written.count(rows)} labelled rows." if rows else "As it was measured."
+    lead = f"Measured on {written.count(rows)} {_held_out(contents)}." if rows else ""
     figures = [
         [
             [written.metric(name), _what(name)],
@@ -118,6 +118,15 @@ def calibration(contents: Contents) -> Html | None:
         drawn,
         layout.folded("Numbers", layout.table(columns, rows, style="small")),
     )
+
+
+def _held_out(contents: Contents) -> str:
+    data = contents.record.recipe.get("data") if contents.record else None
+    if not isinstance(data, dict):
+        return "labelled rows"
+    if data.get("held_out"):
+        return "labelled rows that the model was not trained on"
+    return "labelled rows; whether the model was trained on them was not said"
 
 
 def _stated(contents: Contents) -> Html | None:
