@@ -97,8 +97,9 @@ _FLAGS = {
 def pack(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
     """Convert MODEL to ONNX, prove the conversion, profile the data, and sign it all.
 
-    MODEL is a scikit-learn model (.skops, or .joblib/.pkl with --allow-pickle), a network (.pt2,
-    .keras or a SavedModel), or an .onnx file.
+    MODEL is a scikit-learn model (.skops, or .joblib/.pkl with --allow-pickle), one of XGBoost
+    (.ubj, .json), LightGBM (.txt) or CatBoost (.cbm), a network (.pt2, .keras or a SavedModel), a
+    directory of MLflow, or an .onnx file.
     The result is NAME-VERSION.whim, or an error that names what was wrong; never half a file.
     Exit code 8: it could be packed, and a gate of the recipe does not hold.
     """

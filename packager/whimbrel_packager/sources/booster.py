@@ -2,8 +2,9 @@
 
 A framework's own file reads its models into a `Boosted` value and asks the framework for its own
 answers; everything between, from a table's columns to labels and probabilities, is here. The
-trees are written from the framework's own dump (`forest`) and not by onnxmltools or CatBoost's
-exporter: of 45 models tried with those, 17 were exact, 19 silently wrong and 9 failed.
+trees are written from the framework's own dump (`forest`) and not by onnxmltools 1.16 or CatBoost's
+exporter: of 53 small models tried with those, on rows at their thresholds too, 18 answered as their
+source, 24 otherwise without a word (every one of LightGBM that converted), and 11 failed.
 """
 
 from __future__ import annotations
