@@ -62,7 +62,11 @@ KINDS = {
     "dev": Kind("dev", ALL, (3, 11), ("run", "dev")),
     "device": Kind("device", ("core", "agent"), (3, 10), ("device",)),
     "networks": Kind(
-        "networks", ("core", "packager"), (3, 11), ("networks",), unhashed=("torch==2.13.0",)
+        "networks",
+        ("core", "agent", "packager"),
+        (3, 11),
+        ("networks",),
+        unhashed=("torch==2.13.0",),
     ),
     "fuzz": Kind("fuzz", ("core",), (3, 11), ("fuzz",)),
 }
