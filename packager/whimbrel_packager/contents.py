@@ -162,7 +162,9 @@ def _claimed(source: archive.Archive) -> Signature:
         data = source.read(signature.FILE, limit=signature.MAX_SIGNATURE_BYTES)
         hint = msgspec.json.decode(data)["verificationMaterial"]["publicKey"]["hint"]
         return Signature("unchecked", identity.digest(hint))
-    except (InputError, msgspec.DecodeError, LookupError, TypeError, RecursionError):
+    except (
+        InputError, msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError, RecursionError,
+    ):  # fmt: skip
         return Signature("unchecked")
 
 

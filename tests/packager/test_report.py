@@ -167,7 +167,9 @@ def without(bundle: Path, target: Path, *names: str, **changed: bytes) -> None:
         for info in old.infolist():
             if info.filename not in names:
                 stem = info.filename.partition(".")[0]
-                new.writestr(info, changed.get(stem, old.read(info.filename)))
+                kept = info.filename == "model.onnx"
+                data = old.read(info.filename)
+                new.writestr(info, data if kept else changed.get(stem, data))
 
 
 def test_a_key_that_did_not_sign_writes_no_report(packed: Packed, tmp_path: Path) -> None:
@@ -254,6 +256,18 @@ def test_a_part_that_cannot_be_read_does_not_hide_the_others(
     for message in unread.values():
         assert message in seen.text
     assert set(ALWAYS) <= set(seen.titles)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\xff\xfe", b"[]", b'{"verificationMaterial": 7}', b"{" * 9999]
+)
+def test_a_signature_that_is_none_names_no_key(
+    packed: Packed, tmp_path: Path, garbage: bytes
+) -> None:
+    odd = tmp_path / "odd.whim"
+    without(packed.bundle, odd, model=garbage)
+    with odd.open("rb") as file:
+        assert contents.read(file, what="test").signature == contents.Signature("unchecked")
 
 
 def test_a_baseline_that_is_none_is_an_error_that_names_the_bundle(

@@ -9,6 +9,7 @@ themselves the largest errors over shifts of 0 to 1 sd were KS .005, PSI .007 an
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from whimbrel_core.profile.counts import FeatureCounts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeGuard
 
     from numpy.typing import NDArray
 
@@ -103,10 +105,10 @@ def _distribution(
 
     A point that stands twice is a step.
     """
-    low = source.edges[0] if source.edges else stats.mean or 0.0
+    low = source.edges[0] if source.edges else source.centre
     high = source.edges[-1] if source.edges else low
-    low = min(low, low if stats.min is None else stats.min)
-    high = max(high, high if stats.max is None else stats.max)
+    low = min(low, stats.min if _finite(stats.min) else low)
+    high = max(high, stats.max if _finite(stats.max) else high)
     points, below, so_far = [low], [0.0], 0.0
     bounds = [low, *source.edges, high]
     means = stats.cell_means or tuple((a + b) / 2 for a, b in pairwise(bounds))
@@ -117,3 +119,7 @@ def _distribution(
         below += [so_far + count * left, so_far + count]
         so_far += count
     return np.array(points), np.array(below)
+
+
+def _finite(number: float | None) -> TypeGuard[float]:
+    return number is not None and math.isfinite(number)
