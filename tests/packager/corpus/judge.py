@@ -42,7 +42,12 @@ def seen(key: str, name: str) -> Seen:
             with _children(case):
                 done = whole(given.model, given.data, folder, case.limits, **given.options)
         except WhimbrelError as error:
-            return Seen(REFUSED, code=error.code, message=error.message, hint=error.hint or "")
+            return Seen(
+                REFUSED,
+                code=error.code,
+                message=error.message.replace(f"{folder}/", ""),
+                hint=error.hint or "",
+            )
         checked = _check(source, case, given, done)
     return Seen(
         WITHIN,
