@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _BEYOND = 1e15
 _THOUSANDS = 1000
+_FINEST = 1e-300  # narrower ranges cannot be parted in float64
 
 
 def begin(width: float, height: float, title: str) -> str:
@@ -40,13 +41,25 @@ def ticks(low: float, high: float, want: int = 4) -> list[float]:
     ([0.0, 0.25, 0.5, 0.75, 1.0], [3], [0.0, 10.0])
     """
     span = high - low
-    if span <= 0:
+    if span < _FINEST:
         return [low]
     rough = span / want
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough)
     first = math.ceil(low / step - 1e-9)
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def padded(low: float, high: float, share: float) -> tuple[float, float]:
+    """Return a range with a margin on either side, never so narrow that nothing fits into it.
+
+    >>> padded(0.0, 10.0, 0.1), padded(5.0, 5.0, 0.1), padded(0.0, 0.0, 0.1)
+    ((-1.0, 11.0), (4.5, 5.5), (-0.1, 0.1))
+    """
+    largest = max(abs(low), abs(high))
+    span = high - low if high - low > largest * 1e-9 else largest
+    margin = (span if span > _FINEST else 1.0) * share
+    return low - margin, high + margin
 
 
 def tick(value: float) -> str:

@@ -88,11 +88,11 @@ def over_time(
     near = [m for m in limits if m.value <= 4 * max(values)] or list(limits[:1])
     y0 = min(values) if floor is None else floor
     y1 = max([*values, *(m.value for m in near)]) if ceiling is None else ceiling
-    pad = (y1 - y0 or abs(y1) or 1.0) * 0.08
+    below, above = canvas.padded(y0, y1, 0.08)
     if floor is None:
-        y0 -= pad
-    if ceiling is None:
-        y1 += pad
+        y0 = below
+    if ceiling is None or y1 <= y0:
+        y1 = above
 
     def sx(x: float) -> float:
         return left + (width - left - right) * (x - x0) / (x1 - x0)

@@ -48,9 +48,7 @@ def draw(
         return ""
     ends = [end for one in drawn for end in (*(one.interval or ()), one.value) if canvas.known(end)]
     marks = [*([limit] if canvas.known(limit) else []), *([0.0] if zero else [])]
-    low, high = min(*ends, *marks, ends[0]), max(*ends, *marks, ends[0])
-    pad = (high - low or abs(high) or 1.0) * 0.06
-    low, high = low - pad, high + pad
+    low, high = canvas.padded(min([*ends, *marks]), max([*ends, *marks]), 0.06)
     longest = min(max(len(one.name) for one in items), _NAME_CHARS)
     left, right, top, bottom, step = 16 + longest * _CHAR, 110, 16, 24, 21
     base = top + step * len(items)
