@@ -21,7 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tests.packager.proving import convert, prove
 from whimbrel_core.errors import ConversionError, ParityError
 from whimbrel_packager import frame, parity
-from whimbrel_packager.sources import sklearn_forests, sklearn_trees
+from whimbrel_packager.sources import forest, sklearn_forests, sklearn_trees
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_forest_trained_with_nan_is_exact_once_its_branches_are_kept(
 def test_boosted_thresholds_rounded_to_nearest_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sklearn_trees, "round_thresholds_down", lambda _: None)
+    monkeypatch.setattr(forest._Rows, "_rounded", lambda _rows, cut: float(np.float32(cut.value)))
     x = numbers()
     model = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(x, late())
     with pytest.raises(ParityError, match=r"worst case 'threshold', column '[abcd]' = ") as caught:

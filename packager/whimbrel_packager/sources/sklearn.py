@@ -28,6 +28,7 @@ from whimbrel_packager.sources import (
     sklearn_files,
     sklearn_forests,
     sklearn_graph,
+    sklearn_histogram,
     sklearn_repairs,
     sklearn_trees,
 )
@@ -324,6 +325,8 @@ def _close(got: Array, wanted: Array) -> bool:
 def _first_step_is_columns(model: Estimator) -> bool:
     steps = getattr(model, "steps", None)
     first = steps[0][1] if steps else model
+    if sklearn_histogram.by_category(first):
+        return hasattr(first, "feature_names_in_")
     return type(first).__name__ == "ColumnTransformer"
 
 

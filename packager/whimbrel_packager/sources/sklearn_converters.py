@@ -10,6 +10,7 @@ IsolationForest          one ensemble that sums path lengths, in place of four n
 EllipticEnvelope         skl2onnx has none
 TfidfTransformer         with ``sublinear_tf``: skl2onnx takes log(1 + n) and not 1 + log(n)
 trees and forests        from their arrays (`sklearn_forests`)
+histogram boosting       categories, links and exact thresholds (`sklearn_histogram`)
 isotonic calibration     interpolated; skl2onnx takes the nearest step
 =======================  =====================================================================
 """
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whimbrel_core.errors import ConversionError
-from whimbrel_packager.sources import sklearn_forests, sklearn_trees
+from whimbrel_packager.sources import sklearn_forests, sklearn_histogram, sklearn_trees
 from whimbrel_packager.sources.sklearn_nodes import Nodes, Step, nodes
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def register() -> None:
         ("TfidfTransformer", _sublinear),
         ("IsolationForest", lambda _plain: _isolation_forest),
         *((kind, sklearn_forests.converter) for kind in sklearn_forests.KINDS),
+        *((kind, sklearn_histogram.converter) for kind in sklearn_histogram.KINDS),
     ):
         alias = f"Sklearn{name}"
         try:
@@ -91,6 +93,7 @@ def register() -> None:
     for name, shape in (
         ("SimpleImputer", _imputed_shape),
         ("FunctionTransformer", _function_shape),
+        *((kind, sklearn_histogram.shape) for kind in sklearn_histogram.KINDS),
     ):
         own = shape(registry.get_shape_calculator(f"Sklearn{name}"))
         registry.register_shape_calculator(f"Sklearn{name}", own, overwrite=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     Operator = Any
     Container = Any
 
+_DOUBLE = 11  # onnx.TensorProto.DOUBLE
 Step = tuple[str, float | None]
 """An operator, with the constant on its right where it takes one."""
 
@@ -24,13 +25,15 @@ class Nodes:
     def __init__(self, scope: Scope, container: Container, kind: int) -> None:
         self._scope, self._container, self.kind = scope, container, kind
 
+    @property
+    def is_double(self) -> bool:
+        """Whether numbers are float64 here."""
+        return self.kind == _DOUBLE
+
     def node(self, name: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:  # noqa: ANN401 - of ONNX, of any type
         """Add a node of the default domain, or of ai.onnx.ml; return its output."""
         output: str = to or self._scope.get_unique_variable_name("own")
-        known = {
-            "TreeEnsembleRegressor": ("ai.onnx.ml", 3),
-            "ArrayFeatureExtractor": ("ai.onnx.ml", 1),
-        }
+        known = {"TreeEnsembleRegressor": ("ai.onnx.ml", 3), "LabelEncoder": ("ai.onnx.ml", 2)}
         if name in known:
             domain, version = known[name]
             attributes |= {"op_domain": domain, "op_version": version}

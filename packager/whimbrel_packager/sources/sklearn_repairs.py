@@ -31,10 +31,8 @@ MISSING_WORDS = "a missing word is the empty one"
 NUMBERED = "classes by number"
 UNICODE = "locale C.UTF-8"
 # Repairs.
-THRESHOLDS = "thresholds rounded down"
 BRANCHES = "missing branches kept"
 SCORES = "scores left out"
-LINK = "output link added"
 INNER = "target transformed back"
 _DENSE = "bins dense"
 _FLATTEN = "flatten_transform off"
@@ -88,8 +86,6 @@ def prepare(copied: Estimator, rewrites: tuple[str, ...]) -> Prepared:
     model, steps, applied = _outer(copied)
     if FLOAT64 in rewrites:
         _bound_thresholds(model)
-    elif sklearn_trees.round_thresholds_down(model):
-        applied.append(THRESHOLDS)
     for estimator in sklearn_trees.walk(model):
         applied.extend(_mend(estimator))
     if ZEROS_MISSING in rewrites:
@@ -142,8 +138,6 @@ def _outer(model: Estimator) -> tuple[Estimator, tuple[Step, ...], list[str]]:
             model = inner
         further, more, applied = _outer(model)
         return further, (*more, *steps), [*applied, INNER]
-    if name == "HistGradientBoostingRegressor" and last.loss in {"poisson", "gamma"}:
-        return model, (("Exp", None),), [LINK]
     return model, (), []
 
 
@@ -171,14 +165,6 @@ def _back(transformer: Estimator) -> tuple[Step, ...]:
 
 def _refuse(model: Estimator) -> None:
     for estimator in sklearn_trees.walk(model):
-        flags = getattr(estimator, "is_categorical_", None)
-        if flags is not None and np.any(flags):
-            raise ConversionError(
-                f"{type(estimator).__name__} splits columns by category, which trees in ONNX "
-                "cannot do and skl2onnx leaves out",
-                hint="encode these columns (OneHotEncoder, TargetEncoder or OrdinalEncoder in a "
-                "ColumnTransformer) and leave out categorical_features, with None",
-            )
         if type(estimator).__name__ == "OneHotEncoder" and getattr(
             estimator, "infrequent_categories_", None
         ) not in (None, []):

@@ -1,8 +1,7 @@
-"""Trees of scikit-learn: their thresholds, where missing values go, and two repairs of skl2onnx.
+"""Trees of scikit-learn: their thresholds, their path lengths, and where missing values go.
 
-Both repairs restore what the source model does exactly, and the parity corpus proves it for every
-model: thresholds of histogram boosting are rounded down and not to nearest, and the trees of
-forests keep the branch that a missing value takes (sklearn-onnx #1253).
+skl2onnx leaves out which branch a missing value takes (sklearn-onnx #1253). Where its own converters
+write trees, of boosting and of whatever holds trees in another way, it is put back afterwards.
 """
 
 from __future__ import annotations
@@ -34,26 +33,6 @@ def thresholds(model: Estimator) -> list[tuple[int, float]]:
         features, values = tree.feature[inner].tolist(), tree.threshold[inner].tolist()
         found.extend(zip(features, values, strict=True))
     return found
-
-
-def round_thresholds_down(model: Estimator) -> bool:
-    """Round the thresholds of histogram boosting down to float32, in place, before converting.
-
-    Returns whether there were any that rounding to nearest would have raised.
-
-    These trees compare ``x <= t`` with a float64 t. For a float32 x that is the same as
-    ``x <= floor32(t)``, while rounding to nearest, as skl2onnx does here, sends a value that
-    equals the rounded threshold the other way whenever the rounding was upwards.
-    """
-    raised = False
-    for nodes in _histogram_nodes(model):
-        lower = floor32(nodes["num_threshold"])
-        inner = nodes["is_leaf"] == 0
-        with np.errstate(over="ignore"):
-            nearest = nodes["num_threshold"].astype(np.float32)
-        raised |= bool((lower < nearest)[inner].any())
-        nodes["num_threshold"] = lower
-    return raised
 
 
 def keep_missing_branches(proto: Proto, model: Estimator) -> bool:

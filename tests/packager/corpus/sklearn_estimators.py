@@ -59,6 +59,7 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from tests.packager.corpus.case import Case
+from tests.packager.corpus.misbehaving import Crashes, Eats, Hangs
 from tests.packager.corpus.sklearn_data import (
     ROWS,
     amount,
@@ -70,13 +71,12 @@ from tests.packager.corpus.sklearn_data import (
     two,
     value,
 )
+from whimbrel_packager.child import Limits
 from whimbrel_packager.sources.sklearn_repairs import (
     BRANCHES,
     FLOAT64,
-    LINK,
     NUMBERED,
     SCORES,
-    THRESHOLDS,
 )
 
 if TYPE_CHECKING:
@@ -189,22 +189,31 @@ TREES = [
     Case(
         "HistGradientBoostingClassifier with NaN",
         fitted(_trees(HistGradientBoostingClassifier, max_iter=10), GAPS, Y),
-        rewrites=(THRESHOLDS,),
     ),
     Case(
         "HistGradientBoostingClassifier, three classes",
         fitted(_trees(HistGradientBoostingClassifier, max_iter=5), GAPS, Y3),
-        rewrites=(THRESHOLDS,),
     ),
     Case(
         "HistGradientBoostingRegressor over an array",
         fitted(_trees(HistGradientBoostingRegressor, max_iter=10), GAPS.to_numpy(), V),
-        rewrites=(THRESHOLDS,),
     ),
     Case(
         "HistGradientBoostingRegressor, Poisson",
         fitted(_trees(HistGradientBoostingRegressor, max_iter=10, loss="poisson"), X, amount()),
-        rewrites=(LINK,),
+    ),
+    Case(
+        "HistGradientBoostingRegressor, gamma, columns by category",
+        fitted(
+            _trees(
+                HistGradientBoostingRegressor,
+                max_iter=10,
+                loss="gamma",
+                categorical_features=["b", "d"],
+            ),
+            counts().assign(a=X.a, c=GAPS.c),
+            amount(),
+        ),
     ),
     Case(
         "HistGradientBoostingClassifier, a column by category",
@@ -213,8 +222,6 @@ TREES = [
             counts(),
             Y,
         ),
-        refused="conversion.failed",
-        says="splits columns by category",
     ),
 ]
 ENSEMBLES = [
@@ -414,4 +421,29 @@ OUTLIERS = [
         says="novelty=False",
     ),
 ]
-CASES = [*LINEAR, *TREES, *ENSEMBLES, *OTHERS, *OUTLIERS]
+DANGERS = [
+    Case(
+        "a model that never loads",
+        fitted(Hangs, X, Y),
+        refused="conversion.timeout",
+        says="took longer than 8 s and was stopped",
+        isolated=True,
+        limits=Limits(timeout_s=8),
+    ),
+    Case(
+        "a model that crashes",
+        fitted(Crashes, X, Y),
+        refused="conversion.crash",
+        says="SIGSEGV",
+        isolated=True,
+    ),
+    Case(
+        "a model that takes all memory",
+        fitted(Eats, X, Y),
+        refused="conversion.memory",
+        says="needs more than the 3072 MiB of memory it may take",
+        isolated=True,
+        limits=Limits(memory_bytes=3 << 30),
+    ),
+]
+CASES = [*LINEAR, *TREES, *ENSEMBLES, *OTHERS, *OUTLIERS, *DANGERS]

@@ -59,7 +59,6 @@ from whimbrel_packager.sources.sklearn_repairs import (
     FLOAT64,
     INNER,
     MISSING_WORDS,
-    THRESHOLDS,
 )
 
 if TYPE_CHECKING:
@@ -175,7 +174,6 @@ STEPS = [
     Case(
         "StandardScaler, then histogram boosting",
         _then(StandardScaler(), x=GAPS, last=_boosting()),
-        rewrites=(THRESHOLDS,),
     ),
     Case(
         "StandardScaler, then KNN",
@@ -244,7 +242,6 @@ WORDS = [
     Case(
         "OrdinalEncoder, then histogram boosting",
         _then(make_column_transformer(ORDINAL, remainder="passthrough"), x=HOLES, last=_boosting()),
-        rewrites=(THRESHOLDS,),
     ),
     Case(
         "OrdinalEncoder, then boosting by category",
@@ -253,8 +250,6 @@ WORDS = [
             x=HOLES,
             last=HistGradientBoostingClassifier(max_iter=5, categorical_features=[0, 1]),
         ),
-        refused="conversion.failed",
-        says="splits columns by category",
     ),
     Case(
         "OrdinalEncoder that refuses unseen words",
@@ -332,8 +327,16 @@ WORDS = [
             TABLE.astype({"word": "category", "town": "category"}),
             Y,
         ),
-        refused="conversion.failed",
-        says="splits columns by category",
+    ),
+    Case(
+        "HistGradientBoostingClassifier over words, some missing, three classes",
+        fitted(
+            lambda: HistGradientBoostingClassifier(max_iter=5, categorical_features="from_dtype"),
+            HOLES.assign(word=HOLES.word.mask(HOLES["count"] % 5 == 0)).astype(
+                {"word": "category", "town": "category"}
+            ),
+            Y3,
+        ),
     ),
     Case(
         "CountVectorizer",
