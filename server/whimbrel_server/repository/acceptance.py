@@ -129,7 +129,10 @@ class Acceptance:
         elif role == "targets":
             new = chain.verify(root, "targets", data, Targets)
         else:
-            new = chain.verify(chain.verified_targets(self._directory, root), role, data, Targets)
+            main = chain.verified_targets(self._directory, root)
+            team: Targets = chain.verify(main, role, data, Targets)
+            _require_own(role, team, main)
+            new = team
         if new.version != version:
             raise TrustError(f"{version}.{role}.json says that it is version {new.version}")
         if new.is_expired(now):
@@ -242,6 +245,18 @@ class Acceptance:
             yield
         finally:
             os.close(descriptor)
+
+
+def _require_own(role: str, new: Targets, main: Targets) -> None:
+    """Require that a team names only what was delegated to it. Raises `TrustError`."""
+    team = ((main.delegations.roles if main.delegations else None) or {})[role]
+    foreign = [path for path in new.targets if not team.is_delegated_path(path)]
+    if foreign:
+        raise TrustError(
+            f"{role} names {foreign[0]}, which was not delegated to it; nothing was published",
+            hint="targets delegates models: 'whimbrel repo delegate'",
+            code="trust.role",
+        )
 
 
 def _verify_file(path: str, target: TargetFile, file: Path) -> None:

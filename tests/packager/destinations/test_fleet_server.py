@@ -19,11 +19,13 @@ from tests.support.server_process import TOKEN, ServerProcess
 from whimbrel_core.errors import (
     InputError,
     RefusedError,
+    StorageError,
     UnavailableError,
     UsageError,
 )
 from whimbrel_core.identity import sha256
 from whimbrel_core.signing.keys import PrivateKey
+from whimbrel_packager import keyfiles
 from whimbrel_packager.destinations import ConflictError
 from whimbrel_packager.destinations import server as module
 from whimbrel_packager.destinations.http import Http
@@ -170,6 +172,42 @@ def test_a_bundle_that_no_trusted_key_signed_is_refused_by_the_server_too(
     with pytest.raises((RefusedError, InputError)):
         fleet.repository().publish(forged, fleet.publisher.keys, now=datetime.now(UTC))
     assert seen(fleet.place(), tmp_path / "device") == set()
+
+
+def test_a_full_disk_is_told_and_nothing_is_visible(fleet: Fleet, tmp_path: Path) -> None:
+    data = fleet.publisher.path("1.0.0").read_bytes()
+    (fleet.directory / "incoming").mkdir()
+    part = fleet.directory / "incoming" / f"{sha256(data)}.part"
+    part.symlink_to("/dev/full")
+    with pytest.raises(StorageError, match="No space left on device; what is published still is"):
+        fleet.publish("1.0.0")
+    assert seen(fleet.place(), tmp_path / "between") == set()
+    part.unlink()
+    fleet.publish("1.0.0")
+    assert seen(fleet.place(), tmp_path / "after") == {"1.0.0"}
+
+
+def test_a_team_publishes_its_own_models_and_no_others(fleet: Fleet, tmp_path: Path) -> None:
+    key, _ = keyfiles.create(tmp_path / "team", "team")
+    done = whimbrel("repo", "delegate", "churners", "--dir", fleet.directory, "--model", "churn",
+                    "--team-key", tmp_path / "team" / "team.pub", "--keys", fleet.publisher.keys,
+                    "--online-keys", fleet.publisher.online)  # fmt: skip
+    assert done.code == 0, done.err
+    published = fleet.repository().publish(
+        fleet.publisher.path("1.0.0"), tmp_path / "team", now=datetime.now(UTC)
+    )
+    assert (published.role, published.fresh, published.waiting) == ("churners", True, False)
+    assert seen(fleet.place(), tmp_path / "device") == {"1.0.0"}
+    signed = fleet.place().read("metadata/1.churners.json")
+    assert signed is not None
+    metadata: Metadata[Any] = Metadata.from_bytes(signed)
+    metadata.signed.version = 2
+    path, target = next(iter(metadata.signed.targets.items()))
+    metadata.signed.targets[path.replace("churn", "other")] = target
+    metadata.sign(TufSigner(key))
+    with pytest.raises(RefusedError, match="which was not delegated to it") as caught:
+        fleet.place().create("metadata/2.churners.json", metadata.to_bytes())
+    assert caught.value.code == "trust.role"
 
 
 def test_a_version_is_taken_once(fleet: Fleet) -> None:
