@@ -69,11 +69,15 @@ class RunningServer:
                 stderr=log,
                 env=self._environment,
             )
-        deadline = time.monotonic() + WAIT_S
-        while not address.exists():
-            assert self._process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.02)
+        try:
+            deadline = time.monotonic() + WAIT_S
+            while not address.exists():
+                assert self._process.poll() is None, self.log.read_text()
+                assert time.monotonic() < deadline, self.log.read_text()
+                time.sleep(0.02)
+        except BaseException:
+            self.kill()  # nobody else knows of it yet
+            raise
         return self
 
     def kill(self) -> None:
@@ -87,7 +91,10 @@ class RunningServer:
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(WAIT_S)
+        try:
+            return self._process.wait(WAIT_S)
+        finally:
+            self._process.kill()  # does nothing to one that has ended
 
 
 class ServerProcess(RunningServer):
