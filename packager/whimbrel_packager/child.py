@@ -157,10 +157,14 @@ class Child:
                 code="conversion.crash",
             )
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        outside = code == -signal.SIGKILL
         raise ConversionError(
             f"{what}: {self.stage} crashed: the process {how}: {last}",
-            hint=f"it may take {memory} and {self._limits.timeout_s:g} s (--memory-limit, "
-            "--timeout)",
+            hint="something else ended it, most often the system when memory ran out: make the model "
+            "smaller, or give the machine more"
+            if outside
+            else "the model's own code or a library crashes: load and ask the model by hand, with the "
+            "versions that it was made with",
             code="conversion.crash",
         )
 
