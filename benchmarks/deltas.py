@@ -27,9 +27,11 @@ import zstandard
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
-from whimbrel_packager import delta, keyfiles, pack
-from whimbrel_packager.optimise import Optimise
+from whimbrel_packager import pack
 from whimbrel_packager.recipe import Recipe
+from whimbrel_packager.repository import delta
+from whimbrel_packager.signing import keyfiles
+from whimbrel_packager.smaller.optimise import Optimise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import whimbrel_packager
-from whimbrel_packager.optimise import Optimise
 from whimbrel_packager.recipe import Recipe
+from whimbrel_packager.smaller.optimise import Optimise
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,13 +10,13 @@ import numpy as np
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.profile import reference
 from whimbrel_core.profile.layout import MAX_FEATURES
-from whimbrel_packager.predictions import class_names
+from whimbrel_packager.quality.predictions import class_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_packager.conversion import Result
+    from whimbrel_packager.conversion.conversion import Result
     from whimbrel_packager.frame import Frame
 
     Array = np.ndarray[Any, Any]

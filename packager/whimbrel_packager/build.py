@@ -17,21 +17,18 @@ import msgspec
 
 from whimbrel_core import identity
 from whimbrel_core.bundle import bundle as bundles
-from whimbrel_packager import (
-    baseline,
-    bundle_file,
-    describe,
-    gathering,
-    metrics,
-    optimising,
-    proving,
-    signers,
-)
-from whimbrel_packager import lineage as lineages
-from whimbrel_packager import occasion as occasions
+from whimbrel_packager import baseline, bundle_file
 from whimbrel_packager import recipe as recipes
+from whimbrel_packager.conversion import proving
+from whimbrel_packager.gates import gathering
+from whimbrel_packager.quality import metrics
+from whimbrel_packager.record import describe
+from whimbrel_packager.record import lineage as lineages
+from whimbrel_packager.record import occasion as occasions
 from whimbrel_packager.reference import Reference
 from whimbrel_packager.report import Report, notes_on
+from whimbrel_packager.signing import signers
+from whimbrel_packager.smaller import optimising
 from whimbrel_packager.sources import given
 
 if TYPE_CHECKING:
@@ -40,8 +37,8 @@ if TYPE_CHECKING:
     from whimbrel_core.bundle.manifest import Manifest
     from whimbrel_core.signing.keys import PublicKey, Signer
     from whimbrel_packager.gates import Gate
-    from whimbrel_packager.occasion import Occasion
     from whimbrel_packager.recipe import Keywords, Recipe
+    from whimbrel_packager.record.occasion import Occasion
     from whimbrel_packager.sources import Options
 
 

@@ -19,9 +19,9 @@ from whimbrel_core.bundle import parity as vectors
 from whimbrel_core.bundle.manifest import Manifest
 from whimbrel_core.errors import InputError, ProfileError
 from whimbrel_core.profile.baseline import MAX_ENCODED_BYTES, Baseline
-from whimbrel_packager import provenance
-from whimbrel_packager.card import Card
-from whimbrel_packager.provenance import Record
+from whimbrel_packager.record import provenance
+from whimbrel_packager.record.card import Card
+from whimbrel_packager.record.provenance import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

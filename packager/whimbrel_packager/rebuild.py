@@ -22,10 +22,11 @@ from whimbrel_core.bundle import archive, signature
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import manifest as manifests
 from whimbrel_core.errors import BundleError, InputError, UsageError
-from whimbrel_packager import build, provenance
-from whimbrel_packager import lineage as lineages
+from whimbrel_packager import build
 from whimbrel_packager import recipe as recipes
 from whimbrel_packager.recipe import Recipe
+from whimbrel_packager.record import lineage as lineages
+from whimbrel_packager.record import provenance
 from whimbrel_packager.reference import Reference
 from whimbrel_packager.sources import given
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from whimbrel_core.signing.keys import PublicKey, Signer
-    from whimbrel_packager.lineage import Lineage
-    from whimbrel_packager.provenance import Record
+    from whimbrel_packager.record.lineage import Lineage
+    from whimbrel_packager.record.provenance import Record
 
 _SHOWN = 8  # differing keys of a JSON file
 _JSON = (bundles.MANIFEST, bundles.SBOM, bundles.PROVENANCE)

@@ -19,11 +19,11 @@ from whimbrel_core import config, identity
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import UsageError
-from whimbrel_packager.card import Card
-from whimbrel_packager.child import Limits
+from whimbrel_packager.conversion.child import Limits
 from whimbrel_packager.gates.declared import Gates
-from whimbrel_packager.lineage import Stated, public
-from whimbrel_packager.optimise import Optimise
+from whimbrel_packager.record.card import Card
+from whimbrel_packager.record.lineage import Stated, public
+from whimbrel_packager.smaller.optimise import Optimise
 from whimbrel_packager.sources import Options
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from whimbrel_packager.frame import Frame
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whimbrel_packager.conversion import Conversion
+    from whimbrel_packager.conversion.conversion import Conversion
 
     Array = np.ndarray[Any, Any]
 

@@ -9,9 +9,9 @@ import msgspec
 from whimbrel_packager.gates.outcome import Verdict
 
 if TYPE_CHECKING:
-    from whimbrel_packager import runtime
     from whimbrel_packager.baseline import Labelled
-    from whimbrel_packager.parity import Proof
+    from whimbrel_packager.conversion import runtime
+    from whimbrel_packager.conversion.parity import Proof
 
 
 class Report(msgspec.Struct, frozen=True):

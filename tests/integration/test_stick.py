@@ -16,7 +16,7 @@ from tests.support.fleet import FleetEnd
 from whimbrel_core.identity import sha256
 from whimbrel_core.signing.keys import PrivateKey
 from whimbrel_core.wire.assignment import Assignment, Probation, SlotAssignment, sign
-from whimbrel_packager.repository import Repository
+from whimbrel_packager.repository.repository import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path

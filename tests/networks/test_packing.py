@@ -25,8 +25,9 @@ from whimbrel_agent.update import probe
 from whimbrel_agent.update.messages import ProbeRequest, PublisherKey
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_packager import keyfiles, recipe
-from whimbrel_packager.optimise import Optimise
+from whimbrel_packager import recipe
+from whimbrel_packager.signing import keyfiles
+from whimbrel_packager.smaller.optimise import Optimise
 from whimbrel_packager.sources import Options
 
 Array = np.ndarray[Any, Any]

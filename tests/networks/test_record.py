@@ -13,7 +13,9 @@ import whimbrel_packager
 from tests.packager.proving import InProcess
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle.archive import Archive
-from whimbrel_packager import keyfiles, provenance, rebuild
+from whimbrel_packager import rebuild
+from whimbrel_packager.record import provenance
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from sklearn.preprocessing import OrdinalEncoder
 
 from tests.packager.command import whimbrel
 from whimbrel_core.bundle import bundle as bundles
-from whimbrel_packager import keyfiles
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_packager import child
+from whimbrel_packager.conversion import child
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.errors import ParityError
-from whimbrel_packager import child
+from whimbrel_packager.conversion import child
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,15 +11,9 @@ from typing import Any, NamedTuple
 import joblib
 import msgspec
 
-from whimbrel_packager import (
-    child,
-    conversion,
-    frame,
-    parity,
-    proving,
-    runtime,
-)
+from whimbrel_packager import frame
 from whimbrel_packager import recipe as recipes
+from whimbrel_packager.conversion import child, conversion, parity, proving, runtime
 from whimbrel_packager.sources import Options, given
 
 

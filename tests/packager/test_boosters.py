@@ -23,7 +23,9 @@ from tests.packager.corpus.mlflow_cases import HOME as MLFLOW
 from tests.packager.corpus.mlflow_cases import weather
 from tests.packager.proving import convert, prove
 from whimbrel_core.errors import ConversionError, InputError, UsageError
-from whimbrel_packager import canonical, frame, keyfiles, sources
+from whimbrel_packager import frame, sources
+from whimbrel_packager.conversion import canonical
+from whimbrel_packager.signing import keyfiles
 from whimbrel_packager.sources import Options, contents, given
 from whimbrel_packager.sources.booster import BoosterSource
 
@@ -311,7 +313,9 @@ def test_a_signature_that_the_model_does_not_fit_is_refused(tmp_path: Path) -> N
     shutil.copytree(MLFLOW / "xgboost", home)
     stated = (home / "MLmodel").read_text()
     (home / "MLmodel").write_text(stated.replace('"name": "wind"', '"name": "gust"'))
-    with pytest.raises(InputError, match="does not fit its own MLflow signature, of 'temp', 'gust'"):
+    with pytest.raises(
+        InputError, match="does not fit its own MLflow signature, of 'temp', 'gust'"
+    ):
         convert(home, weather().assign(gust=0.0), tmp_path)
 
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from whimbrel_packager import canonical
+from whimbrel_packager.conversion import canonical
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CONVERT = """
 import sys, hashlib, joblib
 from whimbrel_packager import frame
-from whimbrel_packager.canonical import canonicalise
+from whimbrel_packager.conversion.canonical import canonicalise
 from whimbrel_packager.sources import Options, open_source
 from pathlib import Path
 source = open_source(Path(sys.argv[1]), Options(allow_pickle=True))

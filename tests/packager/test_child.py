@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from tests.packager import double_child, misbehaving_child
 from whimbrel_core.errors import ConversionError, ParityError
-from whimbrel_packager import child
+from whimbrel_packager.conversion import child
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,8 @@ import click
 import pytest
 
 from tests.packager.command import whimbrel
-from whimbrel_packager import commands, keyfiles
+from whimbrel_packager import commands
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from tests.packager.conftest import Packed

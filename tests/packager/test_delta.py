@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from whimbrel_agent.update import delta as agents
 from whimbrel_core.bundle import archive, difference
 from whimbrel_core.errors import InputError
-from whimbrel_packager import delta
+from whimbrel_packager.repository import delta
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,11 +23,13 @@ from whimbrel_core.bundle.manifest import (
     Tensor,
 )
 from whimbrel_core.signing.keys import PrivateKey
-from whimbrel_packager import contents, delta, keyfiles
+from whimbrel_packager import contents
 from whimbrel_packager.comparison import figures
 from whimbrel_packager.comparison.change import LEVELS, ordered
 from whimbrel_packager.comparison.difference import Difference, compare
 from whimbrel_packager.pages import difference as pages
+from whimbrel_packager.repository import delta
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable

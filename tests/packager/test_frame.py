@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel_core.errors import InputError, UsageError
-from whimbrel_packager import frame, metrics
+from whimbrel_packager import frame
+from whimbrel_packager.quality import metrics
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from whimbrel_core.errors import ConversionError
-from whimbrel_packager import child, hazards, proving
 from whimbrel_packager import frame as frames
+from whimbrel_packager.conversion import child, hazards, proving
 from whimbrel_packager.recipe import Recipe
 from whimbrel_packager.sources import Options, given
 

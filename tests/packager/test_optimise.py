@@ -19,9 +19,11 @@ from whimbrel_agent.serving import engine
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import parity
 from whimbrel_core.errors import GateError, UsageError
-from whimbrel_packager import delta, keyfiles, smaller
-from whimbrel_packager.optimise import Optimise
 from whimbrel_packager.recipe import Recipe
+from whimbrel_packager.repository import delta
+from whimbrel_packager.signing import keyfiles
+from whimbrel_packager.smaller import smaller
+from whimbrel_packager.smaller.optimise import Optimise
 
 if TYPE_CHECKING:
     from pathlib import Path

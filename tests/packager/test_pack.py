@@ -22,7 +22,8 @@ from whimbrel_core.bundle import parity
 from whimbrel_core.errors import InputError, StorageError, UsageError
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.quality import expected
-from whimbrel_packager import build, bundle_file, keyfiles
+from whimbrel_packager import build, bundle_file
+from whimbrel_packager.signing import keyfiles
 from whimbrel_packager.sources import Options
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tests.packager.proving import convert, prove
 from whimbrel_core.errors import ConversionError, ParityError
-from whimbrel_packager import frame, parity
+from whimbrel_packager import frame
+from whimbrel_packager.conversion import parity
 from whimbrel_packager.sources import forest, sklearn_forests, sklearn_trees
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from tests.packager.command import whimbrel
 from tests.support import models
 from tests.support.browser import chromium
 from whimbrel_core.bundle.manifest import GateOutcome, GatePart, Optimisation
-from whimbrel_packager import contents, keyfiles
+from whimbrel_packager import contents
 from whimbrel_packager.pages import report
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable

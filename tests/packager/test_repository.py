@@ -23,9 +23,11 @@ from tuf.ngclient import (  # type: ignore[attr-defined]  # public, not listed
 
 from tests.packager.command import whimbrel
 from whimbrel_core.errors import BundleError, RefusedError, StorageError, TrustError, UsageError
-from whimbrel_packager import atomic, delta, keyfiles
-from whimbrel_packager.metadata import Lives
-from whimbrel_packager.repository import Published, Repository
+from whimbrel_packager import atomic
+from whimbrel_packager.repository import delta
+from whimbrel_packager.repository.metadata import Lives
+from whimbrel_packager.repository.repository import Published, Repository
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

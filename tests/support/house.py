@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.models import MadeBundle, Recipe, build_bundle, logistic
 from whimbrel_core.signing.keys import PrivateKey
-from whimbrel_packager.repository import Repository
+from whimbrel_packager.repository.repository import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_packager import pack
-from whimbrel_packager.repository import Repository
+from whimbrel_packager.repository.repository import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -67,7 +67,7 @@ def diff(old: Path, new: Path, trust: tuple[str, ...], **given: Any) -> None:  #
 def _delta(old: Path, new: Path) -> int:
     """Return how large a delta from one file to the other is."""
     from whimbrel_core.errors import UsageError
-    from whimbrel_packager import delta
+    from whimbrel_packager.repository import delta
 
     try:
         return len(delta.best_of(old.read_bytes(), new.read_bytes()).data)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from whimbrel_core.bundle.manifest import GateOutcome, Manifest, Optimisation
-    from whimbrel_packager.lineage import Dependency
-    from whimbrel_packager.provenance import Record
+    from whimbrel_packager.record.lineage import Dependency
+    from whimbrel_packager.record.provenance import Record
 
 _WIDTH = 100  # columns
 _TIED = "\N{NO-BREAK SPACE}"  # while lines are broken
@@ -234,7 +234,7 @@ def _record(file: BinaryIO, sizes: Mapping[str, int], what: str) -> Record | Non
     from whimbrel_core.bundle import archive
     from whimbrel_core.bundle import bundle as bundles
     from whimbrel_core.errors import BundleError
-    from whimbrel_packager import provenance
+    from whimbrel_packager.record import provenance
 
     if bundles.PROVENANCE not in sizes:
         return None

@@ -38,7 +38,7 @@ def new(
     With --token the private key is made on the token, and NAME.uri says where.
     """
     from whimbrel_core.errors import UsageError
-    from whimbrel_packager import hsm, keyfiles
+    from whimbrel_packager.signing import hsm, keyfiles
 
     _check_name(name)
     if token is not None:
@@ -78,7 +78,7 @@ def import_(name: str, uri: str, folder: Path, password_file: Path | None, as_js
     URI is pkcs11:… (or hsm:…), awskms:…, gcpkms:…, azurekms:… or hv:… (Vault). Nothing secret is
     written. Every --key and --keys takes what it wrote as it takes NAME.pem.
     """
-    from whimbrel_packager import keyfiles, signers
+    from whimbrel_packager.signing import keyfiles, signers
 
     _check_name(name)
     keyfiles.require_free(folder, name)
@@ -92,7 +92,7 @@ def import_(name: str, uri: str, folder: Path, password_file: Path | None, as_js
 @output.json_option
 def show(key: str, password_file: Path | None, as_json: bool) -> None:
     """Show the id and the public text of KEY: a file, private or public, or a key's URI."""
-    from whimbrel_packager import signers
+    from whimbrel_packager.signing import signers
 
     found = signers.public(key, password_file)
     output.result({"id": found.id, "pem": found.pem}, [f"id {found.id}", found.pem.rstrip()],
@@ -100,7 +100,7 @@ def show(key: str, password_file: Path | None, as_json: bool) -> None:
 
 
 def _imported(folder: Path, name: str, uri: str, public: PublicKey, *, as_json: bool) -> None:
-    from whimbrel_packager import keyfiles
+    from whimbrel_packager.signing import keyfiles
 
     path = keyfiles.write_uri(folder, name, uri, public)
     value = {"uri": str(path), "public": str(path.with_suffix(".pub")), "id": public.id}

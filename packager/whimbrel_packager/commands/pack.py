@@ -138,8 +138,8 @@ def _refused(error: GateError) -> Told:
 
 def _pack(given: dict[str, Any], recipe: Recipe, stage: Callable[[str], None]) -> Told:
     """Pack, and return what to say of it."""
-    from whimbrel_packager import signers
     from whimbrel_packager.build import pack as run
+    from whimbrel_packager.signing import signers
 
     if not given["key"]:
         raise UsageError(
@@ -163,8 +163,8 @@ def _pack(given: dict[str, Any], recipe: Recipe, stage: Callable[[str], None]) -
 
 def _check(given: dict[str, Any], recipe: Recipe, stage: Callable[[str], None]) -> Told:
     """Judge without signing, and return what to say of it."""
-    from whimbrel_packager import signers
     from whimbrel_packager.build import check as run
+    from whimbrel_packager.signing import signers
 
     key = signers.load(given["key"], given["password_file"]).public if given["key"] else None
     report = run(recipe=recipe, key=key, report=stage)
@@ -218,7 +218,7 @@ def _recipe(given: dict[str, Any], stage: Callable[[str], None]) -> Recipe:
 def _release(given: dict[str, Any], recipe: Recipe) -> int | None:
     if given["release"] is not None or given["repo"] is None:
         return given["release"]  # type: ignore[no-any-return]  # click made it an integer
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository.repository import Repository
 
     return Repository(opened(given["repo"])).next_release(recipe.name, recipe.version)
 

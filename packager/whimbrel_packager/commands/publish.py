@@ -11,7 +11,7 @@ from whimbrel_packager.commands import output
 from whimbrel_packager.commands.place import opened, place, token_option
 
 if TYPE_CHECKING:
-    from whimbrel_packager.publishing import Published
+    from whimbrel_packager.repository.publishing import Published
 
 _FILE = click.Path(path_type=Path)
 
@@ -60,9 +60,9 @@ def publish(
         return
     from datetime import UTC, datetime
 
-    from whimbrel_packager.keyring import Keyring
-    from whimbrel_packager.metadata import Lives
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository.metadata import Lives
+    from whimbrel_packager.repository.repository import Repository
+    from whimbrel_packager.signing.keyring import Keyring
 
     with output.stages(quiet=as_json) as stage:
         done = Repository(opened(to, token_file)).publish(
@@ -127,9 +127,9 @@ def _push(bundle: Path, to: str, keys: Path, *, as_json: bool) -> None:
     """Verify a bundle by the public bundle key in ``keys``, and put it into a registry."""
     from whimbrel_core.bundle import bundle as bundles
     from whimbrel_core.errors import TrustError
-    from whimbrel_packager import keyfiles
     from whimbrel_packager.commands.inspect import opened as opened_bundle
     from whimbrel_packager.destinations.oci import Reference, Registry
+    from whimbrel_packager.signing import keyfiles
 
     reference = Reference.parse(to)
     file = keys / "bundle.pub"

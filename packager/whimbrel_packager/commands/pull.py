@@ -27,8 +27,9 @@ def pull(reference: str, *, out: Path, keys: tuple[Path, ...], as_json: bool) ->
     import io
 
     from whimbrel_core.bundle import bundle as bundles
-    from whimbrel_packager import atomic, bundle_file, keyfiles
+    from whimbrel_packager import atomic, bundle_file
     from whimbrel_packager.destinations.oci import Reference, Registry
+    from whimbrel_packager.signing import keyfiles
 
     wanted = Reference.parse(reference)
     trusted = [keyfiles.public(path) for path in keys]

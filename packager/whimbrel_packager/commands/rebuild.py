@@ -55,7 +55,7 @@ def rebuild(
     with 3 when the model or the data is not what was packed.
     """
     from whimbrel_packager import rebuild as rebuilding
-    from whimbrel_packager import signers
+    from whimbrel_packager.signing import signers
 
     with output.stages(quiet=as_json) as stage:
         done = rebuilding.rebuild(

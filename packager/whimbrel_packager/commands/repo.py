@@ -12,9 +12,9 @@ from whimbrel_packager.commands import output, signing_options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from whimbrel_packager.change import Lack
-    from whimbrel_packager.repository import Repository
-    from whimbrel_packager.trusted import Holder
+    from whimbrel_packager.repository.change import Lack
+    from whimbrel_packager.repository.repository import Repository
+    from whimbrel_packager.repository.trusted import Holder
 
 _FILE = click.Path(path_type=Path)
 _DIRECTORY = signing_options.directory
@@ -56,9 +56,10 @@ def init(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
     """
     from datetime import UTC, datetime
 
-    from whimbrel_packager import founding, signers
-    from whimbrel_packager.metadata import Lives
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository import founding
+    from whimbrel_packager.repository.metadata import Lives
+    from whimbrel_packager.repository.repository import Repository
+    from whimbrel_packager.signing import signers
 
     directory, keys, online = given["directory"], given["keys"], given["online"]
     together = {
@@ -112,8 +113,8 @@ def init(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
 @output.json_option
 def show(directory: Path, as_json: bool) -> None:
     """Verify the metadata and list roles, expiry, keys, bundles, and what waits for signatures."""
-    from whimbrel_packager import change, trusted
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository import change, trusted
+    from whimbrel_packager.repository.repository import Repository
 
     found = Repository(directory)
     staged = change.staged(found)
@@ -182,10 +183,10 @@ def refresh(
     from datetime import UTC, datetime
 
     from whimbrel_core.errors import UsageError
-    from whimbrel_packager import trusted
-    from whimbrel_packager.keyring import Keyring
-    from whimbrel_packager.metadata import Lives
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository import trusted
+    from whimbrel_packager.repository.metadata import Lives
+    from whimbrel_packager.repository.repository import Repository
+    from whimbrel_packager.signing.keyring import Keyring
 
     if keys is None and (online is None or renew_root):
         raise UsageError("nothing to sign with", hint="give --keys, --online-keys, or both")

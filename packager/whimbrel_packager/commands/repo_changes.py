@@ -32,8 +32,8 @@ def sign(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
     """
     from datetime import UTC, datetime
 
-    from whimbrel_packager import change
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository import change
+    from whimbrel_packager.repository.repository import Repository
 
     found = Repository(given["directory"])
     staged = change.staged(found)
@@ -69,8 +69,8 @@ def sign(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
 @output.json_option
 def discard(directory: Path, as_json: bool) -> None:
     """Throw away what is staged; what is published stays as it is."""
-    from whimbrel_packager import change
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository import change
+    from whimbrel_packager.repository.repository import Repository
 
     found = Repository(directory)
     with found.locked():
@@ -107,9 +107,9 @@ def export(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
     """
     from datetime import UTC, datetime
 
-    from whimbrel_packager import stick
-    from whimbrel_packager.keyring import Keyring
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository import stick
+    from whimbrel_packager.repository.repository import Repository
+    from whimbrel_packager.signing.keyring import Keyring
 
     found = Repository(given["directory"])
     chosen = stick.choose(found.released(), given["bundles"], given["classes"])

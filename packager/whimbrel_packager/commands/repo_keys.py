@@ -13,9 +13,9 @@ from whimbrel_packager.commands.repo import repo
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from whimbrel_packager.change import Change
-    from whimbrel_packager.repository import Repository
-    from whimbrel_packager.trusted import Named
+    from whimbrel_packager.repository.change import Change
+    from whimbrel_packager.repository.repository import Repository
+    from whimbrel_packager.repository.trusted import Named
 
 _ROLE = click.argument("role", metavar="ROLE")
 _NEW = click.option("--new", "new", required=True, metavar="KEY", help="The new key: its public "
@@ -91,9 +91,9 @@ def revoke(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
 
     What devices serve goes on serving: a key that is revoked stops what comes next.
     """
-    from whimbrel_packager.delegation import take_back
-    from whimbrel_packager.metadata import ROLES
-    from whimbrel_packager.trusted import TRUST
+    from whimbrel_packager.repository.delegation import take_back
+    from whimbrel_packager.repository.metadata import ROLES
+    from whimbrel_packager.repository.trusted import TRUST
 
     if given["old"] is None and given["role"] not in {*ROLES, *TRUST}:
         team = given["role"]
@@ -123,7 +123,8 @@ def delegate(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
     The team publishes with 'whimbrel publish --keys', as everybody does. That devices accept the
     bundles' own signatures is another matter: 'whimbrel repo add-key bundle --model'.
     """
-    from whimbrel_packager import delegation, signers
+    from whimbrel_packager.repository import delegation
+    from whimbrel_packager.signing import signers
 
     keys = [signers.public(one) for one in given["team_keys"]]
     _carry_out(
@@ -136,7 +137,7 @@ def delegate(**given: Any) -> None:  # noqa: ANN401 - click's options, by name
 
 
 def _change(given: dict[str, Any], *, add: Sequence[Named], revoke: Sequence[str]) -> None:
-    from whimbrel_packager import trusted
+    from whimbrel_packager.repository import trusted
 
     _carry_out(
         given,
@@ -149,9 +150,9 @@ def _change(given: dict[str, Any], *, add: Sequence[Named], revoke: Sequence[str
 def _carry_out(given: dict[str, Any], make: Callable[..., Change]) -> None:
     from datetime import UTC, datetime
 
-    from whimbrel_packager import change, trusted
-    from whimbrel_packager.metadata import Lives
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository import change, trusted
+    from whimbrel_packager.repository.metadata import Lives
+    from whimbrel_packager.repository.repository import Repository
 
     found = Repository(given["directory"])
     now, lives = datetime.now(UTC), Lives()
@@ -183,8 +184,8 @@ def _carry_out(given: dict[str, Any], make: Callable[..., Change]) -> None:
 def _named(given: dict[str, Any]) -> Named:
     from whimbrel_core import identity
     from whimbrel_core.errors import UsageError
-    from whimbrel_packager import signers
-    from whimbrel_packager.trusted import TRUST, Named
+    from whimbrel_packager.repository.trusted import TRUST, Named
+    from whimbrel_packager.signing import signers
 
     models = tuple(identity.model_name(one) for one in given["models"]) or None
     if given["role"] != "bundle" and models:
@@ -197,7 +198,8 @@ def _named(given: dict[str, Any]) -> Named:
 def _old(given: dict[str, Any]) -> str:
     """Return the id of the key to take away: the given one's, or the role's only one."""
     from whimbrel_core.errors import UsageError
-    from whimbrel_packager import signers, trusted
+    from whimbrel_packager.repository import trusted
+    from whimbrel_packager.signing import signers
 
     old = given["old"]
     if old is not None:
@@ -214,6 +216,6 @@ def _old(given: dict[str, Any]) -> str:
 
 
 def _repository(given: dict[str, Any]) -> Repository:
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository.repository import Repository
 
     return Repository(given["directory"])

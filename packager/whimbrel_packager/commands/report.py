@@ -67,7 +67,7 @@ def report(bundle: Path, out: Path | None, trust: tuple[str, ...], as_json: bool
 
 def keys(trust: Iterable[str]) -> list[PublicKey]:
     """Return the keys that were named."""
-    from whimbrel_packager import signers
+    from whimbrel_packager.signing import signers
 
     return [signers.public(where) for where in trust]
 

@@ -12,9 +12,9 @@ from whimbrel_packager.commands.place import place
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from whimbrel_packager.change import Lack
-    from whimbrel_packager.keyring import Keyring
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository.change import Lack
+    from whimbrel_packager.repository.repository import Repository
+    from whimbrel_packager.signing.keyring import Keyring
 
 FILE = click.Path(path_type=Path)
 directory = click.option("--dir", "directory", required=True, type=place, metavar="PLACE",
@@ -38,7 +38,7 @@ def signing(command: Callable[..., None]) -> Callable[..., None]:
 
 def ring(given: Mapping[str, Any]) -> Keyring:
     """Return the keys to sign with."""
-    from whimbrel_packager.keyring import Keyring
+    from whimbrel_packager.signing.keyring import Keyring
 
     return Keyring(
         folders=[given["keys"]],
@@ -49,7 +49,7 @@ def ring(given: Mapping[str, Any]) -> Keyring:
 
 def online_ring(given: Mapping[str, Any]) -> Keyring | None:
     """Return the keys of snapshot and timestamp; None: the fleet server has them."""
-    from whimbrel_packager.keyring import Keyring
+    from whimbrel_packager.signing.keyring import Keyring
 
     if given["online"] is None:
         return None

@@ -98,7 +98,7 @@ def _folder(
 ) -> tuple[dict[str, Any], list[str]]:
     from whimbrel_core.bundle import bundle as bundles
     from whimbrel_core.bundle import manifest as manifests
-    from whimbrel_packager import folder as folders
+    from whimbrel_packager.signing import folder as folders
 
     found = folders.verify(folder, _publics(trusted), signature)
     stated = found.stated
@@ -131,8 +131,9 @@ def _folder(
 
 def _trusted(keys: Iterable[str], repo: Path | None) -> dict[str, Trusted]:
     """Return the trusted keys by id; one that is given by itself is trusted for all models."""
-    from whimbrel_packager import signers, trusted
-    from whimbrel_packager.repository import Repository
+    from whimbrel_packager.repository import trusted
+    from whimbrel_packager.repository.repository import Repository
+    from whimbrel_packager.signing import signers
 
     found = {}
     if repo is not None:

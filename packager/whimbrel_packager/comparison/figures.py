@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from whimbrel_packager.certainty import NOT_QUALITY, Z, standard_error
 from whimbrel_packager.comparison.change import Change
-from whimbrel_packager.metrics import METRICS
+from whimbrel_packager.quality.certainty import NOT_QUALITY, Z, standard_error
+from whimbrel_packager.quality.metrics import METRICS
 from whimbrel_packager.written import metric as spelled
 from whimbrel_packager.written import signed, span, value
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whimbrel_core import identity
-from whimbrel_packager import lineage as lineages
 from whimbrel_packager.comparison.change import Change, named
+from whimbrel_packager.record import lineage as lineages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

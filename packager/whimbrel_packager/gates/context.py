@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from whimbrel_packager.gates.budgets import Measured
     from whimbrel_packager.gates.definitions import Definitions
     from whimbrel_packager.gates.incumbent import Rival
-    from whimbrel_packager.intervals import Resamples
-    from whimbrel_packager.predictions import Predictions
+    from whimbrel_packager.quality.intervals import Resamples
+    from whimbrel_packager.quality.predictions import Predictions
 
     Array = np.ndarray[Any, Any]
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from whimbrel_core.errors import ConfigError
-from whimbrel_packager import intervals
 from whimbrel_packager.gates.outcome import Outcome, between, number, refused, unjudged
-from whimbrel_packager.metrics import METRICS
+from whimbrel_packager.quality import intervals
+from whimbrel_packager.quality.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whimbrel_packager.gates.context import Context
-    from whimbrel_packager.predictions import Predictions
+    from whimbrel_packager.quality.predictions import Predictions
 
 KIND = "incumbent"
 

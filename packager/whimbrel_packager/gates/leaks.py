@@ -23,7 +23,7 @@ from whimbrel_packager.gates.outcome import (
     refused,
     unjudged,
 )
-from whimbrel_packager.metrics import auc
+from whimbrel_packager.quality.metrics import auc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

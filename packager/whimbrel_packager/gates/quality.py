@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from whimbrel_packager import intervals
 from whimbrel_packager.gates.outcome import Outcome, between, limit, number, refused
-from whimbrel_packager.metrics import METRICS
+from whimbrel_packager.quality import intervals
+from whimbrel_packager.quality.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

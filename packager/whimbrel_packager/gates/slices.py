@@ -14,18 +14,18 @@ import msgspec
 import numpy as np
 
 from whimbrel_core.errors import ConfigError
-from whimbrel_packager import intervals
 from whimbrel_packager.gates.columns import missing
 from whimbrel_packager.gates.outcome import Outcome, Part, between, named, number, refused, unjudged
-from whimbrel_packager.metrics import METRICS
+from whimbrel_packager.quality import intervals
+from whimbrel_packager.quality.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from whimbrel_packager.gates.context import Context
-    from whimbrel_packager.intervals import Resamples
-    from whimbrel_packager.metrics import Metric
-    from whimbrel_packager.predictions import Predictions
+    from whimbrel_packager.quality.intervals import Resamples
+    from whimbrel_packager.quality.metrics import Metric
+    from whimbrel_packager.quality.predictions import Predictions
 
     Array = np.ndarray[Any, Any]
 

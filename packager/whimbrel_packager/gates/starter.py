@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from whimbrel_packager import intervals
 from whimbrel_packager.gates.columns import distinct, missing
 from whimbrel_packager.gates.outcome import between, number
-from whimbrel_packager.metrics import METRICS
+from whimbrel_packager.quality import intervals
+from whimbrel_packager.quality.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whimbrel_packager import certainty, written
+from whimbrel_packager import written
 from whimbrel_packager.pages import layout
 from whimbrel_packager.pages.element import Child, Html, join, maybe, tag
+from whimbrel_packager.quality import certainty
 
 if TYPE_CHECKING:
     from whimbrel_packager.contents import Contents, Signature

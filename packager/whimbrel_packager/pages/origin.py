@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import signature
-from whimbrel_packager import lineage as lineages
 from whimbrel_packager import written
 from whimbrel_packager.pages import layout
 from whimbrel_packager.pages.element import Child, Html, maybe, tag
 from whimbrel_packager.pages.layout import Column, Section
 from whimbrel_packager.pages.proof import unread
+from whimbrel_packager.record import lineage as lineages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from whimbrel_packager.contents import Contents
-    from whimbrel_packager.lineage import Dependency
+    from whimbrel_packager.record.lineage import Dependency
 
 _FILES = {
     bundles.MANIFEST: "identity and figures",

@@ -12,7 +12,7 @@ from whimbrel_packager.pages.layout import Column, Section
 if TYPE_CHECKING:
     from whimbrel_packager.contents import Contents
 
-# What the rows of each case are; see `whimbrel_packager.corpus`.
+# What the rows of each case are; see `whimbrel_packager.conversion.corpus`.
 CASES = {
     "real": "rows of the reference data as they are",
     "nan": "not-a-number, in each column in turn",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whimbrel_core.drawing import reliability, spans
-from whimbrel_packager import certainty, written
-from whimbrel_packager.metrics import METRICS
+from whimbrel_packager import written
 from whimbrel_packager.pages import layout
 from whimbrel_packager.pages.element import Child, Html, maybe, tag
 from whimbrel_packager.pages.layout import Column, Section
+from whimbrel_packager.quality import certainty
+from whimbrel_packager.quality.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

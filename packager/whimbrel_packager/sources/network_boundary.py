@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from whimbrel_core.errors import ConversionError
-from whimbrel_packager.canonical import DATATYPES
+from whimbrel_packager.conversion.canonical import DATATYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

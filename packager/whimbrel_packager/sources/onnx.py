@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from whimbrel_core.errors import ConversionError, InputError, UsageError
-from whimbrel_packager.canonical import signature
+from whimbrel_packager.conversion.canonical import signature
 from whimbrel_packager.frame import datatype, tensors
 from whimbrel_packager.sources import Description, Options, onnx_repairs
 from whimbrel_packager.sources.network import Made, NetworkSource

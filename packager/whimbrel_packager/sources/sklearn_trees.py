@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whimbrel_packager import trees
+from whimbrel_packager.conversion import trees
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

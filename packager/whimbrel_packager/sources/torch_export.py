@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whimbrel_core.errors import ConversionError
-from whimbrel_packager.canonical import MAX_MODEL_BYTES
+from whimbrel_packager.conversion.canonical import MAX_MODEL_BYTES
 from whimbrel_packager.sources.foreign import quiet, reason
 from whimbrel_packager.sources.network_boundary import OPSET
 from whimbrel_packager.sources.network_inputs import Input

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from whimbrel_packager.child import Limits
+    from whimbrel_packager.conversion.child import Limits
 
 WITHIN, REFUSED = "within tolerance", "refused"
 

@@ -16,7 +16,7 @@ from tests.packager.corpus import collection
 from tests.packager.corpus.case import REFUSED, WITHIN, Case, Given, Seen
 from tests.packager.proving import InProcess, whole
 from whimbrel_core.errors import WhimbrelError
-from whimbrel_packager import runtime_child
+from whimbrel_packager.conversion import runtime_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

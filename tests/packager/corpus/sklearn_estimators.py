@@ -71,7 +71,7 @@ from tests.packager.corpus.sklearn_data import (
     two,
     value,
 )
-from whimbrel_packager.child import Limits
+from whimbrel_packager.conversion.child import Limits
 from whimbrel_packager.sources.sklearn_repairs import (
     BRANCHES,
     FLOAT64,

@@ -26,7 +26,7 @@ from whimbrel_core.errors import (
 )
 from whimbrel_packager.destinations import ConflictError, destination
 from whimbrel_packager.destinations.s3 import PROBE, Bucket
-from whimbrel_packager.repository import Repository
+from whimbrel_packager.repository.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ import pytest
 from tests.packager.destinations.conftest import Publisher, seen
 from tests.support import interrupted
 from whimbrel_packager.destinations import ConflictError, Directory, destination
-from whimbrel_packager.repository import Repository
+from whimbrel_packager.repository.repository import Repository
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,13 +25,13 @@ from whimbrel_core.errors import (
 )
 from whimbrel_core.identity import sha256
 from whimbrel_core.signing.keys import PrivateKey
-from whimbrel_packager import keyfiles
 from whimbrel_packager.destinations import ConflictError
 from whimbrel_packager.destinations import server as module
 from whimbrel_packager.destinations.http import Http
 from whimbrel_packager.destinations.server import FleetServer
-from whimbrel_packager.repository import Repository
-from whimbrel_packager.tuf_signer import TufSigner
+from whimbrel_packager.repository.repository import Repository
+from whimbrel_packager.signing import keyfiles
+from whimbrel_packager.signing.tuf_signer import TufSigner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,7 +166,7 @@ def test_a_bundle_that_no_trusted_key_signed_is_refused_by_the_server_too(
     data = fleet.publisher.path("1.0.0").read_bytes()
     at = data.index(b"model.onnx") + 40
     forged.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-    from whimbrel_packager.publishing import Publishing
+    from whimbrel_packager.repository.publishing import Publishing
 
     monkeypatch.setattr(Publishing, "_verified", lambda *_: fleet.publisher.made["1.0.0"].manifest)
     with pytest.raises((RefusedError, InputError)):

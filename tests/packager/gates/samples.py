@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whimbrel_packager import predictions
 from whimbrel_packager.frame import Frame
 from whimbrel_packager.gates.budgets import Measured
 from whimbrel_packager.gates.context import Context
-from whimbrel_packager.intervals import Resamples
+from whimbrel_packager.quality import predictions
+from whimbrel_packager.quality.intervals import Resamples
 
 if TYPE_CHECKING:
-    from whimbrel_packager.predictions import Predictions
+    from whimbrel_packager.quality.predictions import Predictions
 
 Array = np.ndarray[Any, Any]
 

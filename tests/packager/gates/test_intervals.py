@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.packager.gates.samples import Array, scored, valued
-from whimbrel_packager import intervals
-from whimbrel_packager.intervals import Resamples
-from whimbrel_packager.metrics import METRICS
+from whimbrel_packager.quality import intervals
+from whimbrel_packager.quality.intervals import Resamples
+from whimbrel_packager.quality.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from whimbrel_packager.predictions import Predictions
+    from whimbrel_packager.quality.predictions import Predictions
 
 
 def plain_delong(scores: list[Array], true: Array) -> tuple[Array, Array]:

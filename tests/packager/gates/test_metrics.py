@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as theirs
 
 from tests.packager.gates.samples import scored, valued
-from whimbrel_packager import metrics, predictions
-from whimbrel_packager.metrics import METRICS
+from whimbrel_packager.quality import metrics, predictions
+from whimbrel_packager.quality.metrics import METRICS
 
 if TYPE_CHECKING:
-    from whimbrel_packager.predictions import Predictions
+    from whimbrel_packager.quality.predictions import Predictions
 
 
 def three(rows: int = 400, seed: int = 3) -> Predictions:

@@ -19,10 +19,10 @@ from tests.packager.conftest import Packed, late_flights
 from tests.packager.proving import InProcess
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import ConfigError, GateError, TrustError, UsageError
-from whimbrel_packager import keyfiles
 from whimbrel_packager.gates import Context, Outcome, Verdict
 from whimbrel_packager.recipe import Recipe, read, recorded
-from whimbrel_packager.repository import Repository
+from whimbrel_packager.repository.repository import Repository
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

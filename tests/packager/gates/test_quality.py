@@ -14,12 +14,12 @@ from whimbrel_packager.gates import incumbent, quality, slices
 from whimbrel_packager.gates.incumbent import Incumbent, Rival
 from whimbrel_packager.gates.quality import Quality
 from whimbrel_packager.gates.slices import Slice
-from whimbrel_packager.intervals import Resamples
-from whimbrel_packager.metrics import METRICS
+from whimbrel_packager.quality.intervals import Resamples
+from whimbrel_packager.quality.metrics import METRICS
 
 if TYPE_CHECKING:
     from whimbrel_packager.gates.outcome import Outcome
-    from whimbrel_packager.predictions import Predictions
+    from whimbrel_packager.quality.predictions import Predictions
 
 NOTHING = {"x": np.zeros(600)}
 

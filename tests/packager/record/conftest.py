@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from tests.packager.command import whimbrel
 from tests.packager.conftest import late_flights
 from tests.packager.proving import InProcess
-from whimbrel_packager import keyfiles
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from pathlib import Path

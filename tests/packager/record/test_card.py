@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from tests.packager.command import whimbrel
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle.archive import Archive
-from whimbrel_packager import card
+from whimbrel_packager.record import card
 
 if TYPE_CHECKING:
     from pathlib import Path

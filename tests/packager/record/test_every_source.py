@@ -19,7 +19,9 @@ from tests.packager.record.test_schemas import files, hold_to_their_schemas
 from tests.packager.test_sources import linear
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import InputError
-from whimbrel_packager import keyfiles, provenance, rebuild
+from whimbrel_packager import rebuild
+from whimbrel_packager.record import provenance
+from whimbrel_packager.signing import keyfiles
 from whimbrel_packager.sources import Options
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from whimbrel_core.errors import UsageError
-from whimbrel_packager import checkout, dvc, environment, hyperparameters, lineage, runs
 from whimbrel_packager.frame import Frame
-from whimbrel_packager.lineage import Origin, Stated
+from whimbrel_packager.record import checkout, dvc, environment, hyperparameters, lineage, runs
+from whimbrel_packager.record.lineage import Origin, Stated
 from whimbrel_packager.reference import Reference, digest_of_frame
 
 if TYPE_CHECKING:

@@ -19,7 +19,9 @@ from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import signature
 from whimbrel_core.bundle.archive import Archive
 from whimbrel_core.errors import InputError, UsageError
-from whimbrel_packager import keyfiles, provenance, rebuild
+from whimbrel_packager import rebuild
+from whimbrel_packager.record import provenance
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,8 +24,8 @@ from whimbrel_core import identity
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import signature
 from whimbrel_core.bundle.archive import Archive
-from whimbrel_packager import keyfiles
-from whimbrel_packager.environment import expression
+from whimbrel_packager.record.environment import expression
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ from whimbrel_agent.update import updater
 from whimbrel_agent.update.messages import Updated, UpdateRequest, Wanted
 from whimbrel_agent.update.metering import Metered
 from whimbrel_agent.update.transport import transport
-from whimbrel_packager import keyfiles
-from whimbrel_packager.repository import Repository
+from whimbrel_packager.repository.repository import Repository
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from pathlib import Path

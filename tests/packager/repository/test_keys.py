@@ -13,7 +13,8 @@ from tests.packager.command import whimbrel
 from tests.packager.repository.conftest import Desk, Device
 from tests.packager.test_repository import seen_versions
 from whimbrel_core.errors import StorageError, TrustError
-from whimbrel_packager import atomic, keyfiles
+from whimbrel_packager import atomic
+from whimbrel_packager.signing import keyfiles
 from whimbrel_server.repository import Repository as ServersView
 from whimbrel_server.repository.keys import load_signer
 from whimbrel_server.repository.online import OnlineRoles

@@ -18,9 +18,10 @@ from whimbrel_core.errors import (
     TrustError,
     UnavailableError,
 )
-from whimbrel_packager import atomic, stick
-from whimbrel_packager.keyring import Keyring
-from whimbrel_packager.repository import Repository
+from whimbrel_packager import atomic
+from whimbrel_packager.repository import stick
+from whimbrel_packager.repository.repository import Repository
+from whimbrel_packager.signing.keyring import Keyring
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from tuf.api.metadata import Metadata, TargetFile  # type: ignore[attr-defined] 
 
 from tests.packager.command import Done, whimbrel
 from whimbrel_core.errors import TrustError, UnavailableError
-from whimbrel_packager import keyfiles
-from whimbrel_packager.metadata import signed_by
+from whimbrel_packager.repository.metadata import signed_by
+from whimbrel_packager.signing import keyfiles
 from whimbrel_server.repository import Repository as ServersView
 from whimbrel_server.repository.keys import load_signer
 from whimbrel_server.repository.online import OnlineRoles

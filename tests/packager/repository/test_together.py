@@ -12,8 +12,8 @@ import pytest
 from tests.packager.command import Done, whimbrel
 from tests.packager.repository.conftest import Desk, Device
 from whimbrel_core.errors import UsageError
-from whimbrel_packager import keyfiles
-from whimbrel_packager.repository import Repository
+from whimbrel_packager.repository.repository import Repository
+from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.softhsm import Token, make_token
-from whimbrel_packager import hsm
+from whimbrel_packager.signing import hsm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

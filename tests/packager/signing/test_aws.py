@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from tests.packager.command import whimbrel
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import TrustError, UnavailableError
-from whimbrel_packager import keyfiles, signers
+from whimbrel_packager.signing import keyfiles, signers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import TrustError
 from whimbrel_core.signing import dsse
 from whimbrel_core.signing.keys import PrivateKey
-from whimbrel_packager import signers
+from whimbrel_packager.signing import signers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,8 +29,8 @@ from tests.support.softhsm import PIN, Token
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import TrustError, UnavailableError, UsageError
 from whimbrel_core.signing.keys import PrivateKey, PublicKey
-from whimbrel_packager import hsm, keyfiles, signers
-from whimbrel_packager.repository import Repository
+from whimbrel_packager.repository.repository import Repository
+from whimbrel_packager.signing import hsm, keyfiles, signers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

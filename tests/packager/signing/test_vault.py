@@ -13,7 +13,7 @@ from tests.support.ports import free_port
 from tests.support.waiting import until
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import TrustError
-from whimbrel_packager import keyfiles, signers
+from whimbrel_packager.signing import keyfiles, signers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

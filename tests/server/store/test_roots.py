@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from whimbrel_core.errors import TrustError
-from whimbrel_packager import keyfiles, trusted
-from whimbrel_packager.keyring import Keyring
-from whimbrel_packager.metadata import Lives
-from whimbrel_packager.repository import Repository as Publishers
+from whimbrel_packager.repository import trusted
+from whimbrel_packager.repository.metadata import Lives
+from whimbrel_packager.repository.repository import Repository as Publishers
+from whimbrel_packager.signing import keyfiles
+from whimbrel_packager.signing.keyring import Keyring
 from whimbrel_server.repository import Repository
 from whimbrel_server.repository.acceptance import Acceptance
 from whimbrel_server.repository.incoming import Incoming
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.house import House
-    from whimbrel_packager.trusted import Named
+    from whimbrel_packager.repository.trusted import Named
 
 NOW = datetime.now(UTC)
 

@@ -1,0 +1,1 @@
+"""Figures of quality, and how sure they are."""

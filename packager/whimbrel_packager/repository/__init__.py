@@ -1,0 +1,1 @@
+"""The repository of released bundles: TUF metadata, who may sign it, and what is published."""

@@ -1,0 +1,1 @@
+"""Keys of all kinds, and what is signed with them."""

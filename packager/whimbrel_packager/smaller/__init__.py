@@ -1,0 +1,1 @@
+"""Making a proven network smaller, and measuring what that loses."""
