@@ -3,10 +3,11 @@
 `make test` calls it in the environment of the tests. Debian's packages that tests need are
 installed where that is allowed (root and apt-get). Then run, each in a session of its own:
 
-1. the tiers whose tests hardly wait for each other, on all cores, a file at a time;
-2. the tiers that start whole systems, one test after the other;
-3. what needs PyTorch and Keras, in an environment of their own;
-4. core's and agent's unit tests on Python 3.10, where one is installed.
+1. the tiers of single parts, on all cores, a file at a time;
+2. whole systems, two files at a time at most, since each test starts many processes;
+3. the demo, alone, as a person runs it;
+4. what needs PyTorch and Keras, in an environment of their own;
+5. core's and agent's unit tests on Python 3.10, where one is installed.
 
 The last lines count the tests, and name every tier and test that did not run, with the reason.
 The exit code is 0 only when nothing failed that was to run; a program that could not be installed
@@ -27,11 +28,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = ("core", "packager", "agent", "server", "docs", "workspace")
-WHOLE_TIERS = ("integration", "e2e")
+WHOLE_TIERS = ("integration",)
+LAST_TIERS = ("e2e",)
 NETWORK_TIER = "networks"
 DEVICE_TIERS = ("core", "agent")
 DEVICE_VENV = ROOT / ".venv-3.10"
@@ -76,7 +78,7 @@ def main(arguments: list[str]) -> int:
         what = f"what is outside the choice {' '.join(arguments)!r}, and other environments"
         outcomes.append(Outcome(0, (f"{what}: ARGS left them out",)))
     else:
-        for step in (_side_by_side, _whole, _networks, _device_python):
+        for step in (_side_by_side, _whole, _last, _networks, _device_python):
             outcomes.append(step())
             if outcomes[-1].code == INTERRUPTED:
                 outcomes.append(Outcome(0, ("all that comes after this: interrupted",)))
@@ -133,17 +135,26 @@ def _chosen(arguments: list[str]) -> Outcome:
 
 def _side_by_side() -> Outcome:
     """Run the quick tiers on all cores."""
-    workers = min(len(os.sched_getaffinity(0)), 8)
-    options = [f"--numprocesses={workers}", *SIDE_BY_SIDE] if workers > 1 else []
-    return _tiers([tier for tier in _folders() if tier not in WHOLE_TIERS], options)
+    return _tiers(_quick_tiers(), _workers(8))
 
 
 def _whole() -> Outcome:
-    """Run the tiers that start whole systems: they have deadlines, and take both cores."""
-    return _tiers([tier for tier in WHOLE_TIERS if tier in _folders()], [])
+    """Run the tiers that start whole systems."""
+    return _tiers(WHOLE_TIERS, _workers(2))
 
 
-def _tiers(tiers: list[str], options: list[str]) -> Outcome:
+def _last() -> Outcome:
+    """Run what is to have the machine for itself."""
+    return _tiers(LAST_TIERS, [])
+
+
+def _workers(most: int) -> list[str]:
+    """Return pytest's options for as many processes as there are cores, up to ``most``."""
+    count = min(len(os.sched_getaffinity(0)), most)
+    return [f"--numprocesses={count}", *SIDE_BY_SIDE] if count > 1 else []
+
+
+def _tiers(tiers: Sequence[str], options: list[str]) -> Outcome:
     folders = [str(ROOT / "tests" / tier) for tier in tiers]
     code, found = _pytest([sys.executable], [*options, *folders])
     ran = found.get("ran", {})
@@ -151,11 +162,11 @@ def _tiers(tiers: list[str], options: list[str]) -> Outcome:
     return _outcome(code, found, *empty)
 
 
-def _folders() -> list[str]:
-    """Return the tiers of this environment: those that have to be there, then any others."""
+def _quick_tiers() -> list[str]:
+    """Return the tiers that have to be there, then whatever folders are new."""
     there = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
-    others = sorted(there - {*TIERS, *WHOLE_TIERS, NETWORK_TIER, "support"})
-    return [*TIERS, *others, *WHOLE_TIERS]
+    others = there - {*TIERS, *WHOLE_TIERS, *LAST_TIERS, NETWORK_TIER, "support"}
+    return [*TIERS, *sorted(others)]
 
 
 def _networks() -> Outcome:
@@ -164,7 +175,7 @@ def _networks() -> Outcome:
     if subprocess.run([*setup, "--venv", str(NETWORK_VENV)], check=False).returncode != 0:
         return Outcome(1, ("tests/networks: the environment could not be made",))
     folder = str(ROOT / "tests" / NETWORK_TIER)
-    code, found = _pytest([str(NETWORK_VENV / "bin/python")], [folder])
+    code, found = _pytest([str(NETWORK_VENV / "bin/python")], [*_workers(2), folder])
     return _outcome(code, found)
 
 
@@ -180,7 +191,7 @@ def _device_python() -> Outcome:
     folders = [
         str(ROOT / "tests" / tier) for tier in DEVICE_TIERS if (ROOT / "tests" / tier).is_dir()
     ]
-    code, found = _pytest([str(DEVICE_VENV / "bin/python")], folders, quiet=True)
+    code, found = _pytest([str(DEVICE_VENV / "bin/python")], [*_workers(8), *folders], quiet=True)
     outcome = _outcome(code, found)
     return outcome._replace(not_run=tuple(f"{name}: {line}" for line in outcome.not_run))
 
