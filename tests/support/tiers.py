@@ -19,8 +19,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Others come after `server` in alphabetical order; a browser starts last.
-ORDER = ("core", "packager", "agent", "server")
+# Others come after these in alphabetical order; a browser starts last. Files that one process takes
+# minutes for (the corpus, the pages) are not left to the end, where the other core would wait.
+ORDER = ("core", "packager", "docs", "agent", "server")
 LAST = ("integration", "e2e")
 TESTS = Path(__file__).resolve().parent.parent
 # Debian keeps daemons where only root's PATH looks.
