@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+ROOT = Path(__file__).resolve().parents[3]
 FRESH_ROWS = 400
 _FLOAT32_EXACT = 1 << 24
 
@@ -45,7 +46,7 @@ def seen(key: str, name: str) -> Seen:
             return Seen(
                 REFUSED,
                 code=error.code,
-                message=error.message.replace(f"{folder}/", ""),
+                message=error.message.replace(f"{folder}/", "").replace(f"{ROOT}/", ""),
                 hint=error.hint or "",
             )
         checked = _check(source, case, given, done)
