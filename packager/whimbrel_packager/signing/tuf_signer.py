@@ -40,7 +40,7 @@ class TufSigner(Signer):
         cls, priv_key_uri: str, public_key: Key, secrets_handler: SecretsHandler | None = None
     ) -> TufSigner:
         """Refuse: key files are loaded by `whimbrel_packager.signing.keyfiles`."""
-        raise NotImplementedError
+        raise NotImplementedError("key files are loaded by keyfiles.private, not by an address")
 
     def sign(self, payload: bytes) -> Signature:
         """Return the signature over ``payload``."""

@@ -82,7 +82,7 @@ class Announcer:
             self._post_everywhere(event)
             if not self._stopping.is_set():
                 self._database.write(lambda c: alerts.mark_announced(c, alert_id))
-        except Exception:
+        except Exception:  # the other alerts go on; this one stays unannounced, and is tried again
             log.exception("alert %d could not be announced", alert_id)
         finally:
             self._under_way.discard(key)
@@ -211,7 +211,7 @@ class Announcer:
 
             self._database.write(change)
             log.info("retraining %s: %s in %.1f s", event.id, state, result.seconds)
-        except Exception:
+        except Exception:  # a trigger's failure must not end the thread that runs all of them
             log.exception("retraining request %d could not be carried out", request_id)
         finally:
             self._under_way.discard(key)

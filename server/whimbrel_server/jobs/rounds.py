@@ -77,5 +77,5 @@ def _do(job: Job) -> None:
         job.do()
     except WhimbrelError as error:
         log.warning("%s: %s", job.name, error)
-    except Exception:
+    except Exception:  # one job's fault must not stop the rounds of the others
         log.exception("%s failed; it is tried again", job.name)

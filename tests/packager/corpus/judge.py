@@ -61,6 +61,20 @@ def seen(key: str, name: str) -> Seen:
     )
 
 
+def require(case: Case, seen: Seen) -> None:
+    """Require that a case ended as it says: there is no third outcome."""
+    assert not seen.disagreement
+    if case.refused:
+        assert seen.outcome == REFUSED
+        assert seen.code == case.refused, seen.message
+        assert case.says in seen.message
+        assert seen.hint, "a refusal says what to do instead"
+    else:
+        assert seen.outcome == WITHIN, f"{seen.message}\n{seen.hint}"
+        assert seen.rewrites == case.rewrites
+        assert seen.fresh_rows
+
+
 @contextlib.contextmanager
 def _children(case: Case) -> Iterator[None]:
     """Run children in this process, where nothing is timed, unless the case is dangerous."""

@@ -83,3 +83,8 @@ def rows_of(text: str, title: str) -> dict[str, str]:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def require_row(source: str, name: str, seen: Seen) -> None:
+    """Require that the committed page says of a case what was seen."""
+    assert rows_of(PATH.read_text(), source).get(name) == outcome(seen), "make docs"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.packager.corpus import collection, judge, page
-from tests.packager.corpus.case import REFUSED, WITHIN
 
 FOUND, MISSING = collection.sources()
 NAMES = [(key, name) for key, source in FOUND.items() for name in source.cases]
@@ -16,23 +15,12 @@ every_case = pytest.mark.parametrize(
 
 @every_case
 def test_no_model_is_silently_wrong(key: str, name: str) -> None:
-    case, seen = FOUND[key].cases[name], judge.seen(key, name)
-    assert not seen.disagreement
-    if case.refused:
-        assert seen.outcome == REFUSED
-        assert seen.code == case.refused, seen.message
-        assert case.says in seen.message
-        assert seen.hint, "a refusal says what to do instead"
-    else:
-        assert seen.outcome == WITHIN, f"{seen.message}\n{seen.hint}"
-        assert seen.rewrites == case.rewrites
-        assert seen.fresh_rows
+    judge.require(FOUND[key].cases[name], judge.seen(key, name))
 
 
 @every_case
 def test_the_page_says_what_was_seen(key: str, name: str) -> None:
-    rows = page.rows_of(page.PATH.read_text(), FOUND[key].name)
-    assert rows.get(name) == page.outcome(judge.seen(key, name)), "make docs"
+    page.require_row(FOUND[key].name, name, judge.seen(key, name))
 
 
 @pytest.mark.parametrize("key", FOUND)
