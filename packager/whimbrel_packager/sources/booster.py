@@ -9,6 +9,7 @@ source, 24 otherwise without a word (every one of LightGBM that converted), and 
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from whimbrel_packager.sources.booster_graph import Graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.sources.booster_graph import Link
@@ -312,12 +314,23 @@ def _whole(classes: Sequence[Word]) -> bool:
     return all(isinstance(c, int) for c in classes)
 
 
-def missing_package(what: str, package: str, error: ImportError) -> UsageError:
-    """Return the error for a framework that is not installed."""
-    return UsageError(
-        f"{what} needs {package}, which is not installed here ({error})",
-        hint=f"pip install 'whimbrel-packager[{package}]'",
-        code="usage.extra",
+def package(what: str, name: str) -> Any:  # noqa: ANN401 - a module
+    """Return a framework's module, or raise `UsageError` with the extra's name."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"{what} needs {name}, which is not installed here ({error})",
+            hint=f"pip install 'whimbrel-packager[{name}]'",
+            code="usage.extra",
+        ) from error
+
+
+def unreadable(path: Path, framework: str, error: Exception, hint: str) -> InputError:
+    """Return the error for a file that a framework cannot load, with its own first line."""
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(
+        f"{path} cannot be loaded by {framework}: {first}", hint=hint, code="input.model"
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whimbrel_core.errors import ConversionError, InputError
+from whimbrel_core.errors import ConversionError
 from whimbrel_packager.sources import booster
 from whimbrel_packager.sources.booster import Boosted, BoosterSource
 from whimbrel_packager.sources.booster_graph import Link
@@ -38,7 +38,7 @@ _SEVERAL = ("MultiRMSE", "MultiRMSEWithMissingValues", "MultiLogloss", "MultiCro
 
 def load(path: Path, options: Options, kind: str = "") -> BoosterSource:
     """Open a file in .cbm or JSON; ``kind`` says which, "" goes by its name."""
-    cb = package(f"reading {path.name}")
+    cb = booster.package(f"reading {path.name}", "catboost")
     kind = kind or ("json" if path.suffix.lower() == ".json" else "cbm")
     try:
         model = cb.CatBoost().load_model(str(path), format=kind)
@@ -50,11 +50,8 @@ def load(path: Path, options: Options, kind: str = "") -> BoosterSource:
     except ConversionError:
         raise
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path} cannot be loaded by CatBoost {cb.__version__}: {first}",
-            hint="save it again with save_model('model.cbm')",
-            code="input.model",
+        raise booster.unreadable(
+            path, f"CatBoost {cb.__version__}", error, "save it again with save_model('model.cbm')"
         ) from error
     return source(model, options)
 
@@ -64,22 +61,13 @@ def source(model: Estimator, options: Options) -> BoosterSource:
     return BoosterSource(model, read(model), booster.wrapped(model), options)
 
 
-def package(what: str) -> Any:  # noqa: ANN401 - a module
-    """Return the module, or raise `UsageError` with the extra's name."""
-    try:
-        import catboost as cb
-    except ImportError as error:
-        raise booster.missing_package(what, "catboost", error) from error
-    return cb
-
-
 def read(model: Estimator) -> Boosted:
     """Return a model as trees, link and columns.
 
     Raises:
         ConversionError: it reads other things than numbers, or answers with what is not known here.
     """
-    cb = package("a CatBoost model")
+    cb = booster.package("a CatBoost model", "catboost")
     name = type(model).__name__
     if not model.is_fitted():
         raise ConversionError(f"{name} is not fitted", hint="fit it, save it again")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whimbrel_core.errors import ConversionError, InputError
+from whimbrel_core.errors import ConversionError
 from whimbrel_packager.sources import booster
 from whimbrel_packager.sources.booster import Boosted, BoosterSource
 from whimbrel_packager.sources.booster_graph import Link
@@ -40,15 +40,12 @@ _LOWEST_CODE = -1.0  # numbers are cut towards zero to become codes, so that -0.
 
 def load(path: Path, options: Options) -> BoosterSource:
     """Open a text file."""
-    lgb = package(f"reading {path.name}")
+    lgb = booster.package(f"reading {path.name}", "lightgbm")
     try:
         model = lgb.Booster(model_file=str(path))
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path} cannot be loaded by LightGBM {lgb.__version__}: {first}",
-            hint="save it again with save_model('model.txt')",
-            code="input.model",
+        raise booster.unreadable(
+            path, f"LightGBM {lgb.__version__}", error, "save it again with save_model('model.txt')"
         ) from error
     return source(model, options)
 
@@ -58,22 +55,13 @@ def source(model: Estimator, options: Options) -> BoosterSource:
     return BoosterSource(model, read(model), booster.wrapped(model), options)
 
 
-def package(what: str) -> Any:  # noqa: ANN401 - a module
-    """Return the module, or raise `UsageError` with the extra's name."""
-    try:
-        import lightgbm as lgb
-    except ImportError as error:
-        raise booster.missing_package(what, "lightgbm", error) from error
-    return lgb
-
-
 def read(model: Estimator) -> Boosted:
     """Return a model as trees, link and columns.
 
     Raises:
         ConversionError: an objective or a kind of tree that is not known here.
     """
-    lgb = package("a LightGBM model")
+    lgb = booster.package("a LightGBM model", "lightgbm")
     name = type(model).__name__
     try:
         inner = model if isinstance(model, lgb.Booster) else model.booster_

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whimbrel_core.errors import ConversionError, InputError
+from whimbrel_core.errors import ConversionError
 from whimbrel_packager.sources import booster
 from whimbrel_packager.sources.booster import Answer, Boosted, BoosterSource
 from whimbrel_packager.sources.booster_graph import Link
@@ -41,18 +41,15 @@ _VECTOR = 1
 
 def load(path: Path, options: Options) -> BoosterSource:
     """Open a file in JSON or UBJSON."""
-    xgb = package(f"reading {path.name}")
+    xgb = booster.package(f"reading {path.name}", "xgboost")
     model = xgb.Booster()
     try:
         # From bytes, which name their format themselves: a suffix may be any.
         content = bytearray(path.read_bytes())
         model.load_model(content)
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path} cannot be loaded by XGBoost {xgb.__version__}: {first}",
-            hint="save it again with save_model('model.ubj')",
-            code="input.model",
+        raise booster.unreadable(
+            path, f"XGBoost {xgb.__version__}", error, "save it again with save_model('model.ubj')"
         ) from error
     wrapper = _kind_of_wrapper(model)
     if wrapper is not None:
@@ -64,19 +61,10 @@ def load(path: Path, options: Options) -> BoosterSource:
 
 def source(model: Estimator, options: Options) -> BoosterSource:
     """Open a `Booster` or a fitted wrapper."""
-    xgb = package("an XGBoost model")
+    xgb = booster.package("an XGBoost model", "xgboost")
     if isinstance(model, xgb.Booster):
         return BoosterSource(model, read(model), lambda rows: _of_booster(model, rows), options)
     return BoosterSource(model, read(model), booster.wrapped(model), options)
-
-
-def package(what: str) -> Any:  # noqa: ANN401 - a module
-    """Return the module, or raise `UsageError` with the extra's name."""
-    try:
-        import xgboost as xgb
-    except ImportError as error:
-        raise booster.missing_package(what, "xgboost", error) from error
-    return xgb
 
 
 def read(model: Estimator) -> Boosted:
@@ -85,7 +73,7 @@ def read(model: Estimator) -> Boosted:
     Raises:
         ConversionError: an objective or a booster that is not known here.
     """
-    xgb = package("an XGBoost model")
+    xgb = booster.package("an XGBoost model", "xgboost")
     wrapped = not isinstance(model, xgb.Booster)
     name = type(model).__name__
     try:
@@ -254,7 +242,7 @@ def _words(
 
 
 def _of_booster(model: Estimator, rows: Estimator) -> Answer:
-    xgb = package("an XGBoost model")
+    xgb = booster.package("an XGBoost model", "xgboost")
     objective = json.loads(model.save_config())["learner"]["objective"]["name"]
     frame = hasattr(rows, "dtypes")
     types = None if frame else model.feature_types
