@@ -6,9 +6,12 @@ length and SHA-256 are those that were signed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import os
+import time
 from typing import IO, TYPE_CHECKING
 
 from whimbrel_agent.paths import sync_folder
@@ -16,11 +19,46 @@ from whimbrel_agent.update.transport import CHUNK, RestartError
 from whimbrel_core.errors import StorageError, TrustError, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from whimbrel_agent.paths import DataDirectory
     from whimbrel_agent.update.transport import Transport
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@contextlib.contextmanager
+def alone(home: DataDirectory, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock on downloads: two at once would spoil or remove each other's parts.
+
+    Args:
+        home: data directory.
+        wait_s: for so many seconds another holder is waited for.
+
+    Raises:
+        UnavailableError: somebody else holds it.
+        StorageError: the folder cannot be used.
+    """
+    try:
+        descriptor = os.open(home.downloads / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        msg = f"{home.downloads} cannot be used: {error}"
+        raise StorageError(msg) from error
+    try:
+        until = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= until:
+                    msg = "another updater is at work in this data directory"
+                    raise UnavailableError(msg, code="updater.busy") from error
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def fetch(source: Transport, path: str, part: Path, *, length: int, digest: str) -> None:

@@ -14,9 +14,6 @@ clock that says 2106 leaves no trace once it is put right.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,19 +32,20 @@ from whimbrel_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
     from tuf.ngclient.updater import Updater
 
     from whimbrel_agent.update.transport import Transport
+
+_WAIT_S = 2.0
+"""Control tidies the downloads for a moment now and then; another updater takes longer."""
 
 
 def answer(data: bytes) -> Answer:
     """Do what the request says; see the module."""
     request = msgspec.json.decode(data, type=UpdateRequest)
     home = DataDirectory(request.data_dir)
-    with _alone(home):
+    with download.alone(home, wait_s=_WAIT_S):
         source = Metered(
             transport(request.url, ca=request.ca, timeout_s=request.timeout_s), home.tally
         )
@@ -227,25 +225,6 @@ def _in_store(home: DataDirectory, wanted: Wanted, known: tuple[str, ...]) -> bo
         and file.exists()
         and download.measure(file) == (wanted.length, wanted.digest)
     )
-
-
-@contextlib.contextmanager
-def _alone(home: DataDirectory) -> Iterator[None]:
-    """Hold the lock on downloads: two updaters on one folder would spoil each other's parts."""
-    try:
-        descriptor = os.open(Path(home.downloads) / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        msg = f"{home.downloads} cannot be used: {error}"
-        raise StorageError(msg) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            msg = "another updater is at work in this data directory"
-            raise UnavailableError(msg, code="updater.busy") from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tests.support.models import MadeBundle, build_bundle, logistic
 from tests.support.repository import RepositorySimulator
 from whimbrel_agent.paths import DataDirectory
 from whimbrel_agent.update import download, updater
+from whimbrel_agent.update.garbage import collect
 from whimbrel_agent.update.messages import Updated, UpdateRequest, Wanted
 from whimbrel_agent.update.metering import Metered, take_tally
 from whimbrel_agent.update.transport import FolderTransport, transport
@@ -353,8 +354,21 @@ def test_a_full_disk_keeps_what_came_and_says_so(
     assert device.fetched(made)
 
 
-def test_two_updaters_on_one_folder_do_not_spoil_each_other(device: Device) -> None:
+def test_what_an_updater_fetches_is_not_tidied_away_under_it(device: Device) -> None:
+    part = device.home.part("0" * 64)
+    part.write_bytes(b"half of fleet.json")
+    with download.alone(device.home):
+        collect(device.home, (), keep=0)
+        assert part.exists()
+    collect(device.home, (), keep=0)
+    assert not part.exists()
+
+
+def test_two_updaters_on_one_folder_do_not_spoil_each_other(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(updater, "_WAIT_S", 0.0)
     request = UpdateRequest(device.url, str(device.home.root))
-    with updater._alone(device.home), pytest.raises(UnavailableError) as caught:
+    with download.alone(device.home), pytest.raises(UnavailableError) as caught:
         updater.answer(msgspec.json.encode(request))
     assert caught.value.code == "updater.busy"
