@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from whimbrel_packager.gates import Outcome, Verdict
 
@@ -25,22 +25,14 @@ def brief(verdict: Verdict) -> list[str]:
 
 
 def lines(verdict: Verdict) -> list[str]:
-    """Return a table of all gates; held checks on columns are one line."""
-    columns = [o for o in verdict.gates if o.kind == "columns" and o.held]
-    shown = [o for o in verdict.gates if o not in columns]
-    failed = [o for o in shown if not o.held]
-    rest = [o for o in shown if o.held]
+    """Return a table of all gates: what failed first."""
+    shown = sorted(verdict.joined, key=lambda outcome: outcome.held)
     wide = max([_WIDE, *(len(o.name) for o in shown)])
-    return [
-        _title(verdict),
-        *(line for outcome in failed for line in _row(outcome, wide)),
-        *_joined(columns, wide),
-        *(line for outcome in rest for line in _row(outcome, wide)),
-    ]
+    return [_title(verdict), *(line for outcome in shown for line in _row(outcome, wide))]
 
 
 def _title(verdict: Verdict) -> str:
-    count = len(verdict.gates)
+    count = len(verdict.joined)
     failed = len(verdict.failed)
     title = (
         f"{_gates(count)} {'holds' if count == 1 else 'hold'}"
@@ -54,13 +46,6 @@ def _title(verdict: Verdict) -> str:
 
 def _gates(count: int) -> str:
     return "1 gate" if count == 1 else f"{count} gates"
-
-
-def _joined(columns: Sequence[Outcome], wide: int) -> Iterator[str]:
-    if columns:
-        named = {outcome.name.split(".")[1] for outcome in columns}
-        what = f"{len(columns)} checks on {len(named)} columns"
-        yield f"  {_state(_HELD)}  {'columns':<{wide}}  {what}"
 
 
 def _row(outcome: Outcome, wide: int) -> Iterator[str]:
@@ -78,7 +63,7 @@ def _row(outcome: Outcome, wide: int) -> Iterator[str]:
         else f"{number(outcome.interval[0], 3)} to {number(outcome.interval[1], 3)}"
     )  # fmt: skip
     yield f"  {_state(state)}  {outcome.name:<{wide}}  {figure:>9}  {limit:<20} {between}".rstrip()
-    if not outcome.held or not outcome.judged:
+    if not outcome.held or not outcome.judged or not outcome.rule:
         yield f"              {outcome.message}"
 
 

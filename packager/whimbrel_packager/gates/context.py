@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whimbrel_packager.gates.outcome import Outcome
 
@@ -17,11 +17,24 @@ if TYPE_CHECKING:
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.gates.budgets import Measured
     from whimbrel_packager.gates.definitions import Definitions
-    from whimbrel_packager.gates.incumbent import Rival
     from whimbrel_packager.quality.intervals import Resamples
     from whimbrel_packager.quality.predictions import Predictions
 
     Array = np.ndarray[Any, Any]
+
+
+class Rival(NamedTuple):
+    """The incumbent's answers.
+
+    Attributes:
+        title: its name and version.
+        predictions: on the held-out rows; None when there is a ``problem``, or none was found.
+        problem: why it cannot be compared; "" when it can.
+    """
+
+    title: str
+    predictions: Predictions | None
+    problem: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ passes one time in forty.)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whimbrel_packager.gates.context import Context
-    from whimbrel_packager.quality.predictions import Predictions
 
 KIND = "incumbent"
 
@@ -57,20 +56,6 @@ class Incumbent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 )
             if margin < 0:
                 raise ConfigError(f"gates.incumbent.margins.{name} is {margin}, below zero")
-
-
-class Rival(NamedTuple):
-    """The incumbent's answers.
-
-    Attributes:
-        title: its name and version.
-        predictions: on the held-out rows; None when there is a ``problem``, or none was found.
-        problem: why it cannot be compared; "" when it can.
-    """
-
-    title: str
-    predictions: Predictions | None
-    problem: str = ""
 
 
 def judge(declared: Incumbent, context: Context) -> Iterator[Outcome]:

@@ -18,7 +18,7 @@ from whimbrel_core.errors import UsageError
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_packager import frame as frames
 from whimbrel_packager.conversion import runtime
-from whimbrel_packager.gates.incumbent import Rival
+from whimbrel_packager.gates.context import Rival
 from whimbrel_packager.quality import predictions
 
 if TYPE_CHECKING:

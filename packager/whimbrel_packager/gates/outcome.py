@@ -58,24 +58,26 @@ class Verdict(msgspec.Struct, frozen=True):
         return cls(FORMAT, name, version, not failed, failed, unjudged, machine, gates)
 
     @property
+    def joined(self) -> tuple[Outcome, ...]:
+        """The outcomes as people count them: all checks on columns that hold are one."""
+        columns = [o for o in self.gates if o.kind == "columns" and o.held and o.judged]
+        if not columns:
+            return self.gates
+        named = {outcome.name.split(".")[1] for outcome in columns}
+        message = f"{len(columns)} checks on {len(named)} columns hold"
+        one = Outcome("columns", "columns", held=True, rows=columns[0].rows, message=message)
+        return (one, *(outcome for outcome in self.gates if outcome not in columns))
+
+    @property
     def recorded(self) -> tuple[Outcome, ...]:
         """The outcomes as a manifest holds them: columns joined, parts and sentences bounded."""
-        columns = [outcome for outcome in self.gates if outcome.kind == "columns"]
-        rest = [outcome for outcome in self.gates if outcome.kind != "columns"]
-        joined = []
-        if columns:
-            named = {outcome.name.split(".")[1] for outcome in columns}
-            message = f"{len(columns)} checks on {len(named)} columns hold"
-            joined = [
-                Outcome("columns", "columns", held=True, rows=columns[0].rows, message=message)
-            ]
         return tuple(
             msgspec.structs.replace(
                 outcome,
                 parts=outcome.parts[:MAX_PARTS],
                 message=shortened(outcome.message),
             )
-            for outcome in (*joined, *rest)[:MAX_RECORDED]
+            for outcome in self.joined[:MAX_RECORDED]
         )
 
     def require(self) -> None:
@@ -85,7 +87,7 @@ class Verdict(msgspec.Struct, frozen=True):
         wrong = [outcome for outcome in self.gates if not outcome.held]
         shown = "; ".join(f"{o.name}: {o.message}" for o in wrong[:_NAMED])
         more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        count = f"{len(wrong)} of {len(self.gates)} gates"
+        count = f"{len(wrong)} of {len(self.joined)} gates"
         raise GateError(
             f"{self.name}-{self.version}: {count} {'does' if len(wrong) == 1 else 'do'} not hold, "
             f"nothing was written: {shown}{more}",

@@ -11,7 +11,8 @@ import pytest
 from tests.packager.gates.samples import context, scored, valued, words
 from whimbrel_core.errors import ConfigError
 from whimbrel_packager.gates import incumbent, quality, slices
-from whimbrel_packager.gates.incumbent import Incumbent, Rival
+from whimbrel_packager.gates.context import Rival
+from whimbrel_packager.gates.incumbent import Incumbent
 from whimbrel_packager.gates.quality import Quality
 from whimbrel_packager.gates.slices import Slice
 from whimbrel_packager.quality.intervals import Resamples

@@ -136,7 +136,7 @@ def test_people_see_what_failed_first_with_its_sentence_and_columns_in_one_line(
                      message="a, b look like ids")  # fmt: skip
     silent = Outcome("incumbent.auc", "incumbent", held=True, judged=False, message="no release")
     lines = shown.lines(over(*columns, HELD, silent, failed))
-    assert lines[0].endswith("1 of 6 gates does not hold, 1 could not be judged\x1b[0m")
+    assert lines[0].endswith("1 of 4 gates does not hold, 1 could not be judged\x1b[0m")
     text = "\n".join(lines)
     assert text.index("data.ids") < text.index("a, b look like ids") < text.index("3 checks on 3")
     assert "no release" in text
