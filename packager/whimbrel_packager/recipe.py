@@ -19,6 +19,7 @@ from whimbrel_core import config, identity
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import UsageError
+from whimbrel_core.profile.words import MAX_DEVICES
 from whimbrel_packager.conversion.child import Limits
 from whimbrel_packager.gates.declared import Gates
 from whimbrel_packager.record.card import Card
@@ -136,6 +137,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         identity.version(self.version)
         if self.release < 1:
             raise UsageError(f"release counter is {self.release}, it starts at 1")
+        if not 0 <= self.drift.release_words <= MAX_DEVICES:
+            raise UsageError(
+                f"drift.release_words is {self.drift.release_words}; it is the number of devices "
+                f"after which a new word is told, 1 to {MAX_DEVICES}, or 0 for never"
+            )
 
     def given(self, what: str) -> Path:
         """Return the path of the model or the reference data.

@@ -253,6 +253,7 @@ class Worker:
             clocks=Clocks(now_ms, time.monotonic),
             clock=self._start.clock,
             probation=spec.probation,
+            device=spec.device,
         )
         return SlotService(spec.slot, engine, calibration, telemetry, self._settings)
 

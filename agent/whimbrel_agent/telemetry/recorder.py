@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from whimbrel_agent.channel import ClosedWindow, ServingSettings
     from whimbrel_agent.telemetry.windowfile import OpenWindow, ServedModel
+    from whimbrel_agent.telemetry.words import NewWords
     from whimbrel_core.bundle.manifest import DriftPolicy
     from whimbrel_core.profile.accumulator import Accumulator
     from whimbrel_core.profile.baseline import Baseline
@@ -70,6 +71,7 @@ class Recorder:
         clock: how far the wall clock is to be trusted.
         tensors: name and values per row of every input and output, in the order of the values
             that `record_row` is given.
+        words: takes note of words that categories do not know; None: they are only counted.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Recorder:
         clocks: Clocks,
         clock: Clock = "unsynced",
         tensors: Sequence[tuple[str, int]] = (),
+        words: NewWords | None = None,
     ) -> None:
         self.model = model
         self.baseline = baseline
@@ -105,6 +108,7 @@ class Recorder:
         self._newest_ms = 0
         self._disk_trouble = False
         self._tensors = tensors
+        self._words = words
         self._writer: RowWriter | None = None
         self.ended = counts.OpsCounts()
 
@@ -132,6 +136,8 @@ class Recorder:
             return window
         if rows != 1 or not writer.write_tensors(accumulator, tensors, latency_us):
             accumulator.update(tensors)
+            if self._words is not None:
+                self._words.look(tensors)
             if latency_us is not None:
                 accumulator.count_request(latency_us)
         return window
@@ -223,7 +229,12 @@ class Recorder:
         return window
 
     def _plan(self, accumulator: Accumulator) -> RowWriter:
-        self._writer = RowWriter(self.layout, accumulator.width, self._tensors)
+        self._writer = RowWriter(
+            self.layout,
+            accumulator.width,
+            self._tensors,
+            unknown=None if self._words is None else self._words.meet,
+        )
         return self._writer
 
     def _event_window(self, at_ms: int) -> OpenWindow:

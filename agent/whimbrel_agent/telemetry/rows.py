@@ -43,9 +43,18 @@ class RowWriter:
         layout: of the profile.
         width: of a row in the accumulator: the features, and the score where none is it.
         tensors: name and values per row of every input and output.
+        unknown: called with the index of a categorical feature and a word that it lacks.
     """
 
-    def __init__(self, layout: Layout, width: int, tensors: Sequence[tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        width: int,
+        tensors: Sequence[tuple[str, int]],
+        *,
+        unknown: Callable[[int, object], None] | None = None,
+    ) -> None:
+        self._unknown = unknown
         self._tensors = tuple(tensors)
         self._length = sum(size for _, size in tensors)
         self._words = [
@@ -111,7 +120,12 @@ class RowWriter:
         for position, codes, other in self._words:
             word = found[position]
             if isinstance(word, (str, bytes)):
-                found[position] = codes.get(word, other)
+                code = codes.get(word)
+                if code is None:
+                    code = other
+                    if self._unknown is not None:
+                        self._unknown(position, word)
+                found[position] = code
             elif word is None:
                 found[position] = _NAN
             else:

@@ -16,6 +16,8 @@ from whimbrel_agent.telemetry import judge as judges
 from whimbrel_agent.telemetry.drift import DriftWatch
 from whimbrel_agent.telemetry.joiner import LabelJoiner
 from whimbrel_agent.telemetry.recorder import Recorder
+from whimbrel_agent.telemetry.words import KIND as WORDS
+from whimbrel_agent.telemetry.words import NewWords
 from whimbrel_core.profile import window as windows
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class SlotTelemetry:
         clocks: wall and monotonic.
         clock: how far the wall clock is to be trusted.
         probation: how a new version is judged; None when it is committed.
+        device: this device's name, under which new words are told; "" tells none.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class SlotTelemetry:
         clocks: Clocks,
         clock: Clock = "unsynced",
         probation: Probation | None = None,
+        device: str = "",
     ) -> None:
         self.model = model
         self.rows = 0
@@ -83,6 +87,7 @@ class SlotTelemetry:
         self._drift = DriftWatch(baseline, manifest.drift)
         self._probation = probation
         self._closed: Window | None = None
+        self._words = NewWords(baseline.layout, device=device, k=manifest.drift.release_words)
         self.recorder = self._recorder(model, manifest, baseline)
         self._joiner = LabelJoiner(
             self.recorder,
@@ -231,6 +236,7 @@ class SlotTelemetry:
             clocks=self._clocks,
             clock=self._clock,
             tensors=_sizes(manifest),
+            words=self._words if model.digest == self.model.digest else None,
         )
 
     def _older(self, digest: str) -> tuple[Recorder, Manifest]:
@@ -247,29 +253,42 @@ class SlotTelemetry:
         if not counted.rows:
             return
         try:
+            for detail in self._words.take():
+                self._tell(WORDS, message, detail)
+        except Exception:  # noqa: BLE001 - measuring never fails a request
+            self._trouble("new words could not be told")
+        try:
             changes = self._drift.observe(counted)
         except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("a window could not be judged")
             return
         for change in changes:
             drift = change.drift
-            self._client.put(
-                LocalEvent(
-                    event_id=secrets.token_hex(8),
-                    at_ms=message.end_ms if message.clock == "event" else self._clocks.wall_ms(),
-                    kind="drift",
-                    slot=self.model.slot,
-                    digest=self.model.digest,
-                    detail={
-                        "feature": change.feature,
-                        "before": change.before,
-                        "now": change.now,
-                        "psi": "" if drift.psi is None else f"{drift.psi:.4f}",
-                        "w1_sd": "" if drift.w1_sd is None else f"{drift.w1_sd:.4f}",
-                        "window_start_ms": str(message.start_ms),
-                    },
-                )
+            self._tell(
+                "drift",
+                message,
+                {
+                    "feature": change.feature,
+                    "before": change.before,
+                    "now": change.now,
+                    "psi": "" if drift.psi is None else f"{drift.psi:.4f}",
+                    "w1_sd": "" if drift.w1_sd is None else f"{drift.w1_sd:.4f}",
+                    "window_start_ms": str(message.start_ms),
+                },
             )
+
+    def _tell(self, kind: str, about: ClosedWindow, detail: dict[str, str]) -> None:
+        """Hand over an event about a window that was closed."""
+        self._client.put(
+            LocalEvent(
+                event_id=secrets.token_hex(8),
+                at_ms=about.end_ms if about.clock == "event" else self._clocks.wall_ms(),
+                kind=kind,
+                slot=self.model.slot,
+                digest=self.model.digest,
+                detail=detail,
+            )
+        )
 
     def _trouble(self, what: str) -> None:
         """Log the first of a kind of trouble in full, and count the rest."""

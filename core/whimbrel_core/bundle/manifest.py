@@ -179,7 +179,12 @@ class Lineage(msgspec.Struct, frozen=True):
 
 
 class DriftPolicy(msgspec.Struct, frozen=True):
-    """How windows of this model are made and judged."""
+    """How windows of this model are made and judged, and what of them leaves a device.
+
+    Args:
+        release_words: a word that a category's vocabulary lacks is readable for the server once so
+            many devices have met it (`whimbrel_core.profile.words`); 0: never told at all.
+    """
 
     window_s: int = 300
     min_rows: int = 100
@@ -187,6 +192,7 @@ class DriftPolicy(msgspec.Struct, frozen=True):
     severe_psi: float = 0.25
     warmup_windows: int = 48
     arl_s: int = 30 * 86_400
+    release_words: int = 5
 
 
 class Manifest(msgspec.Struct, frozen=True):
