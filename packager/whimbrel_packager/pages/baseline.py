@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from whimbrel_core.pages import layout
+from whimbrel_core.pages.distribution import Profiled, drawing, profiled
+from whimbrel_core.pages.element import Html, maybe, tag
+from whimbrel_core.pages.layout import Section
 from whimbrel_packager import written
-from whimbrel_packager.pages import layout
-from whimbrel_packager.pages.element import Html, maybe, tag
-from whimbrel_packager.pages.layout import Section
-from whimbrel_packager.pages.schema import Profiled, drawing, extent, profiled, typical
+from whimbrel_packager.pages.schema import extent, typical
 
 if TYPE_CHECKING:
     from whimbrel_packager.contents import Contents

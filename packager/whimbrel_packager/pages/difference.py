@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whimbrel_core.drawing import reliability, spans
+from whimbrel_core.pages import distribution, layout
+from whimbrel_core.pages.element import Child, Html, maybe, tag
+from whimbrel_core.pages.layout import Column, Section
 from whimbrel_packager import written
 from whimbrel_packager.comparison.difference import missing
 from whimbrel_packager.comparison.figures import told
-from whimbrel_packager.pages import layout, quality, schema
-from whimbrel_packager.pages.element import Child, Html, maybe, tag
-from whimbrel_packager.pages.layout import Column, Section
+from whimbrel_packager.pages import quality
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.distances import FeatureDrift
@@ -235,10 +236,10 @@ def _data(found: Difference, old: Contents, new: Contents) -> Section:
 
 def _histogram(drift: FeatureDrift, old: Contents, new: Contents) -> Html | None:
     before, after = (
-        next(p for p in schema.profiled(one.baseline) if p.feature.name == drift.feature)
+        next(p for p in distribution.profiled(one.baseline) if p.feature.name == drift.feature)
         for one in (old, new)
     )
-    drawn = schema.overlaid(before, after)
+    drawn = distribution.overlaid(before, after)
     tone = _TONES.get(drift.state, drift.state)
     return layout.figure(
         [

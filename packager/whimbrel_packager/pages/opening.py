@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from whimbrel_core.pages import layout
+from whimbrel_core.pages.element import Child, Html, join, maybe, tag
 from whimbrel_packager import written
-from whimbrel_packager.pages import layout
-from whimbrel_packager.pages.element import Child, Html, join, maybe, tag
 from whimbrel_packager.quality import certainty
 
 if TYPE_CHECKING:

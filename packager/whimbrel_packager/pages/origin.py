@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import signature
+from whimbrel_core.pages import layout
+from whimbrel_core.pages.element import Child, Html, maybe, tag
+from whimbrel_core.pages.layout import Column, Section
 from whimbrel_packager import written
-from whimbrel_packager.pages import layout
-from whimbrel_packager.pages.element import Child, Html, maybe, tag
-from whimbrel_packager.pages.layout import Column, Section
 from whimbrel_packager.pages.proof import unread
 from whimbrel_packager.record import lineage as lineages
 

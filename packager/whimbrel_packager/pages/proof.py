@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from whimbrel_core.pages import layout
+from whimbrel_core.pages.element import Child, maybe, tag
+from whimbrel_core.pages.layout import Column, Section
 from whimbrel_packager import written
-from whimbrel_packager.pages import layout
-from whimbrel_packager.pages.element import Child, maybe, tag
-from whimbrel_packager.pages.layout import Column, Section
 
 if TYPE_CHECKING:
     from whimbrel_packager.contents import Contents

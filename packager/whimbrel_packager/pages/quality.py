@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whimbrel_core.drawing import reliability, spans
+from whimbrel_core.pages import layout
+from whimbrel_core.pages.element import Child, Html, maybe, tag
+from whimbrel_core.pages.layout import Column, Section
 from whimbrel_packager import written
-from whimbrel_packager.pages import layout
-from whimbrel_packager.pages.element import Child, Html, maybe, tag
-from whimbrel_packager.pages.layout import Column, Section
 from whimbrel_packager.quality import certainty
 from whimbrel_packager.quality.metrics import METRICS
 

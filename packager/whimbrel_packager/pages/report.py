@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from whimbrel_core.pages import layout
+from whimbrel_core.pages.element import tag
 from whimbrel_packager.pages import (
     baseline,
-    layout,
     opening,
     origin,
     proof,
     quality,
     schema,
 )
-from whimbrel_packager.pages.element import tag
 
 if TYPE_CHECKING:
     from whimbrel_packager.contents import Contents

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
-import whimbrel_packager
+import whimbrel_core
 from whimbrel_core.drawing import theme
-from whimbrel_packager.pages.element import Child, Html, join, maybe, tag
+from whimbrel_core.pages.element import Child, Html, join, maybe, tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,7 +59,7 @@ def document(
         foot: the last sentences.
     """
     shown = [one for one in sections if one is not None and any(map(join, one.body))]
-    style = resources.files("whimbrel_packager.pages").joinpath("page.css").read_text("utf-8")
+    style = resources.files("whimbrel_core.pages").joinpath("page.css").read_text("utf-8")
     page = tag(
         "html",
         tag(
@@ -68,7 +68,7 @@ def document(
             tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
             tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
             tag("meta", name="color-scheme", content="light dark"),
-            tag("meta", name="generator", content=f"whimbrel {whimbrel_packager.__version__}"),
+            tag("meta", name="generator", content=f"whimbrel {whimbrel_core.__version__}"),
             tag("title", title),
             tag("style", Html(theme.stylesheet() + style)),
         ),
