@@ -25,6 +25,7 @@ from whimbrel_server.jobs.fold import Fold
 from whimbrel_server.jobs.rollouts import RolloutJudge
 from whimbrel_server.jobs.rounds import Job, Rounds
 from whimbrel_server.jobs.signing import Signing
+from whimbrel_server.jobs.words import release_words
 from whimbrel_server.operations import alerts, assignment
 from whimbrel_server.operations import labels as device_labels
 from whimbrel_server.operations.admission import Admission
@@ -272,6 +273,11 @@ class Fleet(FleetReads):
                 "alerts of earlier versions",
                 _QUALITY_EVERY_S,
                 lambda: watch.watch_served(database, registry, now_ms()),
+            ),
+            Job(
+                "new words",
+                _QUALITY_EVERY_S,
+                lambda: release_words(database, self.repository, now_ms()),
             ),
             Job("alerts", 0.0, self._announcer.tick),
             Job(

@@ -119,6 +119,10 @@ class FleetClient:
         query = {"version": version, "level": level, "subject": subject}
         return self._get(f"/models/{_part(name)}/drift", tuple[views.DriftView, ...], query)
 
+    def words(self, name: str, version: str | None = None) -> views.WordsView:
+        """Return the words of a version's categories that its vocabulary lacks."""
+        return self._get(f"/models/{_part(name)}/words", views.WordsView, {"version": version})
+
     def alerts(self, state: str | None = None, limit: int = 100) -> tuple[views.AlertView, ...]:
         """Return alerts, newest first."""
         return self._get("/alerts", tuple[views.AlertView, ...], {"state": state, "limit": limit})

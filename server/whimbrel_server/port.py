@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         RolloutView,
         SeriesPoint,
         UploadView,
+        WordsView,
     )
 
 
@@ -58,6 +59,9 @@ class FleetPort(Protocol):
         subject: str | None = None,
     ) -> tuple[DriftView, ...]:
         """Return the newest judgement of each subject, worst first."""
+
+    def words(self, name: str, version: str | None = None) -> WordsView:
+        """Return the words of one version's categories that its vocabulary lacks."""
 
     def span_drift(
         self, name: str, version: str, subject: str, since_ms: int, until_ms: int

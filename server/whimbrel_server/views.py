@@ -149,6 +149,27 @@ class DriftView(msgspec.Struct, frozen=True, kw_only=True):
     against: Literal["baseline", "peers"] = "baseline"
 
 
+class WordView(msgspec.Struct, frozen=True, kw_only=True):
+    """A word that a category's vocabulary lacks, and how many devices have met it."""
+
+    feature: str
+    word: str
+    devices: int
+    first_ms: int
+
+
+class WordsView(msgspec.Struct, frozen=True, kw_only=True):
+    """New words of one version: those that can be read, and how many cannot yet, by feature.
+
+    ``needed``: devices that must have met a word before it can be read; 0: devices tell none.
+    """
+
+    version: str
+    needed: int
+    words: tuple[WordView, ...] = ()
+    sealed: dict[str, int] = {}
+
+
 class SeriesPoint(msgspec.Struct, frozen=True, kw_only=True):
     """One point in time of a series; what is not known, or not asked for, is None."""
 

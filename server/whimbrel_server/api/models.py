@@ -11,7 +11,14 @@ from litestar.params import PathParameter, QueryParameter
 from whimbrel_server.api.access import may_read
 from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.api.responses import READS
-from whimbrel_server.views import DriftView, HistogramView, Level, ModelView, SeriesPoint
+from whimbrel_server.views import (
+    DriftView,
+    HistogramView,
+    Level,
+    ModelView,
+    SeriesPoint,
+    WordsView,
+)
 
 ModelPath = Annotated[
     str, PathParameter(description="the model's name", examples=[Example(value="flights")])
@@ -69,6 +76,24 @@ class ModelsController(Controller):
     ) -> tuple[DriftView, ...]:
         """Return the newest judgement of each subject, worst first: evidence and effect."""
         return fleet.drift(name, version, level, subject)
+
+    @get(
+        "/{name:str}/words",
+        guards=[may_read],
+        summary="New words of categories",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def words(
+        self,
+        fleet: Fleet,
+        name: ModelPath,
+        version: Annotated[
+            str | None, QueryParameter(description="default: the newest release")
+        ] = None,
+    ) -> WordsView:
+        """Return words that the vocabulary lacks, once enough devices have met them."""
+        return fleet.words(name, version)
 
     @get(
         "/{name:str}/series",

@@ -17,12 +17,12 @@ from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import EventMessage, WindowMessage
 from whimbrel_server.domain import aggregation, devices
 from whimbrel_server.domain.streams import Stream, StreamState
-from whimbrel_server.store import schema
+from whimbrel_server.store import schema, words
 from whimbrel_server.store.database import upsert
 from whimbrel_server.store.registry import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from whimbrel_server.ingest.batch import Batch, Row
     from whimbrel_server.store.registry import Registry
@@ -74,14 +74,12 @@ class Journal:
         self._streams.update(committed.streams)
         self._registry.settle(committed.records)
 
-    def commit(  # noqa: C901 - one row after the other, every case of it
-        self, connection: sa.Connection, batch: Batch, now_ms: int
-    ) -> Committed:
+    def commit(self, connection: sa.Connection, batch: Batch, now_ms: int) -> Committed:
         """Write ``batch``; the caller's transaction makes it durable."""
         done = Committed({}, {}, {}, [], [], [], 0, 0)
         counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COUNTERS, 0))
         entries: list[Entry] = []
-        events: list[dict[str, object]] = []
+        events: list[tuple[EventMessage, int]] = []
         refused: list[dict[str, object]] = []
         # Births first: a new outbox's rows may be in the same batch.
         self._presences(batch, done)
@@ -113,7 +111,7 @@ class Journal:
                 labels = self._labels(done, message.device)
                 entries.append(Entry(aggregation.cohorts_of(labels), row.payload))
             else:
-                events.append(_event(message, row.at_ms))
+                events.append((message, row.at_ms))
         for device, number in batch.unreadable.items():
             counts[device]["unreadable"] += number
         if entries:
@@ -123,8 +121,7 @@ class Journal:
                 "payload": msgspec.msgpack.encode(entries),
             }
             connection.execute(sa.insert(schema.segments), segment)
-        if events:
-            connection.execute(sa.insert(schema.events), events)
+        _keep_events(connection, events)
         if refused:
             connection.execute(sa.insert(schema.refused), refused)
         upsert(connection, schema.streams, [_stream(k, s) for k, s in done.streams.items()])
@@ -203,6 +200,14 @@ def _stream(key: StreamKey, stream: Stream) -> dict[str, object]:
         "ranges": msgspec.msgpack.encode(state.ranges),
         "missing": stream.missing,
     }
+
+
+def _keep_events(connection: sa.Connection, events: Sequence[tuple[EventMessage, int]]) -> None:
+    """Write events down; sealed words are nothing to read, and have a place of their own."""
+    words.keep(connection, [message for message, _ in events if message.kind == words.KIND])
+    rows = [_event(message, at_ms) for message, at_ms in events if message.kind != words.KIND]
+    if rows:
+        connection.execute(sa.insert(schema.events), rows)
 
 
 def _event(message: EventMessage, at_ms: int) -> dict[str, object]:

@@ -11,8 +11,9 @@ from whimbrel_server.domain import aggregation
 from whimbrel_server.queries import devices as device_queries
 from whimbrel_server.queries import history, spans
 from whimbrel_server.queries import models as model_queries
-from whimbrel_server.store import alerts, audit
+from whimbrel_server.store import alerts, audit, words
 from whimbrel_server.store import rollouts as rollout_store
+from whimbrel_server.views import WordsView, WordView
 
 if TYPE_CHECKING:
     from whimbrel_server.repository import Repository
@@ -100,6 +101,23 @@ class FleetReads:
             return model_queries.newest_drift(
                 connection, self.repository, name, version, level, subject
             )
+
+    def words(self, name: str, version: str | None = None) -> WordsView:
+        """Return the words of one version's categories that its vocabulary lacks."""
+        published = model_queries.require(self.repository, name, version)
+        needed = self.repository.contents(published.digest).manifest.drift.release_words
+        with self._database.read() as connection:
+            found = words.listing(connection, published.digest)
+            sealed = words.sealed_counts(connection, published.digest)
+        return WordsView(
+            version=published.version,
+            needed=needed,
+            words=tuple(
+                WordView(feature=w.feature, word=w.word, devices=w.devices, first_ms=w.first_ms)
+                for w in found
+            ),
+            sealed=sealed,
+        )
 
     def span_drift(
         self, name: str, version: str, subject: str, since_ms: int, until_ms: int

@@ -154,8 +154,12 @@ def upsert(
     rows: Sequence[Mapping[str, Any]],
     *,
     add: Sequence[str] = (),
+    keep: bool = False,
 ) -> None:
-    """Insert ``rows`` by primary key, replacing what is there; columns in ``add`` are added to."""
+    """Insert ``rows`` by primary key, replacing what is there, or keeping it with ``keep``.
+
+    Columns in ``add`` are added to.
+    """
     if not rows:
         return
     keys = [column.name for column in table.primary_key]
@@ -166,7 +170,7 @@ def upsert(
         name: table.c[name] + statement.excluded[name] if name in add else statement.excluded[name]
         for name in given
     }
-    if changes:
+    if changes and not keep:
         connection.execute(
             statement.on_conflict_do_update(index_elements=keys, set_=changes), list(rows)
         )

@@ -170,6 +170,27 @@ events = Table(
     sqlite_autoincrement=True,
 )
 
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("feature", String(256), primary_key=True),
+    Column("tag", String(16), primary_key=True),
+    Column("device", String(63), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+words = Table(
+    "words",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("feature", String(256), primary_key=True),
+    Column("tag", String(16), primary_key=True),
+    Column("word", Text, nullable=False),
+    Column("released_ms", BigInteger, nullable=False),
+)
+
 alerts = Table(
     "alerts",
     metadata,

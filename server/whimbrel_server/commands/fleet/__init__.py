@@ -10,6 +10,7 @@ from whimbrel_server.commands.fleet.enrol import enrol
 from whimbrel_server.commands.fleet.models import drift, models
 from whimbrel_server.commands.fleet.records import audit, events, status
 from whimbrel_server.commands.fleet.rollout import rollout
+from whimbrel_server.commands.fleet.words import words
 
 
 @click.group(epilog="Example: whimbrel fleet status --server http://fleet.example:8500")
@@ -25,6 +26,7 @@ for _command in (
     assign,
     models,
     drift,
+    words,
     alerts,
     acknowledge,
     rollout,
