@@ -26,6 +26,7 @@ PROMISED = {
     ("get", "/api/v1/models"),
     ("get", "/api/v1/models/{name}"),
     ("get", "/api/v1/models/{name}/drift"),
+    ("get", "/api/v1/models/{name}/words"),
     ("get", "/api/v1/models/{name}/series"),
     ("get", "/api/v1/models/{name}/histogram"),
     ("get", "/api/v1/models/{name}/quality"),
