@@ -14,9 +14,11 @@ import numpy as np
 
 from whimbrel_core.profile.distances import Drifts, named_drifts
 from whimbrel_core.profile.layout import Role
+from whimbrel_core.profile.loss import cells
 from whimbrel_core.profile.sequential import NEVER
 from whimbrel_server.domain import drift
 from whimbrel_server.domain.judging import Seen, Told
+from whimbrel_server.store.policies import policy_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +43,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
         levels: (F,) int8, index into LEVELS; −1: too few rows.
         values: (K,) float64, what the detector sees; None where it sees nothing.
         variances: (K,) float64, likewise.
+        scores: what quality is expected from, as `whimbrel_core.profile.loss.cells` gives it.
     """
 
     start_ms: int
@@ -54,6 +57,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     levels: bytes
     values: bytes | None = None
     variances: bytes | None = None
+    scores: tuple[int, ...] = ()
 
     @property
     def position(self) -> drift.Position:
@@ -64,7 +68,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 class Said(msgspec.Struct, frozen=True, array_like=True):
     """What is shown of one window: ``levels`` (F,) int8, and for devices `Told` of the detector.
 
-    ``threshold`` is None for a group, of which no detector tells.
+    ``threshold`` is None for a group, of which no detector tells. ``policy`` names what it was
+    judged under (`whimbrel_server.store.policies`).
     """
 
     levels: bytes
@@ -73,6 +78,7 @@ class Said(msgspec.Struct, frozen=True, array_like=True):
     alarms: bytes = b""
     since_ms: bytes = b""
     components: tuple[str, ...] = ()
+    policy: str = ""
 
 
 class _Payload(NamedTuple):
@@ -119,6 +125,7 @@ def keep(
                 seen.variances[n].astype("<f8", copy=False).tobytes()
                 if seen and observed
                 else None,
+                cells(window, judge.baseline),
             )
         )
     return found
@@ -129,7 +136,7 @@ def say(judge: DeviceJudge, told: Told, chosen: Sequence[int]) -> list[Said]:
     rows = np.array(chosen, np.intp)
     levels, alarms = told.levels[rows].astype(np.int8), told.alarms[rows].astype(np.uint8)
     log_e, since = told.log_e[rows].astype("<f4"), told.since_ms[rows].astype("<i8")
-    names = judge.components
+    names, policy = judge.components, policy_id(judge.policy)
     return [
         Said(
             levels[n].tobytes(),
@@ -138,6 +145,7 @@ def say(judge: DeviceJudge, told: Told, chosen: Sequence[int]) -> list[Said]:
             alarms[n].tobytes(),
             since[n].tobytes(),
             tuple([names[component] for component in components]),
+            policy,
         )
         for n, components in enumerate(told.components[rows].tolist())
     ]
