@@ -33,6 +33,7 @@ import msgspec
 from whimbrel_core import identity
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.descriptors.declared import Descriptor, require_unique
 
 Kind = Literal["numeric", "discrete", "categorical"]
 Role = Literal["input", "output"]
@@ -160,6 +161,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             or (n, classes). None: no scores are profiled.
         score_edges: ascending interior edges of the score bins, float32 numbers, at most 19; none:
             all scores are in one bin. Needs a ``score_tensor``.
+        descriptors: of tensors that are no columns of numbers; each makes a tensor that features
+            may name.
         format: version of this structure.
     """
 
@@ -169,6 +172,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     positive: int | None = None
     score_tensor: str | None = None
     score_edges: tuple[float, ...] = ()
+    descriptors: tuple[Descriptor, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -191,6 +195,14 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         _require_ascending("the score", "edges", self.score_edges, MAX_SCORE_BINS - 1)
         if self.score_edges and self.score_tensor is None:
             raise ProfileError("edges of score bins need a score_tensor; there is none")
+        require_unique(self.descriptors)
+        made = {descriptor.name: len(descriptor.columns) for descriptor in self.descriptors}
+        for feature in self.features:
+            if feature.column >= made.get(feature.tensor, MAX_COLUMN):
+                raise ProfileError(
+                    f"feature {feature.name!r}: {feature.tensor!r} has {made[feature.tensor]} "
+                    f"columns, none of them is {feature.column}"
+                )
         self._check_classes()
 
     def _check_classes(self) -> None:

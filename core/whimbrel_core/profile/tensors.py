@@ -1,7 +1,8 @@
 """Lay the tensors of a request side by side, as rows of the ring.
 
 A layout's features name a tensor and a column each. Neighbours of one tensor are taken together,
-so that a model with one input matrix costs one copy.
+so that a model with one input matrix costs one copy. A tensor that a descriptor makes is worked out
+first, from the tensor that it describes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.descriptors import describer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +36,7 @@ class Tensors:
         self._cells = cells
         self._layout = cells.layout
         self._segments = _segments(cells.layout, cells.width)
+        self._describers = [(d.name, d.tensor, describer(d)) for d in cells.layout.descriptors]
 
     def blocks(self, tensors: Mapping[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], int]:
         """Return (n, k) arrays that side by side make up rows of the ring, and n.
@@ -42,6 +45,8 @@ class Tensors:
             ProfileError: no tensor of the layout, numbers of rows that differ, a column that the
                 tensor does not have, or a type that cannot be counted.
         """
+        if self._describers:
+            tensors = self._described(tensors)
         rows = -1
         blocks: list[NDArray[Any] | None] = []
         for segment in self._segments:
@@ -68,7 +73,7 @@ class Tensors:
                 _score(self._layout, tensor) if segment.is_score else _columns(segment, tensor)
             )
         if rows < 0:
-            wanted = sorted({segment.tensor for segment in self._segments})
+            wanted = sorted(self._wanted())
             raise ProfileError(
                 f"none of the tensors {sorted(tensors)[:8]} is in the profile",
                 hint=f"the layout was made for: {', '.join(wanted)[:200]}",
@@ -78,6 +83,20 @@ class Tensors:
             np.full((rows, segment.width), np.nan, np.float32) if block is None else block
             for segment, block in zip(self._segments, blocks, strict=True)
         ], rows
+
+    def _wanted(self) -> set[str]:
+        """Return the tensors that can be counted, by the names that a caller knows."""
+        sources = {name: source for name, source, _ in self._describers}
+        return {sources.get(segment.tensor, segment.tensor) for segment in self._segments}
+
+    def _described(self, tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return ``tensors`` and those that the descriptors make of them."""
+        known = dict(tensors)
+        for name, source, describe in self._describers:
+            tensor = tensors.get(source)
+            if tensor is not None:
+                known[name] = describe(tensor)
+        return known
 
 
 class _Segment(NamedTuple):
