@@ -25,8 +25,9 @@ from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.domain import aggregation, drift, effects
 from whimbrel_server.domain.aggregation import FLEET, Key, Totals
 from whimbrel_server.ingest.journal import Entry
-from whimbrel_server.jobs.histories import Arrived, Histories, SubjectKey
-from whimbrel_server.store import alerts, judgements, schema
+from whimbrel_server.jobs import verdicts
+from whimbrel_server.jobs.histories import Arrived, Histories, Turned
+from whimbrel_server.store import alerts, judgements, policies, schema
 from whimbrel_server.store.database import upsert
 
 if TYPE_CHECKING:
@@ -263,10 +264,11 @@ class Fold:
             upsert(connection, schema.aggregates, aggregates)
             upsert(connection, schema.judgements, rows)
             upsert(connection, schema.detectors, judged.detectors)
-            for at, one in judged.changes:
-                published = self._repository.get(at[0])
+            policies.save(connection, judged.policies)
+            for turned in judged.changes:
+                published = self._repository.get(turned.at[0])
                 if published is not None:
-                    _alert(connection, at, one, published, now_ms)
+                    _alert(connection, turned, published, now_ms)
             upsert(connection, schema.meta, [{"key": CURSOR, "value": str(cursor)}])
 
         self._database.write(change)
@@ -293,18 +295,13 @@ def _aggregate(key: Key, totals: Totals) -> dict[str, object]:
     }
 
 
-def _alert(
-    connection: sa.Connection,
-    at: SubjectKey,
-    change: drift.Change,
-    published: Published,
-    now_ms: int,
-) -> None:
-    device = at[1][2:]
-    cause = f"drift/{at[0]}/{at[1]}/{change.feature}"
+def _alert(connection: sa.Connection, turned: Turned, published: Published, now_ms: int) -> None:
+    change, device = turned.change, turned.at[1][2:]
+    cause = f"drift/{turned.at[0]}/{turned.at[1]}/{change.feature}"
     if change.severity is None:
         alerts.close(connection, cause, now_ms)
         return
+    found = verdicts.device_drift(connection, turned, published.profile_id)
     alerts.raise_alert(
         connection,
         alerts.NewAlert(
@@ -320,7 +317,7 @@ def _alert(
             model=published.name,
             version=published.version,
             feature=change.feature,
-            evidence=change.evidence,
+            evidence=found.evidence(),
         ),
         now_ms,
     )

@@ -42,12 +42,22 @@ class Arrived(NamedTuple):
     window: FlatWindow
 
 
+class Turned(NamedTuple):
+    """An alarm of a device that began, changed or ended: with which window, under which policy."""
+
+    at: SubjectKey
+    position: drift.Position
+    change: drift.Change
+    policy: drift.Policy
+
+
 class Rows(NamedTuple):
     """What is to be written."""
 
     judgements: list[dict[str, object]]
     detectors: list[dict[str, object]]
-    changes: list[tuple[SubjectKey, drift.Change]]
+    changes: list[Turned]
+    policies: list[drift.Policy]
 
 
 class Histories:
@@ -75,7 +85,7 @@ class Histories:
         self._stored: dict[SubjectKey, drift.SubjectState | None] = {}
         self._kept: dict[SubjectKey, dict[drift.Position, Kept]] = {}
         self._said: dict[SubjectKey, dict[drift.Position, Said]] = {}
-        self._changes: list[tuple[SubjectKey, drift.Change]] = []
+        self._changes: list[Turned] = []
         self._replays: set[SubjectKey] = set()
 
     def judge(self, digest: str) -> DeviceJudge:
@@ -108,9 +118,9 @@ class Histories:
                 self._replays.add(at)
             else:
                 queues.setdefault(at[1], []).append(n)
-        for at, said, change in self._advance(digest, queues, seen, kept):
+        for at, said, turned in self._advance(digest, queues, seen, kept):
             self._said.setdefault(at, {}).update(said)
-            self._changes.extend((at, one) for one in change)
+            self._changes.extend(turned)
 
     def _advance(
         self,
@@ -118,7 +128,7 @@ class Histories:
         queues: dict[str, list[int]],
         seen: Seen,
         kept: Sequence[Kept],
-    ) -> Iterable[tuple[SubjectKey, dict[drift.Position, Said], list[drift.Change]]]:
+    ) -> Iterable[tuple[SubjectKey, dict[drift.Position, Said], list[Turned]]]:
         judge = self.judge(digest)
         keys = [(digest, subject) for subject in queues]
         states, told, turns = judge.advance_all(
@@ -127,12 +137,14 @@ class Histories:
         self._states.update(zip(keys, states, strict=True))
         order = [n for queue in queues.values() for n in queue]
         said = dict(zip(order, judgements.say(judge, told, order), strict=True))
-        changes: dict[SubjectKey, list[drift.Change]] = {}
+        changes: dict[SubjectKey, list[Turned]] = {}
         for turn in turns:
             shown = judgements.judgement(kept[turn.window], said[turn.window]).shown
-            start_ms = kept[turn.window].start_ms
-            found = drift.changes(turn.before, turn.after, shown, start_ms)
-            changes.setdefault(keys[turn.device], []).extend(found)
+            position, at = kept[turn.window].position, keys[turn.device]
+            found = drift.changes(turn.before, turn.after, shown, position.start_ms)
+            changes.setdefault(at, []).extend(
+                Turned(at, position, change, judge.policy) for change in found
+            )
         for at, queue in zip(keys, queues.values(), strict=True):
             yield at, {kept[n].position: said[n] for n in queue}, changes.get(at, [])
 
@@ -155,6 +167,7 @@ class Histories:
             ],
             [_detector(at, self._states[at]) for at in self._kept],
             list(self._changes),
+            [self.judge(digest).policy for digest in {digest for digest, _ in self._kept}],
         )
 
     def settle(self) -> None:
@@ -202,16 +215,26 @@ class Histories:
                 self._kept[at] = history
                 self._states[at] = self.judge(digest).start()
             seen = judgements.seen_of(self.judge(digest), histories)
-            for at, said, _ in self._advance(digest, queues, seen, histories):
+            for at, said, turned in self._advance(digest, queues, seen, histories):
                 self._said[at] = said
-                # What was said on the way no longer holds; what differs from the disk does.
-                self._changes = [one for one in self._changes if one[0] != at]
-                state = self._states[at]
-                newest = self._kept[at][state.newest]
-                shown = judgements.judgement(newest, said[state.newest]).shown
-                found = drift.changes(self._stored.get(at), state, shown, state.newest.start_ms)
-                self._changes.extend((at, change) for change in found)
+                # What was said on the way no longer holds; what differs from the disk does, and
+                # what an alarm stands on now.
+                self._changes = [one for one in self._changes if one.at != at]
+                last = {one.change.feature: one for one in turned}
+                before, now = self._stored.get(at), self._states[at].features
+                features = self.judge(digest).baseline.layout.features
+                for index, feature in enumerate(features):
+                    if now[index].alarm is not None:
+                        self._changes.append(last[feature.name])
+                    elif before is not None and before.features[index].alarm is not None:
+                        self._changes.append(last.get(feature.name) or self._over(at, feature.name))
         self._replays.clear()
+
+    def _over(self, at: SubjectKey, feature: str) -> Turned:
+        """Return the end of an alarm that never was, as the whole history says."""
+        newest = self._states[at].newest
+        change = drift.Change(feature, None, newest.start_ms, None, {})
+        return Turned(at, newest, change, self.judge(at[0]).policy)
 
     def _history(self, at: SubjectKey) -> dict[drift.Position, Kept]:
         table = schema.judgements

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from whimbrel_core.profile.quality import expected, realised
-from whimbrel_server.domain import aggregation, devices
+from whimbrel_server.domain import aggregation, devices, promises
 from whimbrel_server.domain.aggregation import DAY_MS, FLEET
+from whimbrel_server.jobs import verdicts
 from whimbrel_server.store import aggregates, alerts, schema
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from whimbrel_server.store.database import Database
     from whimbrel_server.store.registry import Registry
 
-# Beyond doubt: three standard errors below the limit.
-_SIGMAS = 3.0
 _HOUR_S = 3600
 
 
@@ -48,9 +46,7 @@ def watch_quality(
         quality = aggregates.total(baseline.layout, found).window().quality
         if quality is None or quality.rows < settings.min_labels:
             continue
-        _judge_quality(
-            database, published, baseline, quality, found[-1].bucket_ms, settings, now_ms
-        )
+        _judge_quality(database, published, baseline, quality, found, settings, now_ms)
 
 
 def _newest_days(connection: sa.Connection, digest: str, days: int) -> list[aggregates.Period]:
@@ -74,40 +70,30 @@ def _judge_quality(  # noqa: PLR0917 - all of it is what is judged
     published: Published,
     baseline: Baseline,
     quality: QualityCounts,
-    day_ms: int,
+    days: list[aggregates.Period],
     settings: Monitoring,
     now_ms: int,
 ) -> None:
-    now = realised(quality, binary=baseline.layout.binary)
-    promised = None
-    if baseline.calibration is not None and baseline.window.score_cells is not None:
-        promised = expected(baseline.window.score_cells, baseline.calibration)
-    if promised is None:
+    found = promises.kept(quality, baseline)
+    if found is None:
         return
-    if now.auc is not None and promised.auc is not None:
-        name, value, error, limit = "AUC", now.auc, now.auc_se, promised.auc
-    elif now.accuracy is not None and promised.accuracy is not None:
-        name, value, error, limit = "accuracy", now.accuracy, now.accuracy_se, promised.accuracy
-    else:
-        return
-    cause = f"quality/{published.digest}"
-    if error is None or value + _SIGMAS * error >= limit - settings.max_quality_drop:
-        # It ends when the drop is gone, not when it merely is in doubt again.
-        if value >= limit - settings.max_quality_drop:
+    cause, limit = f"quality/{published.digest}", settings.max_quality_drop
+    if not found.broken(limit):
+        if found.mended(limit):
             database.write(lambda connection: alerts.close(connection, cause, now_ms))
         return
     alert = alerts.NewAlert(
         cause=cause,
-        at_ms=day_ms,
+        at_ms=days[-1].bucket_ms,
         kind="quality",
-        severity="severe" if limit - value > 2 * settings.max_quality_drop else "warn",
+        severity=found.severity(limit),
         message=(
-            f"{name} of {published.name} {published.version} is {value:.3f} over {now.n} labels; "
-            f"its baseline promised {limit:.3f}"
+            f"{found.measure} of {published.name} {published.version} is {found.realised:.3f} over "
+            f"{found.n} labels; its baseline promised {found.promised:.3f}"
         ),
         model=published.name,
         version=published.version,
-        evidence={"measure": name, "realised": value, "se": error, "promised": limit, "n": now.n},
+        evidence=verdicts.quality(published, baseline.layout, days, found, settings).evidence(),
     )
     database.write(lambda connection: alerts.raise_alert(connection, alert, now_ms))
 

@@ -13,6 +13,7 @@ from tests.server.conftest import settings_for
 from tests.support import windows
 from tests.support.windows import Counter
 from whimbrel_server.app import Fleet
+from whimbrel_server.domain import verdict
 from whimbrel_server.ingest.batch import Incoming, sort
 from whimbrel_server.store import schema
 
@@ -156,7 +157,12 @@ def test_drift_of_one_device_is_found_there_and_not_on_the_others(
     assert {(one.device, one.feature) for one in alarms if one.feature == "x0"} == {("lga", "x0")}
     assert {one.device for one in alarms} == {"lga"}
     (alarm,) = [one for one in alarms if one.feature == "x0"]
-    assert alarm.evidence["log_e"] >= alarm.evidence["threshold"]
+    found = verdict.read(alarm.evidence)
+    assert found is not None
+    assert found.figures["log_e"] >= found.thresholds["log_e"]
+    assert found.inputs[-1].start_ms == found.at_ms == alarm.at_ms
+    assert found.history == (found.at_ms - START_MS) // DAY_MS + 1
+    assert {one.rows for one in found.inputs} == {300}
     assert alarm.message.startswith("x0 of churn 1.0.0 has drifted on lga (location, PSI ")
     assert START_MS + 60 * DAY_MS <= alarm.at_ms <= START_MS + 68 * DAY_MS
     device = fleet.drift("churn", level="device", subject="lga")

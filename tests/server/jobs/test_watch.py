@@ -76,8 +76,8 @@ def test_quality_below_what_was_promised_is_an_alert_and_ends_when_it_is_back(
     look(books)
     look(books)
     (alert,) = [one for one in books.fleet.alerts() if one.kind == "quality"]
-    assert alert.evidence["realised"] < alert.evidence["promised"] - 0.05
-    assert alert.evidence["n"] == 12 * 300, "only the newest days count"
+    assert alert.evidence["figures"]["realised"] < alert.evidence["figures"]["promised"] - 0.05
+    assert alert.evidence["figures"]["n"] == 12 * 300, "only the newest days count"
     assert alert.severity == "severe"
     later = [
         msgspec.structs.replace(
