@@ -21,7 +21,7 @@ setup = @python="$$(sh tools/find-python.sh $(PYTHON))" && \
 setup_other = @python="$$(sh tools/find-python.sh $(PYTHON))" && \
   "$$python" tools/environment.py $(1) --venv .venv-$(1)
 
-.PHONY: help setup-run setup-dev demo test check format bench docs fuzz campaign lock clean
+.PHONY: help setup-run setup-dev demo test check format bench peers docs fuzz campaign lock clean
 
 help: ## list the targets
 	@echo "Whimbrel: models from a build machine to a fleet of devices, watched there."
@@ -46,6 +46,9 @@ format: setup-dev ## format the code, and repair what ruff can
 bench: setup-dev ## run benchmarks/ (ARGS="profile serving" chooses)
 	@$(bin)/python tools/bench.py $(ARGS)
 
+peers: ## set up what benchmarks compare us with, in .venv-peers (2 GB; Python 3.11 or 3.12)
+	$(call setup_other,peers)
+
 docs: setup-dev ## write the generated pages: docs/reference
 	@$(bin)/python tools/docs.py
 
@@ -60,7 +63,7 @@ lock: setup-dev ## pin the dependencies anew (ARGS=--upgrade for newer versions)
 	@$(bin)/python tools/lock.py $(ARGS)
 
 clean: ## remove environments, caches and what a build left
-	rm -rf $(VENV) $(VENV).lock $(foreach env,3.10 networks fuzz,.venv-$(env) .venv-$(env).lock) build $(foreach part,$(parts),$(part)/dist)
+	rm -rf $(VENV) $(VENV).lock $(foreach env,3.10 networks fuzz peers,.venv-$(env) .venv-$(env).lock) build $(foreach part,$(parts),$(part)/dist)
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find $(code) -name __pycache__ -type d -prune -exec rm -rf {} +
 

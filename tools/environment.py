@@ -7,6 +7,7 @@ Run by `make` with any Python that is new enough; the standard library is all it
     python3 tools/environment.py device    core and agent on 3.10      (.venv-3.10)
     python3 tools/environment.py networks  the packager, PyTorch, Keras (.venv-networks)
     python3 tools/environment.py fuzz      core and its fuzzer         (.venv-fuzz)
+    python3 tools/environment.py peers     what benchmarks compare us with  (.venv-peers)
 
 Rules. An environment without its stamp is not believed: the stamp goes before the first change
 and comes back after the last, so an interrupted set-up is made again from nothing. Two set-ups
@@ -69,6 +70,7 @@ KINDS = {
         unhashed=("torch==2.13.0",),
     ),
     "fuzz": Kind("fuzz", ("core",), (3, 11), ("fuzz",)),
+    "peers": Kind("peers", (), (3, 11), ("peers",)),
 }
 
 
@@ -259,6 +261,8 @@ def _pip_has_its_own_ways(venv: Path) -> bool:
 
 
 def _install_parts(kind: Kind, venv: Path) -> None:
+    if not kind.parts:
+        return
     _say(f"installing {', '.join(kind.parts)} in place")
     command = [_python(venv), "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
     for part in kind.parts:

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # In the order of their constraints, with the oldest Python of each.
 LOCKS = {"build": "3.10", "run": "3.11", "dev": "3.11", "device": "3.10", "networks": "3.11",
-         "fuzz": "3.11"}  # fmt: skip
+         "fuzz": "3.11", "peers": "3.11"}  # fmt: skip
 PARTS = ("core", "agent", "packager", "server")
 
 
