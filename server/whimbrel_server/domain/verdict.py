@@ -16,6 +16,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from whimbrel_server.domain import drift
+
 Level = Literal["device", "cohort", "fleet"]
 
 DEVICE_DRIFT = "drift.device"
@@ -139,6 +141,27 @@ def read(evidence: Mapping[str, Any]) -> Verdict | None:
     if "rule" not in evidence:
         return None
     return msgspec.convert(dict(evidence), Verdict)
+
+
+def thresholds_of(policy: drift.Policy) -> dict[str, float]:
+    """Return what evidence and effect of a device's feature have to pass."""
+    limits = policy.thresholds
+    return {
+        "log_e": policy.detector.threshold,
+        "psi_warn": limits.psi[1],
+        "psi_severe": limits.psi[2],
+        "w1_sd_warn": limits.w1_sd[1],
+        "w1_sd_severe": limits.w1_sd[2],
+        "share_warn": limits.rate[1],
+        "share_severe": limits.rate[2],
+        "windows": policy.confirm_windows,
+    }
+
+
+def figures_of(severity: str | None, evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was found of a device's feature, the threshold apart."""
+    found = {name: value for name, value in evidence.items() if name != "threshold"}
+    return {"severity": severity, **found}
 
 
 class Difference(msgspec.Struct, frozen=True):

@@ -6,21 +6,20 @@ names a window that is not there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from whimbrel_server.domain import promises, verdict
 from whimbrel_server.domain.aggregation import DAY_MS, FLEET, Totals
 from whimbrel_server.domain.verdict import Input
-from whimbrel_server.store import schema
+from whimbrel_server.store import judgements, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from whimbrel_core.profile.layout import Layout
     from whimbrel_server.config import Monitoring
-    from whimbrel_server.domain import drift
     from whimbrel_server.domain.verdict import Verdict
     from whimbrel_server.jobs.histories import Turned
     from whimbrel_server.repository import Published
@@ -31,7 +30,7 @@ def device_drift(connection: sa.Connection, turned: Turned, profile_id: str) -> 
     """Return the verdict of an alarm that began or changed, once its windows are written."""
     digest, subject = turned.at
     change, policy = turned.change, turned.policy
-    until = upto(digest, subject, turned.position)
+    until = judgements.upto(digest, subject, turned.position)
     table = schema.judgements
     history, first_ms = connection.execute(
         sa.select(sa.func.count(), sa.func.min(table.c.start_ms)).where(until)
@@ -52,8 +51,8 @@ def device_drift(connection: sa.Connection, turned: Turned, profile_id: str) -> 
         history=history,
         first_ms=first_ms,
         policy=policy,
-        thresholds=thresholds_of(policy),
-        figures=figures_of(change.severity, change.evidence),
+        thresholds=verdict.thresholds_of(policy),
+        figures=verdict.figures_of(change.severity, change.evidence),
     )
 
 
@@ -86,37 +85,3 @@ def labelled(layout: Layout, day: Period) -> Input:
     """Return a day as an input of a verdict about quality: its rows are the labelled ones."""
     labels = Totals.of(layout, day.window).labels
     return Input(day.bucket_ms, "", day.bucket_ms + DAY_MS, labels)
-
-
-def upto(digest: str, subject: str, position: drift.Position) -> sa.ColumnElement[bool]:
-    """Return the condition of a device's windows up to and including ``position``."""
-    table = schema.judgements
-    return sa.and_(
-        table.c.digest == digest,
-        table.c.subject == subject,
-        sa.or_(
-            table.c.start_ms < position.start_ms,
-            sa.and_(table.c.start_ms == position.start_ms, table.c.key <= position.key),
-        ),
-    )
-
-
-def thresholds_of(policy: drift.Policy) -> dict[str, float]:
-    """Return what evidence and effect of a device's feature have to pass."""
-    limits = policy.thresholds
-    return {
-        "log_e": policy.detector.threshold,
-        "psi_warn": limits.psi[1],
-        "psi_severe": limits.psi[2],
-        "w1_sd_warn": limits.w1_sd[1],
-        "w1_sd_severe": limits.w1_sd[2],
-        "share_warn": limits.rate[1],
-        "share_severe": limits.rate[2],
-        "windows": policy.confirm_windows,
-    }
-
-
-def figures_of(severity: str | None, evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was found, the thresholds apart."""
-    found = {name: value for name, value in evidence.items() if name != "threshold"}
-    return {"severity": severity, **found}

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from whimbrel_core.errors import UsageError
 from whimbrel_server.domain import aggregation
 from whimbrel_server.queries import devices as device_queries
-from whimbrel_server.queries import history, spans
+from whimbrel_server.queries import history, replay, spans
 from whimbrel_server.queries import models as model_queries
 from whimbrel_server.store import alerts, audit, words
 from whimbrel_server.store import rollouts as rollout_store
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from whimbrel_server.store.assignments import Assignments
     from whimbrel_server.store.database import Database
     from whimbrel_server.store.registry import Registry
+    from whimbrel_server.verdict_views import ReplayView
     from whimbrel_server.views import (
         AlertState,
         AlertView,
@@ -189,6 +191,28 @@ class FleetReads:
         """Return alerts, newest first."""
         with self._database.read() as connection:
             return alerts.listing(connection, state, limit)
+
+    def replay(self, alert_id: int) -> ReplayView:
+        """Recompute the verdict of an alert from what is stored.
+
+        Raises:
+            UsageError: there is no such alert, or it is no judgement (``not_found``).
+        """
+        with self._database.read() as connection:
+            alert = alerts.get(connection, alert_id)
+            found = replay.replays(connection, self.repository, [alert])
+        if not found:
+            raise UsageError(
+                f"alert {alert_id} is no judgement of counts: it has no verdict to recompute",
+                code="not_found",
+            )
+        return found[0]
+
+    def replays(self, limit: int = 1000) -> tuple[ReplayView, ...]:
+        """Recompute the verdicts of the newest alerts, those without one left out."""
+        with self._database.read() as connection:
+            listed = alerts.listing(connection, None, limit)
+            return replay.replays(connection, self.repository, listed)
 
     def audit(self, limit: int = 200) -> tuple[AuditView, ...]:
         """Return who did what, newest first."""

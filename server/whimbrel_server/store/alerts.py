@@ -95,6 +95,17 @@ def acknowledge(connection: sa.Connection, alert_id: int, actor: str, now_ms: in
     return view(connection.execute(sa.select(table).where(table.c.id == alert_id)).one())
 
 
+def get(connection: sa.Connection, alert_id: int) -> AlertView:
+    """Return one alert. Raises `UsageError` (``not_found``) when there is none."""
+    table = schema.alerts
+    row = connection.execute(sa.select(table).where(table.c.id == alert_id)).first()
+    if row is None:
+        raise UsageError(
+            f"there is no alert {alert_id}", hint="see 'whimbrel fleet alerts'", code="not_found"
+        )
+    return view(row)
+
+
 def listing(
     connection: sa.Connection, state: AlertState | None, limit: int
 ) -> tuple[AlertView, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
+import sqlalchemy as sa
 
 from whimbrel_core.profile.distances import Drifts, named_drifts
 from whimbrel_core.profile.layout import Role
@@ -18,6 +19,7 @@ from whimbrel_core.profile.loss import cells
 from whimbrel_core.profile.sequential import NEVER
 from whimbrel_server.domain import drift
 from whimbrel_server.domain.judging import Seen, Told
+from whimbrel_server.store import schema
 from whimbrel_server.store.policies import policy_id
 
 if TYPE_CHECKING:
@@ -192,6 +194,32 @@ def row(kept: Kept, said: Said, digest: str, subject: str, level: str) -> dict[s
 def kept_in(payload: bytes) -> Kept:
     """Return what a stored window says by itself."""
     return _DECODER.decode(payload).kept
+
+
+def upto(digest: str, subject: str, position: drift.Position) -> sa.ColumnElement[bool]:
+    """Return the condition of a subject's windows up to and including the one at ``position``."""
+    table = schema.judgements
+    return sa.and_(
+        table.c.digest == digest,
+        table.c.subject == subject,
+        sa.or_(
+            table.c.start_ms < position.start_ms,
+            sa.and_(table.c.start_ms == position.start_ms, table.c.key <= position.key),
+        ),
+    )
+
+
+def history(
+    connection: sa.Connection, digest: str, subject: str, position: drift.Position
+) -> list[tuple[Kept, Said]]:
+    """Return what is stored of a subject's windows up to ``position``, in the order of time."""
+    table = schema.judgements
+    payloads = connection.execute(
+        sa.select(table.c.payload)
+        .where(upto(digest, subject, position))
+        .order_by(table.c.start_ms, table.c.key)
+    ).scalars()
+    return [(found.kept, found.said) for found in map(_DECODER.decode, payloads)]
 
 
 class StoredJudgement(msgspec.Struct, frozen=True):
