@@ -26,17 +26,19 @@ class ChiSquare:
         degrees: (F,) degrees of freedom, 0 or more; with 0 the tail is 1.
     """
 
-    __slots__ = ("_even", "_inverse", "_odd", "_start", "_zero")
+    __slots__ = ("_coefficients", "_odd", "_scale", "_zero")
 
     def __init__(self, degrees: NDArray[np.int64]) -> None:
-        # Each term is the one before times h / divisor; the first is 1 (even k) or √h / Γ(3/2).
+        # Both sums are polynomials in h, each coefficient the one before over j or j + 1/2; of odd
+        # degrees times √h / Γ(3/2), because that is their first term.
         terms = max(int(degrees.max(initial=0)) // 2, 1)
-        j = np.arange(1, terms)
+        j = np.arange(1, terms)[:, np.newaxis]
         odd = degrees % 2 == 1
-        divisors = j + 0.5 * odd[:, np.newaxis]
-        self._inverse = np.where(j < (degrees // 2)[:, np.newaxis], 1 / divisors, 0.0)
-        self._start = np.where(degrees > 1, np.where(odd, 1 / math.gamma(1.5), 1.0), 0.0)
-        self._even = ~odd
+        ratios = np.where(j < degrees // 2, 1 / (j + 0.5 * odd), 0.0)
+        first = np.where(degrees > 1, 1.0, 0.0)[np.newaxis]
+        #: (terms, F), of the highest power first
+        self._coefficients = np.cumprod(np.concatenate([first, ratios]), axis=0)[::-1]
+        self._scale = np.where(odd, 1 / math.gamma(1.5), 1.0)
         self._odd = np.flatnonzero(odd)
         self._zero = np.flatnonzero(degrees == 0)
 
@@ -44,13 +46,15 @@ class ChiSquare:
         """Return (…, F) P(X ≥ x) for ``x`` (…, F), each at least 0."""
         half = np.minimum(x / 2, _MAX_HALF)
         root = np.sqrt(half)
-        terms = np.empty((*x.shape, self._inverse.shape[1] + 1))
-        terms[..., 0] = np.where(self._even, 1.0, root) * self._start
-        np.multiply(half[..., np.newaxis], self._inverse, out=terms[..., 1:])
-        np.multiply.accumulate(terms, axis=-1, out=terms)
-        tails: Floats = terms.sum(axis=-1) * np.exp(-half)
+        tails = np.zeros(x.shape)
+        for coefficient in self._coefficients:
+            tails *= half
+            tails += coefficient
+        tails *= np.exp(-half)
         if len(self._odd):
-            tails[..., self._odd] += erfc(root[..., self._odd])
+            odd = root[..., self._odd]
+            tails[..., self._odd] *= odd * self._scale[self._odd]
+            tails[..., self._odd] += erfc(odd)
         if len(self._zero):
             tails[..., self._zero] = 1.0
         return tails
@@ -58,7 +62,11 @@ class ChiSquare:
 
 def erfc(x: Floats) -> Floats:
     """Return the complementary error function of every number of ``x``."""
-    return np.array([math.erfc(number) for number in x.ravel().tolist()]).reshape(x.shape)
+    found = np.ones(x.shape)
+    # Most are of shares that are as they were, exactly: nothing is missing, nothing unknown.
+    other = x != 0
+    found[other] = [math.erfc(number) for number in x[other].tolist()]
+    return found
 
 
 def chi2_tail(x: float, degrees: int) -> float:

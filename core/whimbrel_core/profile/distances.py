@@ -28,7 +28,6 @@ from whimbrel_core.profile.chisquare import ChiSquare
 from whimbrel_core.profile.discoveries import benjamini_hochberg
 from whimbrel_core.profile.divergences import (
     js,
-    js_terms,
     ks,
     pearson,
     psi,
@@ -54,6 +53,7 @@ __all__ = [
     "Judge",
     "benjamini_hochberg",
     "compare",
+    "grade",
     "js",
     "ks",
     "named_drifts",
@@ -70,7 +70,11 @@ Flags = NDArray[np.bool_]
 
 _EFFECT_BINS = 10
 _WORD_SHARE = 0.05
+# Windows that are judged together. Arrays of more leave the processor's cache, and take longer.
+_AT_ONCE = 32
 _FINE_ROWS = 400  # from here twenty bins hold twenty expected rows each
+_TINY = float(np.finfo(float).tiny)  # its logarithm is finite, and meets a factor of zero
+_LOG_2 = math.log(2.0)
 _DEFAULT = Thresholds()
 _STATES: tuple[State, ...] = ("too_few", *LEVELS)
 
@@ -156,6 +160,7 @@ class Judge:
         features = layout.features
         sizes = np.array([feature.cells for feature in features])
         self._starts = np.cumsum(sizes) - sizes
+        self._bounds = np.append(self._starts, len(cells))
         self._feature = np.repeat(np.arange(len(features)), sizes)
         self._n = np.add.reduceat(cells, self._starts)
         self._set_effect(cells)
@@ -172,18 +177,20 @@ class Judge:
         self._p = np.maximum(counts, 0.5) / n
         self._log_p = np.log(self._p)
         self._bias_reference = (effect.bins - 1) / np.maximum(self._n, 1)
+        self._js_reference = self._p_exact * self._log_p
 
     def _set_evidence(self, cells: Counts) -> None:
         self._evidence = []
         for bins in (_EFFECT_BINS, 2 * _EFFECT_BINS):
             grouping = Grouping(self.layout, cells, bins=bins, share=1 / bins)
             share = np.maximum(grouping.sum(cells), 0.5) / np.maximum(self._n, 1)[grouping.feature]
-            self._evidence.append((grouping, share, ChiSquare(grouping.bins - 1)))
+            hoped = np.add.reduceat(share, grouping.first)
+            self._evidence.append((grouping, 1 / share, hoped, ChiSquare(grouping.bins - 1)))
 
     def _set_axis(self, baseline: Baseline, cells: Counts) -> None:
         """Prepare distances along the axis: words have none, and never-seen values no place on it."""
         features = self.layout.features
-        placed = np.ones(len(cells))
+        placed = np.ones(len(cells), np.int64)
         gaps = np.zeros(len(cells))
         scales = np.ones(len(features))
         others = []
@@ -199,12 +206,15 @@ class Judge:
                 scales[index] = stats.sd or 1.0
             if feature.kind != "numeric":
                 others.append((index, stop - 1))
-        self._placed = placed
+        self._placed = None if placed.all() else placed
         self._gaps = gaps / scales[self._feature]
         on_axis = cells * placed
         n = np.add.reduceat(on_axis, self._starts)
         self._on_axis = n > 0
-        self._axis_p = on_axis / np.maximum(n, 1)[self._feature]
+        # Cumulative within each feature: of the whole row of cells, less what came before it.
+        below = np.cumsum(on_axis) - np.repeat(np.cumsum(n) - n, np.diff(self._bounds))
+        self._axis_p = below / np.maximum(n, 1)[self._feature]
+        self._axis_p_all = self._axis_p + self._feature
         self._other_feature = np.array([index for index, _ in others], np.int64)
         self._other_cell = np.array([cell for _, cell in others], np.int64)
         self._other_rate = cells[self._other_cell] / np.maximum(self._n[self._other_feature], 1)
@@ -236,62 +246,72 @@ class Judge:
             invalid: (N, F) nulls and infinities.
             rows: (N,) rows of the windows.
         """
-        m = np.add.reduceat(cells, self._starts, axis=-1)
+        if len(cells) > _AT_ONCE:
+            starts = range(0, len(cells), _AT_ONCE)
+            parts = [
+                self.measure(cells[part], invalid[part], rows[part])
+                for part in (slice(start, start + _AT_ONCE) for start in starts)
+            ]
+            return Drifts(*map(np.concatenate, zip(*parts, strict=True)))
+        # In integers: a running sum of floats takes seven times as long, and is not exact.
+        below = _below(cells)
+        m = np.diff(below.take(self._bounds, axis=-1))
         divisor = np.maximum(m, 1)
         blank = (m == 0) | (self._n == 0)
-        psi_, js_ = self._effects(cells, divisor)
-        ks_, w1_ = self._axis_distances(cells)
-        p_value = self._pearson(cells, m, rows)
-        rows = rows[:, np.newaxis]
-        null_rate = invalid / np.maximum(rows, 1)
+        psi_, js_ = self._effects(below, divisor)
+        ks_, w1_ = self._axis_distances(cells, below)
+        p_value = self._pearson(below, m, rows)
+        wide = rows[:, np.newaxis]
+        null_rate = invalid / np.maximum(wide, 1)
         other_rate = cells[:, self._other_cell] / divisor[:, self._other_feature]
-        rare_p = self._rare(null_rate, rows, other_rate, divisor)
+        rare_p = self._rare(null_rate, wide, other_rate, divisor)
         null_p, other_p = rare_p[:, : m.shape[1]], rare_p[:, m.shape[1] :]
         other_shift = np.zeros(m.shape)
         at = self._other_feature
         other_shift[:, at] = other_rate - self._other_rate
         p_value[:, at] = np.minimum(2 * np.minimum(p_value[:, at], other_p), 1.0)
-        # A feature may lack some of the window's rows; ten bins want fifty.
-        short = rows < self.thresholds.min_rows
-        few = (2 * m < self.thresholds.min_rows) | blank
-        tested = np.concatenate(
-            [np.where(few | short, 1.0, p_value), np.where(short, 1.0, null_p)], axis=-1
-        )
-        evident = benjamini_hochberg(tested, self.thresholds.q)
         null_shift = null_rate - self._invalid_rate
-        level = self._levels(psi_, w1_, other_shift, null_shift, evident)
-        level[(few & (level == 0)) | short] = -1
         if blank.any():
             for distances in (psi_, js_, ks_, w1_, p_value):
                 distances[blank] = np.nan
-        features = m.shape[1]
-        return Drifts(
+        drifts = Drifts(
             m, p_value, psi_, js_, ks_, w1_, null_rate, null_shift, null_p, other_shift,
-            evident[:, :features] | evident[:, features:], level,
+            blank, m,
         )  # fmt: skip
+        significant, level = grade(drifts, rows, self.thresholds)
+        return drifts._replace(significant=significant, level=level)
 
-    def _effects(self, cells: Counts, divisor: Counts) -> tuple[Floats, Floats]:
+    def _effects(self, below: Counts, divisor: Counts) -> tuple[Floats, Floats]:
         effect = self._effect
-        counts = effect.sum(cells)
-        m = divisor[:, effect.feature]
-        q = np.maximum(counts, 0.5) / m
-        terms = (q - self._p) * (np.log(q) - self._log_p)
+        counts = effect.between(below)
+        exact = counts / divisor[:, effect.feature]
+        q = np.where(counts > 0, exact, 0.5 / divisor[:, effect.feature])
+        log_q = np.log(q)
+        terms = (q - self._p) * (log_q - self._log_p)
         psi_ = np.add.reduceat(terms, effect.first, axis=-1)
         psi_ -= self._bias_reference + (effect.bins - 1) / divisor
-        divergence = np.add.reduceat(js_terms(self._p_exact, counts / m), effect.first, axis=-1)
+        # Jensen–Shannon: 0 log 0 is 0, so that the logarithm of any q serves where there is none.
+        middle = (self._p_exact + exact) / 2
+        log_middle = np.log(np.maximum(middle, _TINY))
+        terms = (self._js_reference + exact * log_q) / 2 - middle * log_middle
+        divergence = np.add.reduceat(terms, effect.first, axis=-1) / _LOG_2
         return np.maximum(psi_, 0.0), np.sqrt(np.maximum(divergence, 0.0))
 
-    def _axis_distances(self, cells: Counts) -> tuple[Floats, Floats]:
-        placed = cells * self._placed
-        m = np.add.reduceat(placed, self._starts, axis=-1)
+    def _axis_distances(self, cells: Counts, below: Counts) -> tuple[Floats, Floats]:
+        if self._placed is not None:
+            below = _below(cells * self._placed)
+        ends = below.take(self._bounds, axis=-1)
+        m = np.diff(ends)
         usable = (m > 0) & self._on_axis
         weight = usable / np.maximum(m, 1)
-        p = self._axis_p if usable.all() else self._axis_p * usable[:, self._feature]
-        placed *= weight[:, self._feature]
-        placed -= p
-        # Shares of each feature add up to one on both sides, so a running sum over all features
-        # is back at zero where the next one begins.
-        difference = np.cumsum(placed, axis=-1, out=placed)
+        if (m == m[:, :1]).all() and usable.all():
+            # As many rows in every feature: what came before one of them is its number.
+            difference: Floats = below[:, 1:] * weight[:, :1]
+            difference -= self._axis_p_all
+        else:
+            own = below[:, 1:] - ends[:, :-1].take(self._feature, axis=-1)
+            difference = own * weight.take(self._feature, axis=-1)
+            difference -= self._axis_p
         np.abs(difference, out=difference)
         ks_ = np.maximum.reduceat(difference, self._starts, axis=-1)
         difference *= self._gaps
@@ -300,21 +320,26 @@ class Judge:
         w1_[~usable] = np.nan
         return ks_, w1_
 
-    def _pearson(self, cells: Counts, m: Counts, rows: Counts) -> Floats:
+    def _pearson(self, below: Counts, m: Counts, rows: Counts) -> Floats:
         fine = rows >= _FINE_ROWS
         p_value = np.empty(m.shape)
-        for chosen, (grouping, share, chi_square) in zip(
+        for chosen, (grouping, inverse, hoped, chi_square) in zip(
             (~fine, fine), self._evidence, strict=True
         ):
             if not chosen.any():
                 continue
             every = bool(chosen.all())
-            counts, of = (cells, m) if every else (cells[chosen], m[chosen])
-            hoped = share * np.maximum(of, 1)[:, grouping.feature]
-            terms = (grouping.sum(counts) - hoped) ** 2 / hoped
-            statistic = np.add.reduceat(terms, grouping.first, axis=-1)
+            counts, of = (below, m) if every else (below[chosen], m[chosen])
+            seen = grouping.between(counts).astype(np.float64)
+            # Σ (seen − hoped)² / hoped = Σ seen² / hoped − 2 Σ seen + Σ hoped
+            seen *= seen
+            seen *= inverse
+            statistic = np.add.reduceat(seen, grouping.first, axis=-1)
+            statistic /= np.maximum(of, 1)
+            statistic += (hoped - 2) * of
             statistic /= 1 + of / np.maximum(self._n, 1)
-            p_value[slice(None) if every else chosen] = chi_square.tail(statistic)
+            tails = chi_square.tail(np.maximum(statistic, 0.0))
+            p_value[slice(None) if every else chosen] = tails
         return p_value
 
     def _rare(self, null_rate: Floats, rows: Counts, other_rate: Floats, divisor: Counts) -> Floats:
@@ -330,25 +355,6 @@ class Judge:
                 [np.full(null_rate.shape[1], self._reference_rows), np.maximum(self._n[at], 1)]
             ),
         )
-
-    def _levels(
-        self,
-        psi_: Floats,
-        w1_: Floats,
-        other_shift: Floats,
-        null_shift: Floats,
-        evident: Flags,
-    ) -> Counts:
-        limits, features = self.thresholds, psi_.shape[1]
-        # NaN is larger than every limit to searchsorted; here it is no distance.
-        w1_ = np.nan_to_num(w1_)
-        changed = np.maximum(
-            np.maximum(_steps(limits.psi, psi_), _steps(limits.w1_sd, w1_)),
-            _steps(limits.rate, other_shift),
-        )
-        missing = _steps(limits.rate, np.abs(null_shift))
-        level: Counts = np.maximum(changed * evident[:, :features], missing * evident[:, features:])
-        return level
 
 
 def compare(baseline: Baseline, window: Window) -> tuple[FeatureDrift, ...]:
@@ -370,10 +376,50 @@ def stacked(windows: Sequence[FlatWindow], layout: Layout) -> tuple[Counts, Coun
     return counts[:, : layout.cells], missing.sum(axis=1), rows
 
 
-def _steps(limits: tuple[float, ...], numbers: Floats) -> Counts:
-    """Return how many ``limits`` each number reaches."""
-    reached: Counts = np.searchsorted(np.array(limits), numbers, "right")
+def grade(drifts: Drifts, rows: Counts, limits: Thresholds) -> tuple[Flags, Counts]:
+    """Return which features of N windows changed significantly, and their levels (N, F).
+
+    Anew from distances that are known already, it is what other thresholds make of them.
+
+    Args:
+        drifts: distances; ``significant`` and ``level`` are not read.
+        rows: (N,) rows of the windows.
+        limits: what counts as evidence and effect.
+    """
+    short = rows[:, np.newaxis] < limits.min_rows
+    # NaN is no distance. A feature may lack some of the window's rows; ten bins want fifty.
+    blank = np.isnan(drifts.p_value)
+    few = (2 * drifts.rows < limits.min_rows) | blank
+    features = drifts.rows.shape[1]
+    tested = np.concatenate([drifts.p_value, drifts.null_p_value], axis=-1)
+    tested[:, :features][few | short] = 1.0
+    tested[:, features:][np.broadcast_to(short, few.shape)] = 1.0
+    evident = benjamini_hochberg(tested, limits.q)
+    changed = np.maximum(
+        np.maximum(_steps(limits.psi, drifts.psi), _steps(limits.w1_sd, drifts.w1_sd)),
+        _steps(limits.rate, drifts.other_shift),
+    )
+    missing = _steps(limits.rate, np.abs(drifts.null_shift))
+    changed *= evident[:, :features]
+    missing *= evident[:, features:]
+    level: Counts = np.maximum(changed, missing).astype(np.int64)
+    level[(few & (level == 0)) | short] = -1
+    return evident[:, :features] | evident[:, features:], level
+
+
+def _steps(limits: tuple[float, ...], numbers: Floats) -> NDArray[np.int8]:
+    """Return how many ``limits`` each number reaches; NaN reaches none."""
+    reached = np.zeros(numbers.shape, np.int8)
+    for limit in limits:
+        reached += numbers >= limit
     return reached
+
+
+def _below(cells: Counts) -> Counts:
+    """Return (N, C + 1): how many rows are in all cells before each one, and before the end."""
+    below = np.zeros((len(cells), cells.shape[1] + 1), np.int64)
+    np.cumsum(cells, axis=-1, out=below[:, 1:])
+    return below
 
 
 def named_drifts(features: Sequence[tuple[str, Role]], row: Drifts) -> tuple[FeatureDrift, ...]:

@@ -31,7 +31,7 @@ class Grouping:
             values or words, and never-seen ones, are joined with their neighbours.
     """
 
-    __slots__ = ("bins", "feature", "first", "starts")
+    __slots__ = ("_bounds", "bins", "feature", "first", "starts")
 
     def __init__(self, layout: Layout, reference: Counts, *, bins: int, share: float) -> None:
         starts: list[int] = []
@@ -49,6 +49,7 @@ class Grouping:
             at += feature.cells
         #: (G,) first cell of each bin
         self.starts = np.array(starts)
+        self._bounds = np.array([*starts, at])
         #: (F,) number of bins of each feature
         self.bins = np.array(sizes)
         #: (G,) feature of each bin
@@ -59,6 +60,11 @@ class Grouping:
     def sum(self, cells: Counts) -> Counts:
         """Return (…, G): ``cells`` (…, C) summed per bin."""
         summed: Counts = np.add.reduceat(cells, self.starts, axis=-1)
+        return summed
+
+    def between(self, below: Counts) -> Counts:
+        """Return (…, G): the same from running sums ``below`` (…, C + 1), 0 first."""
+        summed: Counts = np.diff(below.take(self._bounds, axis=-1))
         return summed
 
 
