@@ -1,4 +1,4 @@
-"""How values are written for people: dates in UTC, counts, statistics.
+"""How values are written for people: dates in UTC, durations, counts, statistics.
 
 Absolute dates only: what is drawn twice from the same data is the same text, and what was printed
 stays true.
@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 
 NOTHING = "–"
 _PLAIN_BELOW = 10.0
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 
 def when(ms: int) -> datetime:
@@ -28,6 +29,11 @@ def date(ms: int | None) -> str:
         return NOTHING
     at = when(ms)
     return f"{at.day} {at:%b} {at.year}"
+
+
+def moment(ms: int | None) -> str:
+    """Return a minute, ``14 Jul 2013 00:00`` (UTC, which the page's footer says)."""
+    return f"{date(ms)} {when(ms):%H:%M}" if ms else NOTHING
 
 
 def count(value: float | None) -> str:
@@ -51,3 +57,19 @@ def percent(value: float | None, digits: int = 1) -> str:
     if value is None or math.isnan(value):
         return NOTHING
     return f"{value * 100:.{digits}f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in its two largest units, ``3 h 20 min``."""
+    if seconds is None:
+        return NOTHING
+    left = max(0, round(seconds))
+    for unit_s, unit, small_s, small in (
+        (_DAY_S, "d", _HOUR_S, "h"),
+        (_HOUR_S, "h", _MINUTE_S, "min"),
+        (_MINUTE_S, "min", 1, "s"),
+    ):
+        if left >= unit_s:
+            rest = left % unit_s // small_s
+            return f"{left // unit_s} {unit}" + (f" {rest} {small}" if rest else "")
+    return f"{left} s"

@@ -14,7 +14,16 @@ from __future__ import annotations
 
 import math
 
-from whimbrel_core.drawing.written import NOTHING, count, date, percent, stat, when
+from whimbrel_core.drawing.written import (
+    NOTHING,
+    count,
+    date,
+    duration,
+    moment,
+    percent,
+    stat,
+    when,
+)
 
 __all__ = [
     "NOTHING",
@@ -35,7 +44,7 @@ __all__ = [
     "when",
 ]
 
-MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
+_DAY_S = 86_400
 _SMALL_P = 0.001
 _MS_FROM_US = 10_000.0
 
@@ -43,11 +52,6 @@ _MS_FROM_US = 10_000.0
 def iso(ms: int) -> str:
     """Return RFC 3339 with seconds, for the ``datetime`` attribute and for machines."""
     return when(ms).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def moment(ms: int | None) -> str:
-    """Return a minute, ``14 Jul 2013 00:00`` (UTC, which the page's footer says)."""
-    return f"{date(ms)} {when(ms):%H:%M}" if ms else NOTHING
 
 
 def month(ms: int) -> str:
@@ -58,27 +62,11 @@ def month(ms: int) -> str:
 def period(start_ms: int, end_ms: int) -> str:
     """Return a window's period, as short as it stays unambiguous."""
     length_s = (end_ms - start_ms) / 1e3
-    if length_s == DAY_S and start_ms % (DAY_S * 1000) == 0:
+    if length_s == _DAY_S and start_ms % (_DAY_S * 1000) == 0:
         return date(start_ms)
-    if length_s < DAY_S:
+    if length_s < _DAY_S:
         return f"{moment(start_ms)}–{when(end_ms):%H:%M}"
     return f"{date(start_ms)} – {date(end_ms - 1)}"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a length of time in its two largest units, ``3 h 20 min``."""
-    if seconds is None:
-        return NOTHING
-    left = max(0, round(seconds))
-    for unit_s, unit, small_s, small in (
-        (DAY_S, "d", HOUR_S, "h"),
-        (HOUR_S, "h", MINUTE_S, "min"),
-        (MINUTE_S, "min", 1, "s"),
-    ):
-        if left >= unit_s:
-            rest = left % unit_s // small_s
-            return f"{left // unit_s} {unit}" + (f" {rest} {small}" if rest else "")
-    return f"{left} s"
 
 
 def size(value: float | None) -> str:
