@@ -76,6 +76,10 @@ class Components:
         self.feature = np.array([component.feature for component in self.all])
         self.row_variance = np.array([component.row_variance for component in self.all])
         self.is_scale = np.array([component.name == "scale" for component in self.all])
+        blocks = (self.locations, scales, shares, missing)
+        ends = np.cumsum([len(block) for block in blocks])
+        # Where each block begins that is not empty: components of one sort vary alike.
+        self.sorts = np.unique(np.concatenate([[0], ends[:-1]]))
         self._axes = np.array(list(axes), np.int64)
         self._z = sum(
             (_placed(axes[i][0], int(self._starts[i]), len(cells)) for i in axes),

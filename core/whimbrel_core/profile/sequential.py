@@ -1,50 +1,24 @@
 """Watch a stream of windows for a lasting change: a Shiryaev–Roberts e-detector.
 
-For every component x of a feature (`components`) and every tilt δ there is a likelihood ratio of
-"shifted by δ" against "shifted by at most μ₀", for windows that vary with variance v::
-
-    g(x) = ((x − μ₀)² − (x − δ)²) / 2v        location, shares: μ₀ = .1,   δ = ±.2, ±.4
-                                              scale (log sd):   μ₀ = .075, δ = ±.15, ±.3
-
-For sub-Gaussian windows e^g has expectation at most 1 whatever the shift below μ₀, and the
-Shiryaev–Roberts sum M ← (M + 1) e^g grows by at most 1 a window on average until something
-changes. A feature's e-detector is the average of M over its components and tilts. An alarm at
-M ≥ streams × ARL comes, without change, no more often than once in ARL windows over all streams,
-however they depend on each other. (Shin, Ramdas, Rinaldo: "E-detectors: a nonparametric framework
-for sequential change detection", 2023.)
-
 A device differs from the fleet and from the reference, and its windows vary more than their rows
-explain, and hang together. So the first windows (``warmup``) teach its own mean and variance:
+explain, and hang together. So each stream is compared with its own beginning: the first windows
+(``warmup``) teach its mean, the variance between its windows and their correlation (`warmup`).
+Then every window multiplies, for each component of a feature (`components`), a few sums of
+likelihood ratios of "something has changed" against "nothing has, but for less than a margin"
+(`ratios`). The e-detector of a feature is the average of its sums.
 
-- mean: shrunk to the signed baseline, as if devices differ from it by .2 sd;
-- variance between windows: the observed one, with a prior of .1 sd worth four windows; times
-  (1 + r) / (1 − r) for the lag-1 correlation r; times 1 + 2/√warmup, because it is an estimate;
-- plus the sampling variance of each window's rows;
-- μ₀ and δ move outwards by the standard error of the mean.
+If a ratio has expectation 1 at most whatever the shift below the margin, a sum grows by 1 a window
+at most on average until something changes, and an alarm at M ≥ streams × ARL comes, without change,
+no more often than once in ARL windows over all streams, however they depend on each other. (Shin,
+Ramdas, Rinaldo: "E-detectors: a nonparametric framework for sequential change detection", 2023.)
 
-One window can add at most half of what an alarm takes: two may suffice, no single odd one does.
-
-What one simulation gave (one seed; windows of 3,600 rows, devices that differ by .2 sd, budget
-for 2,000 streams and an ARL of 720 windows, 1,000 streams for 168 windows after the warm-up
-without drift, then 200 with; "missed" is within 40 windows). "wander" is the sd of a device's
-windows beyond sampling error, r their correlation:
-
-    wander   r    false alarms   +.3 sd, median (missed)   +.5 sd, median (missed)
-    .05     .5       0 %              9   (.5 %)                 2   (0)
-    .1      .5       0 %             32   (36 %)                 8   (0)
-    .1      .9       3.3 %            -   (60 %)                14   (17 %)
-    .2      .5       0 %              -   (89 %)                31   (32 %)
-
-No alarm among 1,000 bounds the rate at .3 %, no lower. The budget is not kept where windows hang
-together as at r = .9 (48 windows cannot tell it), nor by short warm-ups: over 300 windows of 300
-rows in all, with an ARL of 30, 7 / 10 / 14 warm-up windows alarmed falsely in 1.1 / .7 / .3 % of
-streams, where the budget allows .5 %.
+How well that holds, and what is found how soon, is measured by ``benchmarks/false_alarms.py``.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -54,6 +28,9 @@ from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.components import Components
 from whimbrel_core.profile.distances import stacked
 from whimbrel_core.profile.flat import flatten
+from whimbrel_core.profile.ratios import SUMS, Limits, Sizes, step
+from whimbrel_core.profile.streams import Numbers, Sight, Streams
+from whimbrel_core.profile.warmup import learn, settle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,20 +38,26 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.window import Window
 
+__all__ = [
+    "NEVER",
+    "Detector",
+    "DetectorSettings",
+    "DetectorState",
+    "Evidence",
+    "Observation",
+    "Proofs",
+    "Streams",
+]
+
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-_SHIFT = (0.1, (-0.4, -0.2, 0.2, 0.4))
-_LOG_SCALE = (0.075, (-0.3, -0.15, 0.15, 0.3))
-_DEVICE_SD = 0.2  # how much devices of a fleet differ, in standard deviations of rows
-_WINDOW_SD = (
-    0.1  # how much a device's windows differ beyond their sampling error, before it is known
-)
-_WINDOW_SD_WORTH = 4.0  # windows that this prior counts for
-_MAX_CORRELATION = 0.9
-_FLOOR = -40.0  # log M of a stream that never shows anything; keeps float32 comfortable
+# Margin, tilt and jump: in standard deviations of rows; of scales, in logarithms of the sd.
+_SIZES = (0.05, 0.3, 0.5)
+_SCALE_SIZES = (0.04, 0.2, 0.4)
 _HOUR_MS = 3_600_000.0
+_NOTHING = 1e-17  # an e-value that says nothing: of a stream that is still being learnt
 NEVER = -(1 << 62)  # a time that is none
 
 
@@ -150,8 +133,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         since_ms: about when the change began; None while nothing speaks for one.
         warming: whether the stream's own baseline is still being learnt.
         component: what speaks most: "location", "scale", "missing" or "share of <word>".
-        shift: by how much that component differs from the stream's own baseline in the newest
-            windows, in standard deviations of rows (scale: in logarithms of the sd).
+        shift: by how much that component differs from the stream's own baseline since then, in
+            standard deviations of rows (scale: in logarithms of the sd).
     """
 
     feature: str
@@ -164,28 +147,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     shift: float
 
 
-class Streams(NamedTuple):
-    """The states of D devices side by side, for `Detector.advance_all`."""
-
-    windows: Counts  # (D,)
-    start_ms: Counts  # (D,)
-    at_ms: Counts  # (D,)
-    numbers: NDArray[np.float32]  # (D, S) everything of `_Arrays`, one after the other
-
-    def take(self, rows: NDArray[np.intp]) -> Streams:
-        """Return a copy of some devices' states."""
-        return Streams(
-            self.windows[rows], self.start_ms[rows], self.at_ms[rows], self.numbers[rows]
-        )
-
-    def put(self, rows: NDArray[np.intp], streams: Streams) -> None:
-        """Replace some devices' states, in place."""
-        self.windows[rows] = streams.windows
-        self.start_ms[rows] = streams.start_ms
-        self.at_ms[rows] = streams.at_ms
-        self.numbers[rows] = streams.numbers
-
-
 class Proofs(NamedTuple):
     """What a detector says of D devices, as arrays (D, F): see `Evidence`."""
 
@@ -194,21 +155,6 @@ class Proofs(NamedTuple):
     since_ms: Counts  # NEVER while nothing speaks for a change
     component: Counts  # index into `Components.all`
     shift: Floats
-
-
-class _Arrays(NamedTuple):
-    """The numbers of D states, float64."""
-
-    seen: Floats  # (D, K) warm-up windows in which the component was known
-    mean: Floats  # (D, K) their mean, then the stream's own baseline
-    spread: Floats  # (D, K) their Σ (x − mean)², then the variance between windows
-    lagged: Floats  # (D, K) their Σ of products of neighbours' deviations
-    last: Floats  # (D, K) newest deviation from the mean
-    sampling: Floats  # (D, K) Σ of their sampling variances
-    doubt: Floats  # (D, K) after the warm-up: standard error of the stream's own baseline
-    recent: Floats  # (D, K) exponential mean of deviations, about the last four windows
-    log_m: Floats  # (D, K, T) logarithm of the Shiryaev–Roberts sums
-    began: Floats  # (D, K, T) mean time of change that each sum speaks for, hours since start_ms
 
 
 class Detector:
@@ -223,14 +169,10 @@ class Detector:
         self.layout = baseline.layout
         self.settings = settings = DetectorSettings() if settings is None else settings
         self.components = components = Components(baseline)
-        scale = components.is_scale[:, np.newaxis]
-        tilts = np.where(scale, _LOG_SCALE[1], _SHIFT[1])  # (K, T)
-        self._margin = np.where(scale, _LOG_SCALE[0], _SHIFT[0])  # (K, 1)
-        self._sign = np.sign(tilts)
-        self._beyond = np.abs(tilts) - self._margin
+        sizes = np.where(components.is_scale, *np.array([_SCALE_SIZES, _SIZES])[:, :, np.newaxis])
+        self._sizes = Sizes(*sizes)
         k = len(components.all)
-        self._shapes = [(k,)] * 8 + [tilts.shape] * 2
-        self._splits = np.cumsum([math.prod(shape) for shape in self._shapes])
+        self._size = len(Numbers._fields) * k
         self._order = np.argsort(components.feature, kind="stable")
         sorted_features = components.feature[self._order]
         self._first = np.flatnonzero(np.diff(sorted_features, prepend=-1))
@@ -239,15 +181,12 @@ class Detector:
         places = np.arange(self._members.max())
         places = np.where(places < self._members[:, np.newaxis], places, 0)
         self._table = self._order[self._first[:, np.newaxis] + places]
-        # Two windows may suffice for an alarm, one never does.
-        self._cap = (settings.threshold + math.log(self._members.max() * tilts.shape[1])) / 2
+        self._limits = Limits.of(settings.threshold, int(self._members.max()) * SUMS)
 
     def start(self) -> DetectorState:
         """Return the state of a device that was never seen."""
-        numbers = np.zeros((1, int(self._splits[-1])), np.float32)
-        self._split(numbers).log_m[:] = _FLOOR
         never = np.zeros(1, np.int64)
-        return self.unstack(Streams(never, never, never, numbers))[0]
+        return self.unstack(Streams(never, never, never, np.zeros((1, self._size), np.float32)))[0]
 
     def observe(self, window: Window) -> Observation:
         """Reduce a window to what is tested. Raises `ProfileError` for another layout's."""
@@ -261,7 +200,7 @@ class Detector:
 
     def stack(self, states: Sequence[DetectorState]) -> Streams:
         """Return ``states`` side by side. Raises `ProfileError` for another layout's."""
-        size = int(self._splits[-1])
+        size = self._size
         for state in states:
             if state.profile_id != self.layout.profile_id or len(state.arrays) != 4 * size:
                 raise ProfileError(
@@ -342,15 +281,19 @@ class Detector:
             rows = np.flatnonzero(chosen)
             if not len(rows):
                 continue
-            flat = numbers[rows].astype(np.float64)
-            arrays = self._split(flat)
-            seen = (values[rows], variances[rows], known[rows])
+            sight = Sight(values[rows], variances[rows], known[rows])
             if learns:
-                _learn(arrays, *seen)
-                _settle(arrays, np.flatnonzero(streams.windows[rows] + 1 == self.settings.warmup))
+                before = Numbers.of(numbers[rows])
+                learn(before, sight)
+                numbers[rows] = before.packed()
+                learnt = rows[streams.windows[rows] + 1 == self.settings.warmup]
+                if len(learnt):
+                    settled = settle(Numbers.of(numbers[learnt]), self.components.sorts)
+                    numbers[learnt] = settled.packed()
             else:
-                self._test(arrays, *seen, (at_ms[rows] - start_ms[rows]) / _HOUR_MS)
-            numbers[rows] = flat
+                hours = (at_ms[rows] - start_ms[rows]) / _HOUR_MS
+                before = Numbers.of(numbers[rows])
+                numbers[rows] = step(before, self._sizes, self._limits, sight, hours).packed()
         return Streams(
             streams.windows + fresh,
             np.where(fresh, start_ms, streams.start_ms),
@@ -378,92 +321,20 @@ class Detector:
 
     def proofs(self, streams: Streams) -> Proofs:
         """Return what the states of D devices say of every feature: `evidence`, at once."""
-        arrays = self._split(streams.numbers.astype(np.float64))
+        numbers = Numbers.of(streams.numbers)
         warmed = (streams.windows >= self.settings.warmup)[:, np.newaxis]
-        log_e = self._log_e(arrays.log_m)
-        tilt = arrays.log_m.argmax(axis=-1)[..., np.newaxis]  # (D, K, 1)
-        best = np.take_along_axis(arrays.log_m, tilt, axis=-1)[..., 0]  # (D, K)
-        began = np.take_along_axis(arrays.began, tilt, axis=-1)[..., 0]
-        places = best[:, self._table].argmax(axis=-1)  # (D, F)
+        sums = np.where(warmed, numbers.up + numbers.down + numbers.jump, 0.0)  # (D, K)
+        shared = np.add.reduceat(sums[:, self._order], self._first, axis=-1)
+        log_e = np.log(np.maximum(shared / (self._members * SUMS), _NOTHING))
+        places = sums[:, self._table].argmax(axis=-1)  # (D, F)
         lead = self._table[np.arange(len(self._table)), places]
-        hours = np.take_along_axis(began, lead, axis=-1)
+        hours = np.take_along_axis(numbers.began, lead, axis=-1)
         since = streams.start_ms[:, np.newaxis] + np.rint(hours * _HOUR_MS).astype(np.int64)
-        speaks = warmed & (np.take_along_axis(best, lead, axis=-1) > 0)
+        speaks = np.take_along_axis(sums, lead, axis=-1) > SUMS
         return Proofs(
             log_e,
-            warmed & (log_e >= self.settings.threshold),
+            log_e >= self.settings.threshold,
             np.where(speaks, since, NEVER),
             lead,
-            np.where(warmed, np.take_along_axis(arrays.recent, lead, axis=-1), 0.0),
+            np.where(warmed, np.take_along_axis(numbers.level, lead, axis=-1), 0.0),
         )
-
-    def _test(
-        self, arrays: _Arrays, x: Floats, variance: Floats, known: Flags, hours: Floats
-    ) -> None:
-        """Add one window of each device to the sums, in place; ``hours`` (D,) since its first."""
-        deviation = x - arrays.mean
-        spread = arrays.spread + variance
-        # g = ((y − μ₀)² − (y − δ)²) / 2v = (y − μ₀ − (δ − μ₀) / 2) (δ − μ₀) / v, y = ± deviation
-        margin = self._margin + arrays.doubt[..., np.newaxis]
-        past = deviation[..., np.newaxis] * self._sign - margin
-        log_ratio = (past - self._beyond / 2) * self._beyond / spread[..., np.newaxis]
-        np.minimum(log_ratio, self._cap, out=log_ratio)
-        rows = known[..., np.newaxis]
-        grown = np.logaddexp(0.0, arrays.log_m)
-        newest = np.exp(-grown)  # the share of this window's own start in the sum
-        age = hours[:, np.newaxis, np.newaxis] - arrays.began
-        np.add(arrays.began, age * newest, out=arrays.began, where=rows)
-        np.maximum(grown + log_ratio, _FLOOR, out=arrays.log_m, where=rows)
-        np.add(arrays.recent, (deviation - arrays.recent) * 0.4, out=arrays.recent, where=known)
-
-    def _log_e(self, log_m: Floats) -> Floats:
-        """Return (D, F): the logarithm of the mean over each feature's components and tilts."""
-        per_component = np.logaddexp.reduce(log_m, axis=-1)[:, self._order]
-        per_feature: Floats = np.logaddexp.reduceat(per_component, self._first, axis=-1)
-        weights: Floats = np.log(self._members * log_m.shape[-1])
-        return per_feature - weights
-
-    def _split(self, numbers: NDArray[Any]) -> _Arrays:
-        """Return views into ``numbers`` (D, S)."""
-        ends: list[int] = self._splits.tolist()
-        return _Arrays(
-            *(
-                numbers[:, start:end].reshape(len(numbers), *shape)
-                for start, end, shape in zip([0, *ends], ends, self._shapes, strict=False)
-            )
-        )
-
-
-def _learn(arrays: _Arrays, x: Floats, variance: Floats, known: Flags) -> None:
-    """Add a warm-up window of each device, in place (Welford; the lag product about the mean)."""
-    arrays.seen[:] += known
-    seen = np.maximum(arrays.seen, 1)
-    before = np.where(known, x - arrays.mean, 0.0)
-    arrays.mean[:] += before / seen
-    after = np.where(known, x - arrays.mean, 0.0)
-    arrays.spread[:] += before * after
-    again = known & (arrays.seen > 1)
-    arrays.lagged[:] += np.where(again, after * (arrays.last - arrays.mean), 0.0)
-    arrays.last[:] = np.where(known, x, arrays.last)
-    arrays.sampling[:] += variance
-
-
-def _settle(arrays: _Arrays, rows: NDArray[np.intp]) -> None:
-    """Put the streams' own mean, and variance between windows, in place of sums, for ``rows``."""
-    if not len(rows):
-        return
-    seen = np.maximum(arrays.seen[rows], 1)
-    free = np.maximum(seen - 1, 0)
-    sampling = arrays.sampling[rows] / seen
-    observed = arrays.spread[rows] / np.maximum(free, 1)
-    between = (_WINDOW_SD_WORTH * _WINDOW_SD**2 + free * np.maximum(observed - sampling, 0.0)) / (
-        _WINDOW_SD_WORTH + free
-    )
-    lagged = arrays.lagged[rows] / np.maximum(free, 1) / between
-    correlation = np.clip(lagged + 1 / seen, 0.0, _MAX_CORRELATION)
-    long_run = between * (1 + correlation) / (1 - correlation) * (1 + 2 / np.sqrt(seen))
-    error = (long_run + sampling) / seen
-    weight = _DEVICE_SD**2 / (_DEVICE_SD**2 + error)
-    arrays.mean[rows] *= weight
-    arrays.spread[rows] = long_run
-    arrays.doubt[rows] = np.sqrt(weight * error)
