@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,12 +11,16 @@ import numpy as np
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.profile import reference
 from whimbrel_core.profile.layout import MAX_FEATURES
+from whimbrel_packager import descriptors
+from whimbrel_packager import frame as frames
+from whimbrel_packager.descriptors import Describe, Source
 from whimbrel_packager.quality.predictions import class_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.layout import Role
     from whimbrel_packager.conversion.conversion import Result
     from whimbrel_packager.frame import Frame
 
@@ -104,8 +109,9 @@ def build(
     labelled: Labelled | None,
     positive: int | None,
     units: Mapping[str, str],
+    declared: Sequence[Describe] = (),
 ) -> Baseline:
-    """Return the baseline: of outputs alone where there are more inputs than a profile holds.
+    """Return the baseline: without inputs where there are more columns than a profile holds.
 
     Args:
         frame: the input columns, all reference rows.
@@ -114,10 +120,12 @@ def build(
         labelled: true labels, with the rows to calibrate on; None when there are none.
         positive: index of the positive class, or None.
         units: physical units by column name.
+        declared: inputs and outputs that are no columns of numbers.
 
     Raises:
         ProfileError: too many columns or classes to profile.
-        UsageError: a unit is given for a column that is not there.
+        UsageError: a unit is given for a column that is not there, or something is declared that
+            is not there or cannot be.
     """
     unknown = sorted(set(units) - set(frame.names))
     if unknown:
@@ -127,11 +135,16 @@ def build(
         )
     description = result.description
     names = set(frame.names)
+    described = descriptors.describe(
+        list(_sources(frame, outputs, result)), declared, {*names, *description.roles}
+    )
     columns: list[reference.ColumnSpec] = []
     score_tensor = None
     for name, role in description.roles.items():
         values = outputs[name].reshape(frame.rows, -1)
-        if role == "label":
+        if name in described.tensors:
+            score_tensor = name if role == "probabilities" else score_tensor
+        elif role == "label":
             flat = values[:, 0]
             columns.append(_output(name, names, name, 0, flat.astype(object)
                                    if flat.dtype.kind == "U" else flat))  # fmt: skip
@@ -144,8 +157,16 @@ def build(
             for i in range(min(values.shape[1], MAX_PROFILED_CLASSES)):
                 shown = name if values.shape[1] == 1 else f"{name}[{i}]"
                 columns.append(_output(shown, names, name, i, values[:, i]))
-    inputs = _inputs(frame, description.matrix, units, MAX_FEATURES - len(columns))
-    columns = [*inputs, *columns]
+    made = described.columns
+    if description.matrix not in described.tensors:
+        own = frame.without(list(described.tensors)) if description.matrix is None else frame
+        most = MAX_FEATURES - len(columns) - len(made)
+        columns = [*_inputs(own, description.matrix, units, most), *columns]
+    columns = [
+        *(column for column in made if column.role == "input"),
+        *columns,
+        *(column for column in made if column.role == "output"),
+    ]
     classifier = description.task == "classification"
     calibrated = labelled is not None and score_tensor is not None and classifier
     rows = labelled.held_out if labelled is not None else np.zeros(0, dtype=bool)
@@ -156,18 +177,53 @@ def build(
         classes=description.classes,
         positive=positive,
         score_tensor=score_tensor,
+        descriptors=described.descriptors,
         labels=labelled.labels[rows] if calibrated and labelled is not None else None,
         scores=outputs[score_tensor][rows] if calibrated and score_tensor is not None else None,
         predicted=class_names(outputs[label][rows]) if calibrated and label is not None else None,
     )
 
 
-def notes(profile: Baseline) -> tuple[str, ...]:
+def notes(profile: Baseline, result: Result, declared: Sequence[Describe]) -> tuple[str, ...]:
     """Return what a person should know of a baseline."""
-    if any(feature.role == "input" for feature in profile.layout.features):
-        return ()
+    layout = profile.layout
+    described = {descriptor.tensor for descriptor in layout.descriptors}
+    counted = {*described, *(feature.tensor for feature in layout.features)}
+    left_out = [name for name, _, _ in result.inputs if name not in counted]
+    told = tuple(descriptors.note(descriptor, declared) for descriptor in layout.descriptors)
+    if not left_out:
+        return told
     most = f"a profile has {MAX_FEATURES} features at most"
-    return (f"the inputs are not profiled, the outputs are: {most}",)
+    if len(left_out) == len(result.inputs):
+        return (*told, f"the inputs are not profiled, the outputs are: {most}")
+    return (*told, f"not profiled: {', '.join(left_out[:10])}: {most}")
+
+
+def _sources(frame: Frame, outputs: Mapping[str, Array], result: Result) -> Iterator[Source]:
+    """Yield the model's inputs and outputs as something that may be described."""
+    description = result.description
+    matrix = description.matrix
+    if matrix is not None:
+        numbers = all(column.dtype.kind == "f" for column in frame.columns.values())
+        yield Source(
+            tensor=matrix,
+            role="input",
+            tail=(len(frame.names),),
+            dtype=np.dtype(np.float32 if numbers else np.int64),
+            named=frame.names != tuple(f"x{i}" for i in range(len(frame.names))),
+            values=lambda: frames.tensors(frame, matrix)[matrix],
+        )
+    else:
+        for name, values in frame.columns.items():
+            yield _source(name, "input", values, named=False)
+    for name, role in description.roles.items():
+        made = outputs[name]
+        if made.ndim and len(made) == frame.rows:
+            yield _source(name, "output", made, named=role != "value")
+
+
+def _source(name: str, role: Role, values: Array, *, named: bool) -> Source:
+    return Source(name, role, values.shape[1:], values.dtype, named, partial(np.asarray, values))
 
 
 def _inputs(

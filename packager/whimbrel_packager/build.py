@@ -251,6 +251,7 @@ def make(
         labelled=labelled,
         positive=index,
         units=recipe.data.units,
+        declared=recipe.profile.describe,
     )
     answered = (
         gathering.predicted(answers.outputs["reference"], done.result, labelled, index)
@@ -304,7 +305,7 @@ def make(
             unused_columns=tuple(sorted(set(data.frame.names) - set(frame.names))),
             notes=(
                 *notes_on(figures, proof, labelled, recipe.data.held_out),
-                *baseline.notes(profile),
+                *baseline.notes(profile, done.result, recipe.profile.describe),
                 *optimised.notes(),
                 *done.result.description.notes,
                 *lineages.notes(lineage, given.file(model), given.file(reference)),

@@ -21,6 +21,7 @@ from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import UsageError
 from whimbrel_core.profile.words import MAX_DEVICES
 from whimbrel_packager.conversion.child import Limits
+from whimbrel_packager.descriptors import Describe
 from whimbrel_packager.gates.declared import Gates
 from whimbrel_packager.record.card import Card
 from whimbrel_packager.record.lineage import Stated, public
@@ -75,6 +76,16 @@ class Tolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     atol: float | None = None
 
 
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How inputs and outputs are profiled.
+
+    Args:
+        describe: those that are no columns of numbers; what is obvious need not be said.
+    """
+
+    describe: tuple[Describe, ...] = ()
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is packed, under which name, from which files, and what has to hold.
 
@@ -91,6 +102,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         parity: tolerances of the proof.
         limits: time and memory of the conversion.
         drift: how windows of the model are made and judged.
+        profile: what is counted in them.
         training: what to record about the training, by name.
         lineage: where the model comes from.
         card: what only a person can say of it.
@@ -110,6 +122,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parity: Tolerances = Tolerances()
     limits: Limits = Limits()
     drift: DriftPolicy = DriftPolicy()
+    profile: Profile = Profile()
     training: dict[str, str] = {}
     lineage: Stated = Stated()
     card: Card = Card()
@@ -170,6 +183,7 @@ class Keywords(TypedDict, total=False):
     licence: str
     device_classes: Sequence[str]
     drift: DriftPolicy | None
+    describe: Sequence[Describe] | None
     rtol: float
     atol: float | None
     options: Options | None
@@ -180,6 +194,7 @@ class Keywords(TypedDict, total=False):
 _KEYS = {
     "options": "source",
     "params": "training",
+    "describe": "profile.describe",
     **{name: f"data.{name}" for name in ("label", "held_out", "positive", "units")},
     **{name: f"parity.{name}" for name in ("rtol", "atol")},
 }

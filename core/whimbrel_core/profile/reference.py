@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from whimbrel_core.profile.counts import FeatureCounts
+    from whimbrel_core.profile.descriptors import Descriptor
     from whimbrel_core.profile.window import Window
 
 QUANTILE_CELLS = 80
@@ -85,6 +86,7 @@ def build(
     classes: Sequence[str] = (),
     positive: int | None = None,
     score_tensor: str | None = None,
+    descriptors: Sequence[Descriptor] = (),
     labels: NDArray[Any] | None = None,
     scores: NDArray[Any] | None = None,
     predicted: NDArray[Any] | None = None,
@@ -102,6 +104,7 @@ def build(
         positive: index of the positive class of a two-class model, or None.
         score_tensor: output tensor of the probabilities; required with ``scores``. None: scores
             are not profiled.
+        descriptors: that made some of the columns; those name the tensors that they make.
         labels: (m,) true classes of held-out rows, as class names or class indices.
         scores: the model's probabilities on the same rows: (m,) or (m, 1) of the positive class,
             or (m, classes).
@@ -122,6 +125,7 @@ def build(
         classes=tuple(classes),
         positive=positive,
         score_tensor=score_tensor,
+        descriptors=tuple(descriptors),
     )
     if (scores is None) != (labels is None):
         raise ProfileError("scores and labels of held-out rows belong together; one is missing")

@@ -148,6 +148,9 @@ def _feeds(manifest: Manifest, profile: Baseline, frame: Frame) -> dict[str, Arr
     for tensor in manifest.inputs:
         columns = sorted((f for f in read if f.tensor == tensor.name), key=lambda f: f.column)
         names = [f.name for f in columns] or [tensor.name]
+        unnamed = [f"x{i}" for i in range(tensor.shape[-1])]
+        if names[0] not in frame.columns and not columns and set(unnamed) <= set(frame.columns):
+            names = unnamed  # a matrix that is described as a whole
         absent = [name for name in names if name not in frame.columns]
         if absent:
             return f"reads {', '.join(map(repr, absent[:5]))}, which the data does not have"
