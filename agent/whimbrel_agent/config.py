@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -100,6 +101,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http: Http = Http()
     limits: Limits = Limits()
     telemetry: Telemetry = Telemetry()
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 16 digits of a hash of all of it, labels apart: those are told as they are."""
+        rest = msgspec.structs.replace(self, labels={})
+        return hashlib.sha256(msgspec.json.encode(rest)).hexdigest()[:16]
 
     def serving(self) -> ServingSettings:
         """Return what a worker has to know of it."""

@@ -318,6 +318,7 @@ class Application:
             outbox_first=totals.first,
             outbox_last=totals.last,
             clock=resources.clock_quality(),
+            config=self.config.fingerprint,
         )
 
     def _next_incarnation(self) -> int:

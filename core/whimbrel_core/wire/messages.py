@@ -19,7 +19,10 @@ Mode = Literal["active", "shadow"]
 
 
 class Life(msgspec.Struct, frozen=True, tag="life"):
-    """Birth (``alive``) or death (the MQTT Will) of one incarnation of a device."""
+    """Birth (``alive``) or death (the MQTT Will) of one incarnation of a device.
+
+    ``config`` is a hash of the agent's configuration: enough to see that it is another one.
+    """
 
     device: str
     alive: bool
@@ -32,6 +35,7 @@ class Life(msgspec.Struct, frozen=True, tag="life"):
     outbox_first: int = 0
     outbox_last: int = 0
     clock: Clock = "unsynced"
+    config: str = ""
 
 
 class SlotReport(msgspec.Struct, frozen=True):

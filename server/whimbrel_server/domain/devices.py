@@ -18,10 +18,16 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from whimbrel_core.wire.messages import Life, SlotReport, State
     from whimbrel_server.domain.streams import Stream
 
+    Labels = Mapping[str, str] | None
+
 MAX_PAST_EPOCHS = 16
+# The kind of an event that the server writes itself: what births and reports say is another now.
+CHANGED = "device.changed"
 
 Notice = Literal["born", "died", "stale", "new_outbox", "cloned", "reimaged"]
 
@@ -39,6 +45,7 @@ class Presence(msgspec.Struct, frozen=True):
     outbox_first: int = 0
     clock: str = "unsynced"
     last_seen_ms: int | None = None
+    config: str = ""
 
 
 def apply_life(known: Presence, life: Life, now_ms: int) -> tuple[Presence, tuple[Notice, ...]]:
@@ -75,9 +82,39 @@ def apply_life(known: Presence, life: Life, now_ms: int) -> tuple[Presence, tupl
             outbox_first=life.outbox_first,
             clock=life.clock,
             last_seen_ms=now_ms,
+            config=life.config or known.config,
         ),
         tuple(notices),
     )
+
+
+def changed(
+    before: Presence, after: Presence, labels_before: Labels, labels_after: Labels
+) -> dict[str, str]:
+    """Return what is another on a device that was known before, by name: how it was → how it is.
+
+    ``labels_before`` is None while the device had not told any.
+
+    >>> old = Presence(agent_version="0.1.0", clock="synced", config="aa", epoch="e")
+    >>> changed(old, msgspec.structs.replace(old, agent_version="0.2.0"), {"a": "1"}, {"a": "2"})
+    {'agent': '0.1.0 → 0.2.0', 'labels': 'a=1 → a=2'}
+    """
+    found = {}
+    for name, was, now in (
+        ("agent", before.agent_version, after.agent_version),
+        ("configuration", before.config, after.config),
+        # Before the first birth nothing is known of the clock.
+        ("clock", before.clock if before.epoch else "", after.clock),
+    ):
+        if was and was != now:
+            found[name] = f"{was} → {now}"
+    if labels_before is not None and labels_after is not None and labels_before != labels_after:
+        found["labels"] = f"{_written(labels_before)} → {_written(labels_after)}"
+    return found
+
+
+def _written(labels: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "none"
 
 
 def waiting(known: Presence, stream: Stream) -> int:

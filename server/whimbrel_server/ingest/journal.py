@@ -83,6 +83,7 @@ class Journal:
         refused: list[dict[str, object]] = []
         # Births first: a new outbox's rows may be in the same batch.
         self._presences(batch, done)
+        changes = self._changes(done, now_ms)
         for row in batch.rows:
             message = row.message
             count = counts[message.device]
@@ -121,7 +122,7 @@ class Journal:
                 "payload": msgspec.msgpack.encode(entries),
             }
             connection.execute(sa.insert(schema.segments), segment)
-        _keep_events(connection, events)
+        _keep_events(connection, events, changes)
         if refused:
             connection.execute(sa.insert(schema.refused), refused)
         upsert(connection, schema.streams, [_stream(k, s) for k, s in done.streams.items()])
@@ -169,6 +170,29 @@ class Journal:
             record, last_seen_ms=seen, last_window_end_ms=end_ms
         )
 
+    def _changes(self, done: Committed, now_ms: int) -> list[dict[str, object]]:
+        """Return what births and reports say is another on devices, as events of the server's own."""
+        found: list[dict[str, object]] = []
+        for device, record in done.records.items():
+            before = self._registry.get(device)
+            if before is None:
+                continue
+            labels = (one.state.labels if one.state else None for one in (before, record))
+            changed = devices.changed(before.presence, record.presence, *labels)
+            if changed:
+                found.append(
+                    {
+                        "device": device,
+                        "at_ms": now_ms,
+                        "received_ms": now_ms,
+                        "kind": devices.CHANGED,
+                        "slot": "",
+                        "digest": "",
+                        "detail": msgspec.json.encode(changed),
+                    }
+                )
+        return found
+
     def _presences(self, batch: Batch, done: Committed) -> None:
         for life, at_ms in batch.lives:
             record = self._record(done, life.device)
@@ -202,10 +226,15 @@ def _stream(key: StreamKey, stream: Stream) -> dict[str, object]:
     }
 
 
-def _keep_events(connection: sa.Connection, events: Sequence[tuple[EventMessage, int]]) -> None:
-    """Write events down; sealed words are nothing to read, and have a place of their own."""
+def _keep_events(
+    connection: sa.Connection,
+    events: Sequence[tuple[EventMessage, int]],
+    changes: Sequence[dict[str, object]],
+) -> None:
+    """Write events down, and ``changes`` of devices beside them; sealed words are nothing to read, and have a place of their own."""
     words.keep(connection, [message for message, _ in events if message.kind == words.KIND])
     rows = [_event(message, at_ms) for message, at_ms in events if message.kind != words.KIND]
+    rows += changes
     if rows:
         connection.execute(sa.insert(schema.events), rows)
 

@@ -1,8 +1,8 @@
 """What devices and the server told, as lines of a log: one sentence, a tone, a time.
 
 The sentences follow the kinds that an agent sends (`drift`, `update.*`, `worker.down`,
-`window_damaged`) and the actions that the server notes of a rollout. A newer agent may send
-others: those are written as their name and their fields, with times and numbers made readable.
+`window_damaged`), what the server finds to be another (`device.changed`), and the actions that it
+notes of a rollout. A newer agent may send others: those are written as their name and their fields, with times and numbers made readable.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from whimbrel_server.domain.devices import CHANGED
 from whimbrel_server.web import scale, written
 from whimbrel_server.web.attention import names
 
@@ -91,6 +92,9 @@ def sentence(kind: str, detail: Mapping[str, str]) -> str:
     try:
         if kind == "drift" and detail.get("feature"):
             return _drift(detail)
+        if kind == CHANGED and detail:
+            said = "; ".join(f"{what} {change}" for what, change in detail.items())
+            return said[0].upper() + said[1:]
         if family == "update" and event in _UPDATES:
             return _update(event, detail)
         if kind == "worker.down":

@@ -13,6 +13,7 @@ from whimbrel_server.domain.devices import (
     Presence,
     accepts_state,
     apply_life,
+    changed,
     is_silent,
     next_revision,
     waiting,
@@ -100,3 +101,18 @@ def test_silence_is_measured_from_the_last_sign() -> None:
     assert not is_silent(None, 10_000, 1.0)
     assert not is_silent(9_000, 10_000, 1.0)
     assert is_silent(8_999, 10_000, 1.0)
+
+
+def test_what_is_another_on_a_device_is_named_and_a_first_birth_changes_nothing() -> None:
+    first, _ = after(Life("ewr", alive=True, incarnation=1, epoch=A, agent_version="0.1.0"))
+    assert changed(Presence(), first, None, {"site": "ny"}) == {}
+    told = Life(
+        "ewr", alive=True, incarnation=2, epoch=A, agent_version="0.1.0", clock="synced", config="b"
+    )
+    second, _ = apply_life(first, told, 2)
+    assert changed(first, second, {}, {"site": "ny"}) == {
+        "clock": "unsynced → synced",
+        "labels": "none → site=ny",
+    }
+    third, _ = apply_life(second, msgspec.structs.replace(told, incarnation=3, config="c"), 3)
+    assert changed(second, third, {}, {}) == {"configuration": "b → c"}
