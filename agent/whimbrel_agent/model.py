@@ -109,10 +109,10 @@ class Model:
             feeds, rows = self._feeds(inputs)
             at_ms = None if at is None else _milliseconds(at)
             _require_ids(ids, rows)
-        except RequestError:
+        except RequestError as error:
             with self._lock:
                 if self._telemetry is not None:
-                    self._telemetry.count_rejected()
+                    self._telemetry.count_rejected(error)
             raise
         try:
             values = self._engine.run(feeds)

@@ -52,7 +52,7 @@ class Crowd:
             for i, feature in enumerate(layout.features)
         ]
         counts = np.concatenate(
-            [*cells, np.zeros((self.devices, 3 * len(cells)), np.int64)], axis=1
+            [*cells, np.zeros((self.devices, 4 * len(cells)), np.int64)], axis=1
         )
         none = np.zeros(2 * len(cells))
         return [

@@ -464,7 +464,7 @@ class Connection(asyncio.BufferedProtocol):
         """Answer ``error`` after what is in flight, and end."""
         route = self.shared.routes.infer.get(self._url)
         if route is not None and isinstance(error, RequestError):
-            route.service.count_rejected()
+            route.service.count_rejected(error)
         data = http.error_response(error, keep_alive=False)
         if self._queue:
             pending = _Pending(self, keep_alive=False)

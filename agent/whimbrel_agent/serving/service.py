@@ -99,8 +99,8 @@ class SlotService:
         """Return the request in ``body``. Raises `RequestError`, counted as rejected."""
         try:
             return self.schema.decode(body)
-        except RequestError:
-            self.count_rejected()
+        except RequestError as error:
+            self.count_rejected(error)
             raise
 
     def finish(self, request: InferRequest, outputs: list[NDArray[Any]], started: float) -> bytes:
@@ -209,10 +209,10 @@ class SlotService:
         joined = self.telemetry.join([(str(item.id), item.label) for item in labels])
         return msgspec.json.encode({"joined": joined, "unknown": len(labels) - joined})
 
-    def count_rejected(self) -> None:
-        """Count a request that was refused before the model ran."""
+    def count_rejected(self, error: RequestError) -> None:
+        """Count a request that was refused with ``error`` before the model ran."""
         if self.telemetry is not None:
-            self.telemetry.count_rejected()
+            self.telemetry.count_rejected(error)
 
     def count_failed(self) -> None:
         """Count a request in which the model failed."""

@@ -156,9 +156,9 @@ class Recorder:
         writer = self._writer or self._plan(accumulator)
         return writer.write(accumulator, row, latency_us)
 
-    def count_rejected(self) -> None:
-        """Count a request that was refused before the model ran."""
-        self._ops_window().accumulator.count_rejected()
+    def count_rejected(self, *, mistyped: bool = False) -> None:
+        """Count a request that was refused before the model ran; ``mistyped``: for its types."""
+        self._ops_window().accumulator.count_rejected(mistyped=mistyped)
 
     def count_failed(self) -> None:
         """Count a request in which the model failed."""

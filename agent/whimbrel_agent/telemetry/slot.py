@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from whimbrel_agent.telemetry.recorder import Clocks
     from whimbrel_agent.telemetry.windowfile import ServedModel
     from whimbrel_core.bundle.manifest import Manifest
+    from whimbrel_core.errors import RequestError
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.counts import OpsCounts
     from whimbrel_core.profile.window import Window
     from whimbrel_core.wire.assignment import Probation
     from whimbrel_core.wire.messages import Clock
 
+# Refusals that tell of data which are not what the model takes: datatype, shape, kind of values.
+MISTYPED = frozenset({"request.datatype", "request.shape", "request.data"})
 _log = logging.getLogger("whimbrel.telemetry")
 
 
@@ -136,10 +139,10 @@ class SlotTelemetry:
             self._trouble("a request could not be counted")
         return True
 
-    def count_rejected(self) -> None:
-        """Count a request that was refused before the model ran."""
+    def count_rejected(self, error: RequestError) -> None:
+        """Count a request that was refused with ``error`` before the model ran."""
         try:
-            self.recorder.count_rejected()
+            self.recorder.count_rejected(mistyped=error.code in MISTYPED)
         except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("a refused request could not be counted")
 

@@ -17,18 +17,18 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.repeats import Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from whimbrel_core.profile.layout import Feature, Layout
+    from numpy.typing import NDArray
 
-Floats32 = NDArray[np.float32]
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
+    from whimbrel_core.profile.layout import Feature, Layout
+    from whimbrel_core.profile.tables import Counts, Floats, Floats32, Tables
+
 Kernel = Literal["sorted", "plain"]
 
 _TOP = np.finfo(np.float32).max
@@ -36,38 +36,6 @@ _TRIAL_ROWS = 1024
 _TRIAL_COLUMNS = 4
 _BLOCK_ROWS = 512  # transposed in pieces that stay in the cache
 _FLOAT32_SQUARES = (1e-12, 1e12)  # scales whose squares, times many rows, float32 can hold
-
-
-class Tables:
-    """Flat counts and sums of all features of a layout, as views into two arrays.
-
-    Args:
-        counts: (`count_length`,) int64: cells of all features, score bins, then nulls, +inf and
-            −inf per feature, then rows.
-        sums: (4 F,) float64: total, squares, min and max per feature (extremes NaN when none).
-    """
-
-    __slots__ = ("cells", "counts", "high", "low", "neg_inf", "nulls", "pos_inf", "rows", "scores",
-                 "squares", "sums", "total")  # fmt: skip
-
-    def __init__(self, layout: Layout, counts: Counts, sums: Floats) -> None:
-        f, c = len(layout.features), layout.cells
-        s = c + score_cells(layout)
-        self.counts, self.sums = counts, sums
-        self.cells, self.scores = counts[:c], counts[c:s]
-        self.nulls, self.pos_inf, self.neg_inf = counts[s : s + 3 * f].reshape(3, f)
-        self.rows = counts[s + 3 * f :]
-        self.total, self.squares, self.low, self.high = sums.reshape(4, f)
-
-    @staticmethod
-    def count_length(layout: Layout) -> int:
-        """Return the length of ``counts``."""
-        return layout.cells + score_cells(layout) + 3 * len(layout.features) + 1
-
-
-def score_cells(layout: Layout) -> int:
-    """Return the number of score bins that ``layout`` profiles; 0 without scores."""
-    return layout.score_bins if layout.score_tensor is not None else 0
 
 
 class Cells:
@@ -115,6 +83,7 @@ class Cells:
             if not _FLOAT32_SQUARES[0] < feature.scale < _FLOAT32_SQUARES[1]
         ]
         self._prepare_queries(features)
+        self._repeats = Repeats(layout)
         # Scratch of the kernels, kept because fresh pages cost as much as the counting.
         self._scratch = np.empty((self.width, 0), np.float32)
 
@@ -173,6 +142,7 @@ class Cells:
         columns = self._scratch[:, :n]
         for at in range(0, n, _BLOCK_ROWS):
             columns[:, at : at + _BLOCK_ROWS] = rows[at : at + _BLOCK_ROWS].T
+        self._repeats.count(columns, rows, into)
         if kernel == "sorted":
             columns.sort(axis=1)
             if self.score_column is not None:

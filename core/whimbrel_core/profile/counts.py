@@ -31,6 +31,7 @@ class FeatureCounts(msgspec.Struct, frozen=True):
         squares: Σ (x − centre)² over finite values; 0 for categories.
         min: smallest finite value, or None when there is none (or for categories).
         max: largest finite value, likewise.
+        repeats: rows whose value is the same as in the row before; missing equals missing.
     """
 
     cells: tuple[int, ...]
@@ -41,6 +42,7 @@ class FeatureCounts(msgspec.Struct, frozen=True):
     squares: float = 0.0
     min: float | None = None
     max: float | None = None
+    repeats: int = 0
 
     @property
     def finite(self) -> int:
@@ -79,12 +81,14 @@ class OpsCounts(msgspec.Struct, frozen=True):
         failed: requests in which the model or runtime failed.
         latency: answered requests per power of two of microseconds: cell 0 is below 1 µs, cell k
             is [2^(k−1), 2^k) µs, the last is open.
+        mistyped: of the refused ones, those with a wrong datatype, shape or kind of data.
     """
 
     requests: int = 0
     rejected: int = 0
     failed: int = 0
     latency: tuple[int, ...] = (0,) * LATENCY_CELLS
+    mistyped: int = 0
 
     def latency_us(self, quantile: float) -> float | None:
         """Return an upper bound of the latency's ``quantile`` (0 to 1] in µs; None for no request.
@@ -146,6 +150,7 @@ def merge_features(a: FeatureCounts, b: FeatureCounts) -> FeatureCounts:
         squares=a.squares + b.squares,
         min=_lower(a.min, b.min),
         max=_upper(a.max, b.max),
+        repeats=a.repeats + b.repeats,
     )
 
 
@@ -156,6 +161,7 @@ def merge_ops(a: OpsCounts, b: OpsCounts) -> OpsCounts:
         rejected=a.rejected + b.rejected,
         failed=a.failed + b.failed,
         latency=add_cells(a.latency, b.latency),
+        mistyped=a.mistyped + b.mistyped,
     )
 
 

@@ -371,7 +371,7 @@ def stacked(windows: Sequence[FlatWindow], layout: Layout) -> tuple[Counts, Coun
     for window in windows:
         require_fit(window, layout)
     counts = np.array([window.counts for window in windows]).reshape(len(windows), -1)
-    missing = counts[:, layout.cells :].reshape(len(windows), 3, -1)
+    missing = counts[:, layout.cells :].reshape(len(windows), 4, -1)[:, :3]
     rows = np.array([window.rows for window in windows], np.int64)
     return counts[:, : layout.cells], missing.sum(axis=1), rows
 

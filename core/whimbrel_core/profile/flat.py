@@ -2,7 +2,7 @@
 
 `decode` reads the same bytes as `whimbrel_core.profile.window.decode` and refuses the same ones
 (tests hold the two against each other), without an object per feature. Counts stand in the order of the wire
-form: the cells of all features, then their nulls, then positive, then negative infinities.
+form: the cells of all features, then their nulls, positive and negative infinities, and repeats.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counts import FeatureCounts, OpsCounts, QualityCounts, no_quality
-from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer, require_finite
-from whimbrel_core.profile.window import (
+from whimbrel_core.profile.fields import (
     MAX_SUM,
     MAX_VALUE,
-    Window,
     deflate,
     inflate,
     read_head,
@@ -29,6 +27,8 @@ from whimbrel_core.profile.window import (
     write_head,
     write_rest,
 )
+from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer, require_finite
+from whimbrel_core.profile.window import Window
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.layout import Layout
@@ -42,7 +42,7 @@ class FlatWindow(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Args:
         sizes: number of cells of each feature, a byte each (F).
-        counts: (C + 3F,) int64: cells, nulls, positive infinities, negative infinities.
+        counts: (C + 4F,) int64: cells, nulls, positive infinities, negative infinities, repeats.
         sums: (2F,) float64: totals, then squares.
         low: (F,) float64: smallest values; +inf where there is none.
         high: (F,) float64: largest values; −inf where there is none.
@@ -60,17 +60,23 @@ class FlatWindow(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     ops: OpsCounts
     score_cells: tuple[int, ...] | None
     quality: QualityCounts | None
+    duplicates: int = 0
 
     @property
     def cells(self) -> Counts:
         """(C,) counts of all cells."""
-        return self.counts[: len(self.counts) - 3 * len(self.sizes)]
+        return self.counts[: len(self.counts) - 4 * len(self.sizes)]
 
     @property
     def invalid(self) -> Counts:
         """(F,) nulls and infinities."""
-        missing: Counts = self.counts[len(self.cells) :].reshape(3, -1).sum(axis=0)
+        missing: Counts = self.counts[len(self.cells) :].reshape(4, -1)[:3].sum(axis=0)
         return missing
+
+    @property
+    def repeats(self) -> Counts:
+        """(F,) rows whose value is the same as in the row before."""
+        return self.counts[len(self.counts) - len(self.sizes) :]
 
     def window(self) -> Window:
         """Return the counts as objects."""
@@ -78,7 +84,7 @@ class FlatWindow(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         sums: list[float] = self.sums.tolist()
         low, high = self.low.tolist(), self.high.tolist()
         count, at, features = len(self.sizes), 0, []
-        nulls = len(counts) - 3 * count
+        nulls = len(counts) - 4 * count
         for i, size in enumerate(self.sizes):
             some = low[i] <= high[i]
             features.append(
@@ -91,6 +97,7 @@ class FlatWindow(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                     squares=sums[count + i],
                     min=low[i] if some else None,
                     max=high[i] if some else None,
+                    repeats=counts[nulls + 3 * count + i],
                 )
             )
             at += size
@@ -103,6 +110,7 @@ class FlatWindow(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             ops=self.ops,
             quality=self.quality,
             score_cells=self.score_cells,
+            duplicates=self.duplicates,
         )
 
 
@@ -114,6 +122,7 @@ def flatten(window: Window) -> FlatWindow:
         (one.nulls for one in features),
         (one.pos_inf for one in features),
         (one.neg_inf for one in features),
+        (one.repeats for one in features),
     )
     sums = [*(one.total for one in features), *(one.squares for one in features)]
     return FlatWindow(
@@ -129,6 +138,7 @@ def flatten(window: Window) -> FlatWindow:
         ops=window.ops,
         score_cells=window.score_cells,
         quality=window.quality,
+        duplicates=window.duplicates,
     )
 
 
@@ -149,7 +159,7 @@ def decode(data: bytes) -> FlatWindow:
         extremes = _read_reals(source, 2 * count, "<f4", rows=2)
         low, high = _checked(sums, extremes)
     else:
-        counts, sums = np.zeros(sum(head.cells) + 3 * count, np.int64), np.zeros(2 * count)
+        counts, sums = np.zeros(sum(head.cells) + 4 * count, np.int64), np.zeros(2 * count)
         low, high = np.full(count, np.inf), np.full(count, -np.inf)
     rest = read_rest(source, head)
     return FlatWindow(
@@ -165,6 +175,7 @@ def decode(data: bytes) -> FlatWindow:
         ops=rest.ops,
         score_cells=rest.score_cells,
         quality=rest.quality,
+        duplicates=head.duplicates,
     )
 
 
@@ -230,8 +241,8 @@ def _starts(sizes: bytes) -> Counts:
 
 
 def _read_counts(source: Reader, sizes: bytes) -> Counts:
-    """Read the rows of cells and the three rows of missing values into one array."""
-    lengths = (*sizes, *(len(sizes),) * 3)
+    """Read the rows of cells, the three of missing values and that of repeats into one array."""
+    lengths = (*sizes, *(len(sizes),) * 4)
     rows = [source.planes(length) for length in lengths]
     # Nearly all counts of a window fit a byte: the low planes of all rows at once, then the rest.
     low = b"".join(
@@ -253,9 +264,10 @@ def _read_counts(source: Reader, sizes: bytes) -> Counts:
 
 def _require_rows(counts: Counts, sizes: bytes, rows: int) -> None:
     features = len(sizes)
-    cells = len(counts) - 3 * features
+    cells = len(counts) - 4 * features
     # A sum of 106 counts up to 2^53 stays below 2^60.
-    counted = counts[cells:].reshape(3, features).sum(axis=0)
+    others = counts[cells:].reshape(4, features)
+    counted = others[:3].sum(axis=0)
     if features:
         counted += np.add.reduceat(counts[:cells], _starts(sizes))
     wrong = np.flatnonzero(counted != rows)
@@ -263,13 +275,15 @@ def _require_rows(counts: Counts, sizes: bytes, rows: int) -> None:
         raise ProfileError(
             f"a feature counts {counted[wrong[0]]} values in a window of {rows} rows"
         )
+    if features and others[3].max() > rows:
+        raise ProfileError(f"{others[3].max()} of {rows} rows repeat the one before")
 
 
 def _write_counts(out: Writer, counts: Counts, sizes: bytes) -> None:
     if len(counts) and not 0 <= counts.min() <= counts.max() <= MAX_COUNT:
         raise ProfileError(f"counts must be in 0 … 2^53, got {counts.min()} … {counts.max()}")
     low = (counts & 0xFF).astype(np.uint8).tobytes()
-    lengths = (*sizes, *(len(sizes),) * 3)
+    lengths = (*sizes, *(len(sizes),) * 4)
     starts = np.cumsum((0, *lengths[:-1]))
     tops: list[int] = np.maximum.reduceat(counts, starts).tolist()
     for start, length, top in zip(starts.tolist(), lengths, tops, strict=True):

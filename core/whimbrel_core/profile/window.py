@@ -9,14 +9,12 @@ counts, and refuses a window whose counts do not add up.
 from __future__ import annotations
 
 import math
-import zlib
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counts import (
-    LATENCY_CELLS,
     FeatureCounts,
     OpsCounts,
     QualityCounts,
@@ -26,16 +24,26 @@ from whimbrel_core.profile.counts import (
     merge_quality,
     no_quality,
 )
-from whimbrel_core.profile.layout import (
-    MAX_CELLS,
-    MAX_CONFUSION_CLASSES,
-    MAX_FEATURES,
-    MAX_SCORE_BINS,
-    Layout,
+from whimbrel_core.profile.fields import (
+    MAGIC,
+    MAX_ENCODED_BYTES,
+    MAX_SUM,
+    MAX_VALUE,
+    deflate,
+    inflate,
+    read_head,
+    read_rest,
+    write_head,
+    write_rest,
 )
-from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer, require_finite
+from whimbrel_core.profile.packing import Reader, Writer, require_finite
+
+if TYPE_CHECKING:
+    from whimbrel_core.profile.layout import Layout
 
 __all__ = [
+    "MAGIC",
+    "MAX_ENCODED_BYTES",
     "FeatureCounts",
     "OpsCounts",
     "QualityCounts",
@@ -43,21 +51,10 @@ __all__ = [
     "decode",
     "empty",
     "encode",
+    "inflate",
     "merge",
     "no_quality",
 ]
-
-MAGIC = b"WPW1"
-MAX_ENCODED_BYTES = 64 * 1024
-MAX_PLAIN_BYTES = 512 * 1024  # 256 features × 103 cells × 8 bytes and their sums fit
-_MAX_TIME_MS = 1 << 47  # the year 6429
-MAX_SUM = 1e100  # 2^53 rows of (2 × the largest float32)² stay below it
-MAX_VALUE = 3.5e38  # the largest float32 is 3.4028e38
-
-_HAS_FEATURES = 1
-_HAS_OPS = 2
-_HAS_SCORES = 4
-_HAS_QUALITY = 8
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +69,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         ops: requests and latency of the service.
         quality: predictions of this period whose labels are known; None when there are none.
         score_cells: predicted rows per score bin; None when the layout profiles no scores.
+        duplicates: rows that are the same as the row before in every input feature.
     """
 
     profile_id: str
@@ -82,6 +80,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     ops: OpsCounts = OpsCounts()
     quality: QualityCounts | None = None
     score_cells: tuple[int, ...] | None = None
+    duplicates: int = 0
 
 
 def empty(layout: Layout, start_ms: int, end_ms: int) -> Window:
@@ -127,6 +126,7 @@ def merge(a: Window, b: Window) -> Window:
         ops=merge_ops(a.ops, b.ops),
         quality=merge_quality(a.quality, b.quality),
         score_cells=_merge_scores(a.score_cells, b.score_cells),
+        duplicates=a.duplicates + b.duplicates,
     )
 
 
@@ -177,62 +177,6 @@ def encode(window: Window) -> bytes:
     return deflate(out, level=9)
 
 
-class Counted(Protocol):
-    """What a window says beside the counts of its features."""
-
-    @property
-    def profile_id(self) -> str: ...
-    @property
-    def start_ms(self) -> int: ...
-    @property
-    def end_ms(self) -> int: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def ops(self) -> OpsCounts: ...
-    @property
-    def score_cells(self) -> tuple[int, ...] | None: ...
-    @property
-    def quality(self) -> QualityCounts | None: ...
-
-
-def write_head(out: Writer, window: Counted, cells: bytes) -> None:
-    """Write what stands before the counts of features; ``cells``: a byte per feature."""
-    out.raw(bytes.fromhex(window.profile_id))
-    out.signed(window.start_ms)
-    out.unsigned(window.end_ms - window.start_ms)
-    out.unsigned(window.rows)
-    flags = (
-        (_HAS_FEATURES if window.rows else 0)
-        | (_HAS_OPS if window.ops != OpsCounts() else 0)
-        | (_HAS_SCORES if window.score_cells is not None else 0)
-        | (_HAS_QUALITY if window.quality is not None else 0)
-    )
-    out.raw(bytes([flags]))
-    out.unsigned(len(cells))
-    out.raw(cells)
-
-
-def write_rest(out: Writer, window: Counted) -> None:
-    """Write what stands after the counts of features."""
-    ops = window.ops
-    if ops != OpsCounts():
-        for number in (ops.requests, ops.rejected, ops.failed):
-            out.unsigned(number)
-        out.cells(ops.latency)
-    if window.score_cells is not None:
-        out.unsigned(len(window.score_cells))
-        out.cells(window.score_cells)
-    if window.quality is not None:
-        _write_quality(out, window.quality)
-
-
-def deflate(out: Writer, *, level: int) -> bytes:
-    """Return the wire form of packed fields."""
-    deflater = zlib.compressobj(level=level, strategy=zlib.Z_FILTERED)
-    return MAGIC + deflater.compress(bytes(out.buffer)) + deflater.flush()
-
-
 def decode(data: bytes) -> Window:
     """Return the window that `encode` wrote.
 
@@ -257,91 +201,14 @@ def decode(data: bytes) -> Window:
         ops=rest.ops,
         quality=rest.quality,
         score_cells=rest.score_cells,
+        duplicates=head.duplicates,
     )
-
-
-class Head(NamedTuple):
-    """What stands before the counts of features; ``cells``: a byte per feature."""
-
-    profile_id: str
-    start_ms: int
-    end_ms: int
-    rows: int
-    flags: int
-    cells: bytes
-
-
-class Rest(NamedTuple):
-    """What stands after them."""
-
-    ops: OpsCounts
-    score_cells: tuple[int, ...] | None
-    quality: QualityCounts | None
-
-
-def read_head(source: Reader) -> Head:
-    """Read the beginning of a window. Raises `ProfileError`, as `decode`."""
-    profile_id = source.raw(32).hex()
-    start_ms = source.signed()
-    end_ms = start_ms + source.unsigned(_MAX_TIME_MS)
-    if not -_MAX_TIME_MS <= start_ms <= end_ms <= _MAX_TIME_MS:
-        raise ProfileError(f"a window from {start_ms} to {end_ms} ms is outside any calendar")
-    rows = source.unsigned(MAX_COUNT)
-    flags = source.byte()
-    if flags > _HAS_FEATURES | _HAS_OPS | _HAS_SCORES | _HAS_QUALITY:
-        raise ProfileError(f"a window has unknown parts (flags {flags:#x})", code="profile.version")
-    if bool(rows) != bool(flags & _HAS_FEATURES):
-        raise ProfileError(f"a window of {rows} rows must have feature counts, and no other may")
-    cells = source.raw(source.unsigned(MAX_FEATURES))
-    if 0 in cells or max(cells, default=0) > MAX_CELLS:
-        raise ProfileError(f"a feature has 1 to {MAX_CELLS} cells")
-    return Head(profile_id, start_ms, end_ms, rows, flags, cells)
-
-
-def read_rest(source: Reader, head: Head) -> Rest:
-    """Read what follows the features, to the end. Raises `ProfileError`, as `decode`."""
-    flags, rows = head.flags, head.rows
-    ops = _read_ops(source) if flags & _HAS_OPS else OpsCounts()
-    score_cells = source.cells(source.unsigned(MAX_SCORE_BINS)) if flags & _HAS_SCORES else None
-    if score_cells is not None and sum(score_cells) > rows:
-        raise ProfileError(f"a window of {rows} rows has {sum(score_cells)} scores")
-    quality = _read_quality(source) if flags & _HAS_QUALITY else None
-    source.finish()
-    return Rest(ops, score_cells, quality)
 
 
 def _merge_scores(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> tuple[int, ...] | None:
     if a is None or b is None:
         return b if a is None else a
     return add_cells(a, b)
-
-
-def inflate(data: bytes) -> bytes:
-    """Return the packed fields of a window. Raises `ProfileError`, as `decode`."""
-    if len(data) > MAX_ENCODED_BYTES:
-        raise ProfileError(
-            f"a profile window of {len(data)} bytes is above the limit of {MAX_ENCODED_BYTES}",
-            code="profile.too_large",
-        )
-    if data[: len(MAGIC)] != MAGIC:
-        raise ProfileError(
-            f"these {len(data)} bytes are not a profile window of format 1 "
-            f"(they start with {bytes(data[:4])!r}, not {MAGIC!r})",
-            hint="update Whimbrel on the machine that reads, if the sender's is newer",
-            code="profile.version",
-        )
-    inflater = zlib.decompressobj()
-    try:
-        plain = inflater.decompress(data[len(MAGIC) :], MAX_PLAIN_BYTES)
-    except zlib.error as error:
-        raise ProfileError(f"a profile window is damaged: {error}") from None
-    if not inflater.eof or inflater.unused_data:
-        raise ProfileError(
-            "a profile window is truncated, is followed by other bytes, or inflates to more than "
-            f"{MAX_PLAIN_BYTES} bytes",
-            code="profile.truncated",
-        )
-    return plain
 
 
 def _write_features(out: Writer, features: tuple[FeatureCounts, ...]) -> None:
@@ -351,6 +218,7 @@ def _write_features(out: Writer, features: tuple[FeatureCounts, ...]) -> None:
     out.cells([feature.nulls for feature in features])
     out.cells([feature.pos_inf for feature in features])
     out.cells([feature.neg_inf for feature in features])
+    out.cells([feature.repeats for feature in features])
     out.reals(require_finite([feature.total for feature in features]))
     out.reals(require_finite([feature.squares for feature in features]))
     # Extremes come from float32 columns, so four bytes hold them exactly.
@@ -361,7 +229,7 @@ def _write_features(out: Writer, features: tuple[FeatureCounts, ...]) -> None:
 def _read_features(source: Reader, cells: bytes, rows: int) -> tuple[FeatureCounts, ...]:
     count = len(cells)
     counts = [source.cells(length) for length in cells]
-    nulls, pos_inf, neg_inf = (source.cells(count) for _ in range(3))
+    nulls, pos_inf, neg_inf, repeats = (source.cells(count) for _ in range(4))
     totals, squares = (source.reals(count, MAX_SUM) for _ in range(2))
     lows, highs = (source.reals(count, MAX_VALUE, width="f", missing=True) for _ in range(2))
     features = tuple(
@@ -374,45 +242,17 @@ def _read_features(source: Reader, cells: bytes, rows: int) -> tuple[FeatureCoun
             squares=squares[i],
             min=None if math.isnan(lows[i]) else lows[i],
             max=None if math.isnan(highs[i]) else highs[i],
+            repeats=repeats[i],
         )
         for i in range(count)
     )
     for feature in features:
         if feature.rows != rows:
             raise ProfileError(f"a feature counts {feature.rows} values in a window of {rows} rows")
+        if feature.repeats > rows:
+            raise ProfileError(f"{feature.repeats} of {rows} rows repeat the one before")
         low, high = feature.min, feature.max
         fits = low <= high if low is not None and high is not None else low is high is None
         if not fits or feature.squares < 0:
             raise ProfileError("the sums and extremes of a feature contradict each other")
     return features
-
-
-def _read_ops(source: Reader) -> OpsCounts:
-    requests, rejected, failed = (source.unsigned(MAX_COUNT) for _ in range(3))
-    latency = source.cells(LATENCY_CELLS)
-    if sum(latency) != requests:
-        raise ProfileError(f"a window has {requests} requests and {sum(latency)} latencies")
-    return OpsCounts(requests, rejected, failed, latency)
-
-
-def _write_quality(out: Writer, quality: QualityCounts) -> None:
-    out.unsigned(quality.rows)
-    out.unsigned(quality.right)
-    out.unsigned(len(quality.scores))
-    out.cells(quality.scores)
-    out.unsigned(len(quality.confusion))
-    out.cells(quality.confusion)
-    out.reals(require_finite([quality.error, quality.absolute, quality.squared]))
-
-
-def _read_quality(source: Reader) -> QualityCounts:
-    rows = source.unsigned(MAX_COUNT)
-    right = source.unsigned(rows)
-    scores = source.cells(source.unsigned(2 * MAX_SCORE_BINS))
-    confusion = source.cells(source.unsigned(MAX_CONFUSION_CLASSES**2))
-    if sum(scores) > rows or (confusion and sum(confusion) != rows):
-        raise ProfileError(f"the quality counts of {rows} labels do not add up")
-    error, absolute, squared = source.reals(3, MAX_SUM)
-    if absolute < 0 or squared < 0:
-        raise ProfileError("absolute and squared errors cannot be negative")
-    return QualityCounts(rows, right, scores, confusion, error, absolute, squared)

@@ -116,9 +116,11 @@ class Totals:
         n_scores, n_quality, n_confusion = _parts(layout)
         rest = (
             window.rows,
+            window.duplicates,
             ops.requests,
             ops.rejected,
             ops.failed,
+            ops.mistyped,
             *ops.latency,
             *(window.score_cells or (0,) * n_scores),
             quality.rows,
@@ -188,10 +190,11 @@ class Totals:
         layout, features = self._layout, len(self._layout.features)
         at = self._ops_at()
         rest: list[int] = self._ints[at:].tolist()
-        rows, requests, rejected, failed = rest[:4]
-        ops = OpsCounts(requests, rejected, failed, tuple(rest[4 : 4 + LATENCY_CELLS]))
+        rows, duplicates, requests, rejected, failed, mistyped = rest[:_OTHERS]
+        latency = tuple(rest[_OTHERS : _OTHERS + LATENCY_CELLS])
+        ops = OpsCounts(requests, rejected, failed, latency, mistyped)
         n_scores, n_quality, _ = _parts(layout)
-        rest = rest[4 + LATENCY_CELLS :]
+        rest = rest[_OTHERS + LATENCY_CELLS :]
         scores, (labels, right) = tuple(rest[:n_scores]), rest[n_scores : n_scores + 2]
         rest = rest[n_scores + 2 :]
         quality = None
@@ -213,6 +216,7 @@ class Totals:
             ops=ops,
             score_cells=scores if layout.score_tensor is not None else None,
             quality=quality,
+            duplicates=duplicates,
         )
 
     def encode(self) -> bytes:
@@ -236,10 +240,10 @@ class Totals:
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     def _ops_at(self) -> int:
-        return self._layout.cells + 3 * len(self._layout.features)
+        return self._layout.cells + 4 * len(self._layout.features)
 
     def _quality_at(self) -> int:
-        return self._ops_at() + 4 + LATENCY_CELLS + _parts(self._layout)[0]
+        return self._ops_at() + _OTHERS + LATENCY_CELLS + _parts(self._layout)[0]
 
 
 class Sums:
@@ -276,6 +280,7 @@ class Sums:
 
 
 _NO_QUALITY = QualityCounts()
+_OTHERS = 6  # rows, duplicates, and four counts of the service
 
 
 def _parts(layout: Layout) -> tuple[int, int, int]:
@@ -286,4 +291,5 @@ def _parts(layout: Layout) -> tuple[int, int, int]:
 
 
 def _width(layout: Layout) -> int:
-    return layout.cells + 3 * len(layout.features) + 4 + LATENCY_CELLS + 2 + sum(_parts(layout))
+    parts = sum(_parts(layout))
+    return layout.cells + 4 * len(layout.features) + _OTHERS + LATENCY_CELLS + 2 + parts

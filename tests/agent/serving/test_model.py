@@ -16,6 +16,7 @@ from tests.support.worker import TelemetrySink
 from whimbrel_agent import Model
 from whimbrel_agent.serving.engine import ModelFailedError
 from whimbrel_core.errors import RequestError, TrustError, UsageError
+from whimbrel_core.profile.window import decode
 from whimbrel_core.signing.keys import PrivateKey
 
 if TYPE_CHECKING:
@@ -106,6 +107,18 @@ def test_wrong_inputs_are_named(churn: MadeBundle, inputs: dict[str, object], co
     with Model(churn.path, keys=[churn.pem]) as model, pytest.raises(RequestError) as error:
         model.predict(inputs)  # type: ignore[arg-type]
     assert error.value.code == code
+
+
+def test_inputs_of_a_wrong_type_or_shape_are_counted_apart(
+    tmp_path: Path, churn: MadeBundle, sink: TelemetrySink
+) -> None:
+    with Model(churn.path, keys=[churn.pem], data_dir=tmp_path / "data") as model:
+        for wrong in ({"x": ["a", "b"]}, {"x": np.zeros((2, 3, 4), np.float32)}, {"y": [1.0]}):
+            with pytest.raises(RequestError):
+                model.predict(wrong)
+    [message] = sink.windows.values()
+    ops = decode(message.payload).ops
+    assert (ops.rejected, ops.mistyped) == (3, 2)
 
 
 def test_a_failing_model_raises_and_serves_on(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def test_what_once_crashed_a_reader_is_refused(path: pathlib.Path) -> None:
 def test_a_bomb_is_not_inflated_beyond_its_limit() -> None:
     import zlib
 
-    from whimbrel_core.profile import window
+    from whimbrel_core.profile import fields
 
-    bomb = window.MAGIC + zlib.compress(bytes(200 * MIB), 9)
+    bomb = fields.MAGIC + zlib.compress(bytes(200 * MIB), 9)
     assert len(bomb) < MIB
     tracemalloc.start()
     try:
@@ -71,7 +71,7 @@ def test_a_bomb_is_not_inflated_beyond_its_limit() -> None:
         _now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 2 * window.MAX_PLAIN_BYTES
+    assert peak < 2 * fields.MAX_PLAIN_BYTES
 
 
 def damage(seed: bytes) -> st.SearchStrategy[bytes]:

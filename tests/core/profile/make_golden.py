@@ -20,6 +20,7 @@ if __name__ == "__main__":
     for latency_us in (80.0, 1500.0):
         accumulator.count_request(latency_us)
     accumulator.count_rejected()
+    accumulator.count_rejected(mistyped=True)
     for label in ((3, 0, 0), (8, 0, 1), (15, 1, 1)):
         accumulator.record_label(*label)
     window = accumulator.window(1_357_000_000_000, 1_357_003_600_000)

@@ -111,26 +111,31 @@ def windows(draw: st.DrawFn, layout: Layout = SMALL) -> Window:
     features = [draw(_features(feature.cells, rows)) for feature in layout.features]
     scores = draw(_parts(rows, layout.score_bins))
     latency = tuple(draw(st.lists(_counts, min_size=32, max_size=32)))
+    rejected = draw(_counts)
     return Window(
         profile_id=layout.profile_id,
         start_ms=start,
         end_ms=start + draw(st.integers(0, 1 << 36)),
         rows=rows,
         features=tuple(features),
-        ops=OpsCounts(sum(latency), draw(_counts), draw(_counts), latency),
+        ops=OpsCounts(
+            sum(latency), rejected, draw(_counts), latency, draw(st.integers(0, rejected))
+        ),
         quality=draw(st.one_of(st.none(), _quality(layout.score_bins))),
         score_cells=scores,
+        duplicates=draw(st.integers(0, rows)),
     )
 
 
 @st.composite
 def _features(draw: st.DrawFn, cells: int, rows: int) -> FeatureCounts:
     *counts, nulls, pos_inf, neg_inf = draw(_parts(rows, cells + 3))
+    repeats = draw(st.integers(0, rows))
     if not sum(counts):
-        return FeatureCounts(tuple(counts), nulls, pos_inf, neg_inf)
+        return FeatureCounts(tuple(counts), nulls, pos_inf, neg_inf, repeats=repeats)
     low, high = sorted([draw(_values), draw(_values)])
     return FeatureCounts(
-        tuple(counts), nulls, pos_inf, neg_inf, draw(_sums), abs(draw(_sums)), low, high
+        tuple(counts), nulls, pos_inf, neg_inf, draw(_sums), abs(draw(_sums)), low, high, repeats
     )
 
 

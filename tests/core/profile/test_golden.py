@@ -55,7 +55,8 @@ def test_a_window_of_format_1_is_read_as_it_was_written() -> None:
         0,
     )
     assert window.ops.requests == 2
-    assert window.ops.rejected == 1
+    assert (window.ops.rejected, window.ops.mistyped) == (2, 1)
+    assert (hour.repeats, carrier.repeats, window.duplicates) == (34, 147, 0)
     assert window.quality is not None
     assert window.quality.confusion == (1, 1, 0, 1)
     assert decode(encode(window)) == window
