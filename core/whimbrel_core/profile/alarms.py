@@ -4,10 +4,13 @@ An alarm needs both:
 
 - evidence: the e-detector, which compares a device with its own beginning over time, has passed
   the threshold of the fleet's false-alarm budget;
-- effect: the feature is at "warn" or worse against the signed baseline (its level goes up at once
-  and down only after ``calm_windows`` lower windows), in ``confirm_windows`` windows in a row.
+- effect: in ``confirm_windows`` windows in a row that speak for a change, the feature is at "warn"
+  or worse against the signed baseline (its level goes up at once and down only after
+  ``calm_windows`` lower windows), or the change is as great against the device's own beginning.
 
-It ends when the effect is gone, or the evidence. States that people are shown follow the same rule
+The second because a device that began on one side of the reference can move by a lot, and be no
+farther from it on the other. An alarm does not begin with a change below "notice": a device that
+was always far off is no news. It ends when the effect is gone, or the evidence. States that people are shown follow the same rule
 (`told`). Everything here is a fold over windows sorted by
 `Position`: replaying the same windows gives the same states and alarms, whenever they arrived.
 """
@@ -49,8 +52,12 @@ class Position(msgspec.Struct, frozen=True, order=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """How states rise and fall, and when evidence with effect is an alarm."""
+    """How states rise and fall, and when evidence with effect is an alarm.
 
+    ``source``: who says so: the bundle, or an operator's overrides of it.
+    """
+
+    source: str = "bundle"
     thresholds: Thresholds = Thresholds()
     detector: DetectorSettings = DetectorSettings()
     confirm_windows: int = 2
@@ -111,6 +118,7 @@ class Shown(msgspec.Struct, frozen=True):
     alarm: bool = False
     since_ms: int | None = None
     component: str = ""
+    shift: float | None = None
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -168,6 +176,7 @@ def changes(
                     "log_e": said.log_e,
                     "threshold": said.threshold,
                     "what": said.component,
+                    "shift": said.shift,
                     "psi": drift.psi,
                     "ks": drift.ks,
                     "w1_sd": drift.w1_sd,

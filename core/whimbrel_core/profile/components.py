@@ -24,6 +24,7 @@ from whimbrel_core.profile.flat import flatten
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.levels import Thresholds
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -34,6 +35,7 @@ _MAX_WORDS = 8
 _WORD_SHARE = 0.02
 _LEAST_SHARE = 0.01
 _MAX_LOG_SCALE = 3.0
+_W1_OF_SCALE = (2 / np.pi) ** 0.5
 
 
 class Component(NamedTuple):
@@ -93,6 +95,30 @@ class Components:
         self._share_sd = _share_sd(self._share_rate)
         self._missing_rate = invalid / baseline.window.rows
         self._missing_sd = _share_sd(self._missing_rate)
+        axis = np.ones(len(self.locations) + len(scales))
+        self._unit = np.concatenate([axis, self._share_sd, self._missing_sd])
+        self._is_share = np.arange(len(self.all)) >= len(axis)
+
+    def levels(
+        self, component: NDArray[np.intp] | Counts, shift: Floats, thresholds: Thresholds
+    ) -> Counts:
+        """Return how much changes of components matter, as indices into `levels.LEVELS`.
+
+        Args:
+            component: indices into ``all``.
+            shift: by how much each of them changed, in its own unit.
+            thresholds: gives the levels: of Wasserstein-1 for changes along the axis (for a normal
+                feature whose sd grows by a factor s it is √(2/π) (s − 1)), of shares for the rest.
+        """
+        size = np.abs(shift)
+        size = np.where(self.is_scale[component], _W1_OF_SCALE * np.expm1(size), size)
+        size = size * self._unit[component]
+        found: Counts = np.where(
+            self._is_share[component],
+            np.searchsorted(np.array(thresholds.rate), size, "right"),
+            np.searchsorted(np.array(thresholds.w1_sd), size, "right"),
+        )
+        return found
 
     def values(self, cells: Counts, invalid: Counts, rows: Counts) -> tuple[Floats, Floats]:
         """Return the components (N, K) of N windows, and their variances (N, K) for their rows.

@@ -60,6 +60,7 @@ class Told(NamedTuple):
     alarms: Flags
     since_ms: Counts  # NEVER: no alarm
     components: Counts  # index into `DeviceJudge.components`
+    shifts: Floats  # by how much that component differs from the device's own beginning
 
 
 class Turn(NamedTuple):
@@ -86,6 +87,10 @@ class DeviceJudge:
         """Return the state of a device that sent nothing yet."""
         marks = np.tile(np.array([-1, 0, 0, -1, NEVER], "<i8"), len(self.baseline.layout.features))
         return SubjectState(Position(), self._detector.start(), marks.tobytes())
+
+    def proofs(self, states: Sequence[SubjectState]) -> Proofs:
+        """Return what the detector says of D devices in these states, as arrays (D, F)."""
+        return self._detector.proofs(self._detector.stack([state.detector for state in states]))
 
     def judge(self, window: Window, position: Position) -> Judged:
         """Return what ``window`` says by itself."""
@@ -168,7 +173,7 @@ class DeviceJudge:
         shape = seen.levels.shape
         told = Told(
             np.full(shape, -1), np.zeros(shape), np.zeros(shape, bool),
-            np.full(shape, NEVER), np.zeros(shape, np.int64),
+            np.full(shape, NEVER), np.zeros(shape, np.int64), np.zeros(shape),
         )  # fmt: skip
         newest = [state.newest for state in states]
         streams = self._detector.stack([state.detector for state in states])
@@ -195,6 +200,7 @@ class DeviceJudge:
             told.alarms[windows] = alarm
             told.since_ms[windows] = now[..., 4]
             told.components[windows] = proofs.component
+            told.shifts[windows] = proofs.shift
             for i in np.flatnonzero((was[..., ALARM] != now[..., ALARM]).any(axis=-1)).tolist():
                 d, n = int(devices[i]), int(windows[i])
                 states_then = (
@@ -231,8 +237,9 @@ class DeviceJudge:
                 alarm,
                 None if since_ms == NEVER else since_ms,
                 self.components[component],
+                shift,
             )
-            for drift, level, log_e, alarm, since_ms, component in zip(
+            for drift, level, log_e, alarm, since_ms, component, shift in zip(
                 drifts, *columns, strict=True
             )
         )
@@ -257,12 +264,20 @@ class DeviceJudge:
     def _marked(self, marks: Counts, judged: Counts, proofs: Proofs) -> Counts:
         """Return the marks (D, F, 5) after windows that were ``judged`` (D, F)."""
         held, calm, strong, alarm, since = np.moveaxis(marks, -1, 0)
+        # Where something speaks for a change, the change itself may be the greater effect: a device
+        # that began on one side of the reference can move far, and be as far on the other.
+        own = self._detector.components.levels(
+            proofs.component, proofs.shift, self.policy.thresholds
+        )
+        speaks = proofs.since_ms != NEVER
+        apart, judged = judged, np.where(proofs.alarm, np.maximum(judged, own), judged)
         # As `whimbrel_core.profile.levels.settle`: up at once, down after some calm windows.
         moves = (held < 0) | (judged >= held) | (calm + 1 >= self.policy.calm_windows)
         level = np.where(moves, judged, held)
-        grave = level >= WARN
-        lasting = np.where(proofs.alarm & grave, strong + 1, 0)
-        severity = np.where((lasting >= self.policy.confirm_windows) & grave, level, -1)
+        lasting = np.where(speaks & (np.maximum(level, own) >= WARN), strong + 1, 0)
+        due = proofs.alarm & (lasting >= self.policy.confirm_windows) & (level >= WARN)
+        # An alarm begins with a change that is one, not with a device that was always far off.
+        severity = np.where(due & ((alarm >= 0) | (own >= NOTICE)), level, -1)
         began = np.where(alarm >= 0, since, proofs.since_ms)
         after = np.stack(
             [
@@ -275,5 +290,5 @@ class DeviceJudge:
             axis=-1,
         )
         # Too few rows say nothing and change nothing.
-        found: Counts = np.where((judged < 0)[..., np.newaxis], marks, after)
+        found: Counts = np.where((apart < 0)[..., np.newaxis], marks, after)
         return found
