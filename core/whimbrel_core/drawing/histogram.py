@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from whimbrel_core.drawing import canvas, written
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 BARS = 24
 TAIL = 0.002
@@ -39,7 +39,13 @@ class Bars(NamedTuple):
     ticks: Sequence[tuple[float, str]] = ()
 
 
-def bars(kind: str, cells: Sequence[str], edges: Sequence[float], *sides: Sequence[float]) -> Bars:
+def bars(
+    kind: str,
+    cells: Sequence[str],
+    edges: Sequence[float],
+    *sides: Sequence[float],
+    write: Callable[[float], str] = canvas.tick,
+) -> Bars:
     """Return the bars of a feature: its cells as they are, or bars of equal width.
 
     Args:
@@ -47,6 +53,7 @@ def bars(kind: str, cells: Sequence[str], edges: Sequence[float], *sides: Sequen
         cells: names of its cells.
         edges: of a numeric feature's cells.
         sides: shares per cell: of the reference and, if there is one, the current ones.
+        write: how a number is written at a tick.
     """
     if kind == "discrete":
         return Bars([_short(name) for name in cells], sides)
@@ -66,7 +73,7 @@ def bars(kind: str, cells: Sequence[str], edges: Sequence[float], *sides: Sequen
     for below in sums:
         at = [_below(x, edges, below) for x in lines]
         regrouped.append([at[0], *(b - a for a, b in pairwise(at)), max(1 - at[-1], 0.0)])
-    ticks = [(1 + (value - low) / width, canvas.tick(value)) for value in canvas.ticks(low, high)]
+    ticks = [(1 + (value - low) / width, write(value)) for value in canvas.ticks(low, high)]
     return Bars(_between(lines), tuple(regrouped), ticks)
 
 

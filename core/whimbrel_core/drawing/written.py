@@ -13,6 +13,8 @@ import math
 from datetime import datetime, timezone
 
 NOTHING = "–"
+DAYS = "days since 1970"  # the unit of times that are profiled as numbers
+DAY_MS = 86_400_000
 _PLAIN_BELOW = 10.0
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
@@ -34,6 +36,15 @@ def date(ms: int | None) -> str:
 def moment(ms: int | None) -> str:
     """Return a minute, ``14 Jul 2013 00:00`` (UTC, which the page's footer says)."""
     return f"{date(ms)} {when(ms):%H:%M}" if ms else NOTHING
+
+
+def day(days: float) -> str:
+    """Return a time in days since 1970 as its day.
+
+    >>> day(20454.5)
+    '1 Jan 2026'
+    """
+    return date(round(days * DAY_MS)) if abs(days) < 1e7 else f"{days:g}"  # noqa: PLR2004 - a calendar's end
 
 
 def count(value: float | None) -> str:

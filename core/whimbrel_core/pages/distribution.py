@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from whimbrel_core.drawing import bars, histogram
+from whimbrel_core.drawing import bars, canvas, histogram, written
 from whimbrel_core.profile.layout import MAX_CELLS
 from whimbrel_core.profile.projection import project
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WORDS = 8  # of a vocabulary that are drawn
 _WIDTH, _HEIGHT = 350, 132
+_UNKNOWN = 0.97  # share of words that are rarer than those that are counted apart
 _ROUNDING = 1e-9  # a rest below it is none
 
 
@@ -75,7 +76,8 @@ def _common(old: Feature, new: Feature) -> tuple[float, ...]:
 
 
 def _drawn(feature: Feature, *sides: tuple[float, ...]) -> str:
-    return compared(feature.name, feature.kind, feature.cell_names(), feature.edges, *sides)
+    names = feature.cell_names()
+    return compared(feature.name, feature.kind, names, feature.edges, *sides, unit=feature.unit)
 
 
 def compared(
@@ -84,6 +86,7 @@ def compared(
     cells: Sequence[str],
     edges: Sequence[float],
     *sides: Sequence[float],
+    unit: str | None = None,
     width: int = _WIDTH,
     height: int = _HEIGHT,
 ) -> str:
@@ -95,13 +98,17 @@ def compared(
         cells: names of its cells, in order.
         edges: between them, of a numeric feature.
         sides: shares per cell.
+        unit: of the numbers; times are written as days.
         width: of the drawing.
         height: of the drawing; words take what they need.
     """
     title = f"Distribution of {name}"
     if kind == "categorical" and len(cells) > 2:  # noqa: PLR2004 - a word and the rest say nothing
+        if all(side[-1] > _UNKNOWN for side in sides):
+            return ""  # ids or free text: the words that are counted apart say nothing
         return bars.named(words(cells, *sides), title=title, width=width)
-    shown = histogram.bars(kind, cells, edges, *sides)
+    write = written.day if unit == written.DAYS else canvas.tick
+    shown = histogram.bars(kind, cells, edges, *sides, write=write)
     return histogram.draw(
         _without_empty_other(shown, kind), title=title, width=width, height=height
     )

@@ -165,6 +165,19 @@ def build(
     return baseline
 
 
+def features(columns: Sequence[ColumnSpec]) -> tuple[Feature, ...]:
+    """Return columns as features with cells of their own, for counting more rows than these.
+
+    Raises:
+        ProfileError: a column cannot be what its ``kind`` says.
+    """
+    prepared = [_prepare(column) for column in columns]
+    return tuple(
+        _feature(column, values, kind)
+        for column, (values, kind) in zip(columns, prepared, strict=True)
+    )
+
+
 def _require_rows(columns: Sequence[ColumnSpec]) -> None:
     lengths = {column.name: len(np.asarray(column.values)) for column in columns}
     if not columns or min(lengths.values()) == 0:

@@ -5,6 +5,7 @@ from whimbrel_packager.commands.diff import diff
 from whimbrel_packager.commands.inspect import inspect
 from whimbrel_packager.commands.keys import keys
 from whimbrel_packager.commands.pack import pack
+from whimbrel_packager.commands.profile import profile
 from whimbrel_packager.commands.publish import publish
 from whimbrel_packager.commands.pull import pull
 from whimbrel_packager.commands.rebuild import rebuild
@@ -18,6 +19,7 @@ __all__ = [
     "inspect",
     "keys",
     "pack",
+    "profile",
     "publish",
     "pull",
     "rebuild",

@@ -1,0 +1,24 @@
+"""`whimbrel profile`: profiles of data, without any fleet."""
+
+from __future__ import annotations
+
+import click
+
+from whimbrel_packager.commands.profile.compare import compare
+from whimbrel_packager.commands.profile.export import export
+from whimbrel_packager.commands.profile.make import make
+from whimbrel_packager.commands.profile.merge import merge
+from whimbrel_packager.commands.profile.show import show
+
+
+@click.group(epilog="Example: whimbrel profile compare january.parquet february.parquet")
+def profile() -> None:
+    """Profile data, and compare data with data: no fleet, server or bundle is needed.
+
+    Data are .csv, .csv.gz, .tsv, .parquet, .feather and .npz files; they are read in pieces, so that
+    they may be larger than memory. A profile (.wprof) holds counts, no rows.
+    """
+
+
+for _command in (make, compare, show, merge, export):
+    profile.add_command(_command)
