@@ -10,6 +10,7 @@ cell on every device.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,26 +58,28 @@ class Describer:
                 f"({tensor.dtype}, shape {tensor.shape})",
                 code="profile.dtype",
             )
-        size = int(np.prod(tensor.shape[1:]))
+        size = prod(tensor.shape[1:])
         if size != declared.size:
             raise ProfileError(
                 f"tensor {declared.tensor!r} has {size} numbers a row; its embeddings have "
                 f"{declared.size}",
                 code="profile.shape",
             )
-        return tensor.reshape(len(tensor), size)
+        return tensor if tensor.ndim == 2 else tensor.reshape(-1, size)  # noqa: PLR2004 — rows
 
     def _describe(self, rows: NDArray[Any], into: NDArray[np.float32]) -> None:
         vectors = rows.astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             squares = np.vecdot(vectors, vectors)
             sums = squares[:, np.newaxis] + self._squares
-            squared = sums - 2 * (vectors @ self._centroids)
-            squared[squared < _NOTHING * sums] = 0
-            distances = np.sqrt(squared)
-            nearest = distances.argmin(axis=1)
+            squared = vectors @ self._centroids
+            squared *= -2
+            squared += sums
+            squared *= squared > _NOTHING * sums
+            np.sqrt(squared, out=squared)
             into[:, 0] = np.sqrt(squares)
-            into[:, 1] = distances[np.arange(len(rows)), nearest]
-            into[:, 2] = nearest
-            into[:, 3:] = distances
-        into[~np.isfinite(squares)] = np.nan
+            into[:, 1] = squared.min(axis=1)
+            into[:, 2] = squared.argmin(axis=1)
+            into[:, 3:] = squared
+            if not np.isfinite(squares).all():
+                into[~np.isfinite(squares)] = np.nan

@@ -14,6 +14,7 @@ are rounded to 2^-16, beyond the noise of float32 sums, whose order depends on t
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,7 +97,7 @@ class Describer:
                 code="profile.dtype",
             )
         if tensor.shape[1:] != declared.shape:
-            if tensor.shape[1:] != (int(np.prod(declared.shape)),):
+            if tensor.shape[1:] != (prod(declared.shape),):
                 raise ProfileError(
                     f"tensor {declared.tensor!r} has rows of shape {tensor.shape[1:]}; its pictures "
                     f"have {declared.shape} ({declared.layout})",

@@ -14,7 +14,6 @@ long text, the first 16,384 characters are looked at; ``characters`` is always o
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from itertools import islice
 from operator import eq
 from typing import TYPE_CHECKING, Any
@@ -31,28 +30,31 @@ if TYPE_CHECKING:
 LONGEST = 16_384
 _SHORT = 1_000  # characters, from where numpy is faster than Python for a single text
 _BLOCK = 1 << 16  # characters at a time
-_LETTER, _DIGIT, _PUNCTUATION, _SPACE, _UPPER, _OTHER_SCRIPT, _KNOWN = (1 << i for i in range(7))
-_CLASSES = (_LETTER, _DIGIT, _PUNCTUATION, _SPACE, _UPPER)
-_ASCII = 128
+_CLASSES = tuple(1 << i for i in range(7))
+_LETTER, _DIGIT, _PUNCTUATION, _SPACE, _UPPER, _BEYOND_ASCII, _OTHER_SCRIPT = _CLASSES
+_KNOWN = 1 << 7
+_LANE = 16  # bits for each of the counts that are added up as one number; more than `_SHORT` takes
 _COLUMNS = 11
 _NAN = float("nan")
 _CODES = 0x110000
 
 
 class _Classes(dict[str, int]):
-    """What each character is, found out when it is first seen.
+    """What each character is: a count of one for each of its classes, in `_LANE` bits apiece.
 
-    All of Unicode would take a second at start. Nobody can make it large: there are no more than
-    some 150,000 characters.
+    Found out when a character is first seen: all of Unicode would take a second at start. Nobody
+    can make it large: there are no more than some 150,000 characters.
     """
 
     def __missing__(self, character: str) -> int:
-        self[character] = flags = _class_of(character)
-        return flags
+        flags = _class_of(character)
+        ones = (1 << (i * _LANE) for i, bit in enumerate(_CLASSES) if flags & bit)
+        self[character] = counts = sum(ones)
+        return counts
 
 
 _classes = _Classes()
-# The same by code point; pages of it that no text asks for are never made.
+# What each is by code point, as flags; pages of it that no text asks for are never made.
 _known: NDArray[np.uint8] = np.zeros(_CODES, np.uint8)
 
 
@@ -120,22 +122,14 @@ def _one(text: str | None) -> list[float]:
     words = len(text.split())
     if not length:
         return [0.0, 0.0, *([_NAN] * (_COLUMNS - 2))]
-    counted = Counter(map(_classes.__getitem__, text))
-    letters, digits, punctuation, space, upper, other = (
-        sum([n for flags, n in counted.items() if flags & bit])
-        for bit in (*_CLASSES, _OTHER_SCRIPT)
-    )
-    beyond = 0 if text.isascii() else sum([character >= "\x80" for character in text])
+    packed = sum(map(_classes.__getitem__, text))
+    counts = [(packed >> at) & 0xFFFF for at in range(0, len(_CLASSES) * _LANE, _LANE)]
+    letters, space, other = counts[0], counts[3], counts.pop()
     return [
         length,
         words,
         (length - space) / words if words else _NAN,
-        letters / length,
-        digits / length,
-        punctuation / length,
-        space / length,
-        upper / length,
-        beyond / length,
+        *[count / length for count in counts],
         other / letters if letters else _NAN,
         sum(map(eq, text, islice(text, 1, None))) / length,
     ]
@@ -157,7 +151,7 @@ def _described(texts: list[str]) -> NDArray[np.float32]:
         return found
 
     seen = [count((flags & bit) != 0) for bit in _CLASSES]
-    letters, space = seen[0], seen[3]
+    letters, space, other = seen[0], seen[3], seen.pop()
     filled = (flags & _SPACE) == 0
     filled[ends] = False
     first = filled.copy()
@@ -173,8 +167,7 @@ def _described(texts: list[str]) -> NDArray[np.float32]:
                 words,
                 (lengths - space) / np.where(words > 0, words, np.nan),
                 *(counted / lengths for counted in seen),
-                count((codes >= _ASCII) & (flags != 0)) / lengths,
-                count((flags & _OTHER_SCRIPT) != 0) / letters,
+                other / letters,
                 count(again) / lengths,
             ]
         ).astype(np.float32)
@@ -185,7 +178,7 @@ def _flags(codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
     flags: NDArray[np.uint8] = _known[codes]
     if not flags.all():
         for code in np.unique(codes[flags == 0]).tolist():
-            _known[code] = _classes[chr(code)]
+            _known[code] = _class_of(chr(code))
         flags = _known[codes]
     return flags
 
@@ -205,6 +198,8 @@ def _class_of(character: str) -> int:
         flags |= _SPACE
     if category in {"Lu", "Lt"}:
         flags |= _UPPER
+    if not character.isascii():
+        flags |= _BEYOND_ASCII
     return flags
 
 
