@@ -10,27 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from whimbrel_server.views import AlertView
+from whimbrel_server.views import AlertView, LossView
 
-Reading = Literal["harmless", "costly", "better", "unclear"]
 Outcome = Literal["same", "differs", "incomplete"]
-
-
-class LossView(msgspec.Struct, frozen=True, kw_only=True):
-    """Expected quality of drifted windows beside the reference's own, by one calibration.
-
-    ``loss`` is how much worse it is expected to be (AUC, accuracy: a difference; MAE, RMSE: a
-    share of the error); ``se`` the standard error of current − reference.
-    """
-
-    measure: str
-    reference: float
-    current: float
-    se: float
-    loss: float
-    reading: Reading
-    rows: int
-    sentence: str = ""
 
 
 class HappeningView(msgspec.Struct, frozen=True, kw_only=True):

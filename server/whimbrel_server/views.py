@@ -19,6 +19,7 @@ Level = Literal["device", "cohort", "fleet"]
 AlertKind = Literal["drift", "quality", "device", "rollout", "retraining"]
 Severity = Literal["notice", "warn", "severe"]
 AlertState = Literal["open", "acknowledged", "closed"]
+Reading = Literal["harmless", "costly", "better", "unclear"]
 GateState = Literal["waiting", "passed", "failed"]
 WaveState = Literal["pending", "assigning", "judging", "passed", "failed", "rolled_back"]
 RolloutState = Literal[
@@ -113,6 +114,23 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     latest: str = ""
 
 
+class LossView(msgspec.Struct, frozen=True, kw_only=True):
+    """Expected quality of drifted windows beside the reference's own.
+
+    ``loss`` is how much worse it is expected to be (AUC, accuracy: a difference; MAE, RMSE: a
+    share of the error); ``se`` the standard error of current − reference.
+    """
+
+    measure: str
+    reference: float
+    current: float
+    se: float
+    loss: float
+    reading: Reading
+    rows: int
+    sentence: str = ""
+
+
 class FeatureView(msgspec.Struct, frozen=True, kw_only=True):
     """One feature of a judged profile: evidence, effect, and the state that needs both."""
 
@@ -135,7 +153,10 @@ class FeatureView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DriftView(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest judgement of one subject (a device, a cohort ``key=value``, or ``fleet``)."""
+    """The newest judgement of one subject (a device, a cohort ``key=value``, or ``fleet``).
+
+    ``losses`` are of the windows since an alarm began, or else of the newest window.
+    """
 
     level: Level
     subject: str
@@ -147,6 +168,7 @@ class DriftView(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[FeatureView, ...] = ()
     worst: DriftState = "too_few"
     against: Literal["baseline", "peers"] = "baseline"
+    losses: tuple[LossView, ...] = ()
 
 
 class WordView(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +235,10 @@ class HistogramView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlertView(msgspec.Struct, frozen=True, kw_only=True):
-    """Something a person should know. ``at_ms`` is event time, ``raised_ms`` the wall clock."""
+    """Something a person should know. ``at_ms`` is event time, ``raised_ms`` the wall clock.
+
+    ``loss``: what a drift is expected to cost so far, where that can be expected.
+    """
 
     id: int
     at_ms: int
@@ -229,6 +254,7 @@ class AlertView(msgspec.Struct, frozen=True, kw_only=True):
     state: AlertState = "open"
     acknowledged_by: str = ""
     updated_ms: int = 0
+    loss: LossView | None = None
 
 
 class GateView(msgspec.Struct, frozen=True, kw_only=True):

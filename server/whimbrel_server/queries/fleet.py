@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Literal
 from whimbrel_core.errors import UsageError
 from whimbrel_server.domain import aggregation
 from whimbrel_server.queries import devices as device_queries
-from whimbrel_server.queries import history, replay, spans
+from whimbrel_server.queries import explain, history, replay, spans
 from whimbrel_server.queries import models as model_queries
+from whimbrel_server.queries import stored
 from whimbrel_server.store import alerts, audit, words
 from whimbrel_server.store import rollouts as rollout_store
 from whimbrel_server.views import WordsView, WordView
 
 if TYPE_CHECKING:
+    from whimbrel_server.counts_views import Step, StoredCountsView
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.assignments import Assignments
     from whimbrel_server.store.database import Database
     from whimbrel_server.store.registry import Registry
-    from whimbrel_server.verdict_views import ReplayView
+    from whimbrel_server.verdict_views import ExplanationView, ReplayView
     from whimbrel_server.views import (
         AlertState,
         AlertView,
@@ -174,6 +176,22 @@ class FleetReads:
                 connection, self.repository, name, version, subject, feature, span
             )
 
+    def stored_counts(  # noqa: PLR0917 - as the port says
+        self,
+        name: str,
+        version: str | None = None,
+        subject: str = "fleet",
+        step: Step = "day",
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> StoredCountsView:
+        """Return counts by period, as they are stored."""
+        if subject != aggregation.FLEET and "=" not in subject:
+            self._registry.require(subject)
+        span = history.Span(since_ms, until_ms)
+        with self._database.read() as connection:
+            return stored.counts(connection, self.repository, name, version, subject, step, span)
+
     def quality_series(
         self,
         name: str,
@@ -191,6 +209,12 @@ class FleetReads:
         """Return alerts, newest first."""
         with self._database.read() as connection:
             return alerts.listing(connection, state, limit)
+
+    def explain(self, alert_id: int) -> ExplanationView:
+        """Return an alert in words: what, since when, where, what else changed, at what cost."""
+        with self._database.read() as connection:
+            alert = alerts.get(connection, alert_id)
+            return explain.explain(connection, self.repository, self._registry, alert)
 
     def replay(self, alert_id: int) -> ReplayView:
         """Recompute the verdict of an alert from what is stored.

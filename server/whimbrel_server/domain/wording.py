@@ -1,0 +1,266 @@
+"""Verdicts in words, for whoever is woken by them: short, in this order, and no more than is known.
+
+What was found, since when, where, what else changed, what it costs, what this cannot see. Times
+are UTC.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from whimbrel_core.drawing.written import count, duration, moment, percent, stat
+from whimbrel_server.domain import verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from whimbrel_core.profile.loss import Loss
+    from whimbrel_server.domain.attribution import Attribution
+    from whimbrel_server.domain.verdict import Verdict
+
+_NAMED = 3
+_READINGS = {
+    "harmless": "harmless so far",
+    "costly": "it costs quality",
+    "better": "better than on the reference",
+    "unclear": "not sure yet",
+}
+BLIND = (
+    "Expected quality takes for granted that a score still means what it meant on the reference "
+    "rows. When the relation of score and truth itself has changed, only labels show it."
+)
+
+
+def cost(one: Loss) -> str:
+    """Return what scores promise now beside what they promised.
+
+    >>> from whimbrel_core.profile.loss import Loss
+    >>> cost(Loss(measure="AUC", reference=0.713, current=0.7124, se=0.0011, rows=900))
+    'expected AUC 0.713 → 0.712 (± 0.002): harmless so far'
+    """
+    return (
+        f"expected {one.measure} {stat(one.reference)} → {stat(one.current)} "
+        f"(± {stat(2 * one.se)}): {_READINGS[one.reading]}"
+    )
+
+
+def found(one: Verdict, message: str, subject: str) -> list[str]:
+    """Return what a verdict found, by what evidence and with which effect."""
+    if one.rule == verdict.DEVICE_DRIFT:
+        return _drifted(one, subject)
+    if one.rule == verdict.QUALITY:
+        return _broken(one, message)
+    return [_sentence(message), *_listed(one)]
+
+
+def begun(one: Verdict, story: Attribution, subject: str) -> list[str]:
+    """Return since when, and how that lies to the version's own beginning on the device."""
+    if story.since_ms is None:
+        return ["When it began the rule cannot tell."]
+    last = one.inputs[-1]
+    sentences = [
+        (
+            f"It began about {moment(story.since_ms)}, and was sure with the window of "
+            f"{moment(last.start_ms)}."
+        )
+    ]
+    arrival = story.arrival
+    if arrival is not None and story.served_ms is not None:
+        sentences.append(_after(one, story, subject))
+    if story.earlier:
+        sentences.append(f"The same feature had drifted here under {story.earlier}, too.")
+    return sentences
+
+
+def spread(story: Attribution, subject: str, feature: str) -> list[str]:
+    """Return where else the same is seen."""
+    sentences = []
+    others = f"{count(story.others)} other device{'' if story.others == 1 else 's'}"
+    serve = "serves" if story.others == 1 else "serve"
+    if not story.others:
+        sentences.append("No other device serves this version: there is nothing to compare with.")
+    elif story.devices:
+        sentences.append(
+            f"{feature} drifted about then on {names(story.devices)}, too, of {others} that {serve} "
+            "this version: look for a common cause."
+        )
+        if story.cohort:
+            sentences.append(
+                f"All of them are {story.cohort}, and most that are {story.cohort} have it."
+            )
+    else:
+        sentences.append(
+            f"On {subject} alone: {others} {serve} this version, and {feature} did not drift there "
+            "about then. Look at the device, its sensors and its surroundings."
+        )
+    if story.elsewhere:
+        sentences.append(f"At another time it drifted on {names(story.elsewhere)}.")
+    if story.features:
+        sentences.append(f"On {subject}, {names(story.features)} drifted about then, too.")
+    else:
+        sentences.append(f"No other feature drifted on {subject} about then.")
+    if story.slices:
+        sentences.append(f"It is seen only in {names(story.slices)}.")
+    return sentences
+
+
+def changed(story: Attribution, subject: str, reach_ms: int) -> list[str]:
+    """Return what else changed about then, or that nothing is known to have."""
+    if story.since_ms is None:
+        return []
+    if not story.one_clock:
+        return [
+            (
+                "The windows carry the times of their events, and the server's log has its own: what was "
+                f"changed on {subject} cannot be put beside them by time."
+            )
+        ]
+    if story.near:
+        return [f"{moment(one.at_ms)}: {one.text}." for one in story.near]
+    return [
+        (
+            f"Nothing is known to have changed on {subject} in the {duration(reach_ms / 1000)} before: "
+            "not its versions, agent, configuration, labels or clock."
+        )
+    ]
+
+
+def names(of: Sequence[str]) -> str:
+    """Return some names as people list them, the first few spelled.
+
+    >>> names(["a"]), names(["a", "b"]), names(["a", "b", "c", "d", "e"])
+    ('a', 'a and b', 'a, b, c and 2 more')
+    """
+    if len(of) > _NAMED + 1:
+        return f"{', '.join(of[:_NAMED])} and {len(of) - _NAMED} more"
+    return " and ".join(filter(None, (", ".join(of[:-1]), of[-1])))
+
+
+def judged(one: Verdict, alert: int) -> list[str]:
+    """Return by which rule, on what, and how to check it."""
+    last = one.inputs[-1]
+    what = "day" if one.rule == verdict.QUALITY else "window"
+    span = f"{count(one.history)} {what}{'' if one.history == 1 else 's'}"
+    return [
+        (
+            f"Rule {one.rule}, version {one.version}, over {span} from {moment(one.first_ms)} to "
+            f"{moment(last.end_ms)}, against the baseline of bundle {one.digest[:12]}."
+        ),
+        f"To have it worked out again from what is stored: whimbrel fleet replay {alert}.",
+    ]
+
+
+def labels_say(measure: str, value: float, se: float | None, n: int) -> str:
+    """Return what joined labels say of the same time."""
+    doubt = f" (± {stat(2 * se)})" if se is not None else ""
+    return f"Labels of that time say: {measure} {stat(value)}{doubt} over {count(n)} labels."
+
+
+def _drifted(one: Verdict, subject: str) -> list[str]:
+    figures, limits = one.figures, one.thresholds
+    sentences = [f"{one.feature} has drifted on {subject}: {_what(figures)}."]
+    effects = [
+        f"{name} {stat(figures[key])} ({_reached(figures[key], limits, key)})"
+        for name, key in (("PSI", "psi"), ("W1", "w1_sd"))
+        if figures.get(key) is not None
+    ]
+    if effects:
+        sentences.append(f"Effect, against the signed baseline: {', '.join(effects)}.")
+    if figures.get("log_e") is not None:
+        due = f"{limits['log_e']:.1f}"
+        sentences.append(
+            f"Evidence, against the device's own beginning: log e {figures['log_e']:.1f}, where {due} "
+            f"is due, in {limits['windows']:g} windows in a row."
+        )
+    budget = one.policy.get("detector", {})
+    if budget.get("streams") and budget.get("arl_windows"):
+        sentences.append(
+            f"That is as strict as one false alarm in {count(budget['arl_windows'])} windows, over "
+            f"all {count(budget['streams'])} features of all devices together."
+        )
+    return sentences
+
+
+def _what(figures: Mapping[str, Any]) -> str:
+    what = figures.get("what") or ""
+    if what == "location":
+        return "its values have moved up or down"
+    if what == "scale":
+        return "its values are spread wider or narrower"
+    if what == "missing":
+        before = max(figures["null_rate"] - figures["null_shift"], 0.0)
+        return f"values are missing in {percent(figures['null_rate'])} of the rows, where {percent(before)} was usual"
+    if what.startswith("share of "):
+        return f"the {what} has changed"
+    return f"{what} has changed" if what else "it has changed"
+
+
+def _reached(value: float, limits: Mapping[str, float], key: str) -> str:
+    severe, warn = limits[f"{key}_severe"], limits[f"{key}_warn"]
+    if value >= severe:
+        return f"severe from {severe:g}"
+    return f"warn from {warn:g}" if value >= warn else f"below {warn:g}, a warning's"
+
+
+def _broken(one: Verdict, message: str) -> list[str]:
+    figures, limits = one.figures, one.thresholds
+    drop = limits["max_quality_drop"]
+    return [
+        _sentence(message),
+        (
+            f"That is {stat(figures['promised'] - figures['realised'])} less, where {drop:g} may be; and "
+            f"beyond doubt: {limits['sigmas']:g} standard errors are "
+            f"{stat(limits['sigmas'] * figures['se'])}."
+        ),
+        (
+            "Labels say so, so the relation of score and truth is no longer that of the reference, or "
+            "the rows have become harder."
+        ),
+    ]
+
+
+def _listed(one: Verdict) -> list[str]:
+    """Return figures and thresholds of a rule that has no words of its own here."""
+    parts = (("Found", one.figures), ("Needed", one.thresholds))
+    return [
+        f"{title}: {', '.join(f'{key} {_value(value)}' for key, value in values.items())}."
+        for title, values in parts
+        if values
+    ]
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return stat(value)
+    if isinstance(value, list):
+        return names([str(one) for one in value]) if value else "none"
+    return "none" if value is None else str(value)
+
+
+def _after(one: Verdict, story: Attribution, subject: str) -> str:
+    assert story.arrival is not None  # noqa: S101 - the caller asked
+    assert story.served_ms is not None  # noqa: S101 - likewise
+    arrival, served = story.arrival, duration(story.served_ms / 1000)
+    by = f"rollout {arrival.rollout}" if arrival.rollout is not None else ""
+    if story.near_rollout:
+        came = (
+            f"{by} brought {arrival.version} to {subject}"
+            if by
+            else f"{arrival.version} came to {subject}"
+        )
+        before = f" (before: {arrival.before})" if arrival.before else ""
+        warmup = one.policy.get("detector", {}).get("warmup")
+        learnt = (
+            f" The first {count(warmup)} windows taught the detector what is usual: of what came with "
+            "the version itself, only the rest is evidence."
+            if warmup
+            else ""
+        )
+        return f"That is {served} after {came}{before}.{learnt}"
+    since = f"since {moment(arrival.first_ms)}" + (f", by {by}" if by else "")
+    return f"No rollout is near: {subject} had served {arrival.version} for {served} by then ({since})."
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith(".") else f"{text}."

@@ -1,0 +1,156 @@
+"""An alert explained from the store: its verdict, what surrounds it, and what it costs, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whimbrel_core.errors import WhimbrelError
+from whimbrel_core.profile.quality import realised
+from whimbrel_server.domain import aggregation, attribution, verdict, wording
+from whimbrel_server.domain.aggregation import DAY_MS, Totals
+from whimbrel_server.queries import losses, surroundings
+from whimbrel_server.store import aggregates
+from whimbrel_server.verdict_views import (
+    AttributionView,
+    ExplanationView,
+    HappeningView,
+    InputView,
+    Paragraph,
+)
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_server.domain.attribution import Attribution
+    from whimbrel_server.domain.verdict import Verdict
+    from whimbrel_server.repository import Repository
+    from whimbrel_server.store.registry import Registry
+    from whimbrel_server.views import AlertView, LossView
+
+
+def explain(
+    connection: sa.Connection, repository: Repository, registry: Registry, alert: AlertView
+) -> ExplanationView:
+    """Return what is known of an alert; of one that is no judgement no more than it says itself."""
+    one = verdict.read(alert.evidence)
+    if one is None:
+        return ExplanationView(
+            alert=alert, paragraphs=(Paragraph(title="Found", sentences=(_stop(alert.message),)),)
+        )
+    try:
+        baseline = repository.contents(one.digest).baseline
+    except WhimbrelError:
+        baseline = None
+    subject = one.subject if one.level == "fleet" else one.subject[2:]
+    parts = [("Found", wording.found(one, alert.message, subject))]
+    story = None
+    if one.rule == verdict.DEVICE_DRIFT:
+        facts = surroundings.facts(connection, repository, registry, alert, one)
+        story = attribution.attribute(facts)
+        parts += [
+            ("Since", wording.begun(one, story, subject)),
+            ("Where", wording.spread(story, subject, one.feature)),
+            (
+                "What else changed",
+                wording.changed(story, subject, attribution.nearness(facts.window_ms)),
+            ),
+        ]
+    cost: tuple[LossView, ...] = ()
+    if alert.kind == "drift" and baseline is not None:
+        cost, sentences = _cost(connection, baseline, alert, one)
+        parts.append(("What it costs", sentences))
+    parts.append(("Judged by", wording.judged(one, alert.id)))
+    return ExplanationView(
+        alert=alert,
+        rule=one.rule,
+        version=one.version,
+        paragraphs=tuple(
+            Paragraph(title=title, sentences=tuple(sentences))
+            for title, sentences in parts
+            if sentences
+        ),
+        attribution=None if story is None else _view(story),
+        losses=cost,
+        inputs=tuple(
+            InputView(start_ms=i.start_ms, end_ms=i.end_ms, rows=i.rows) for i in one.inputs
+        ),
+        history=one.history,
+    )
+
+
+def _cost(
+    connection: sa.Connection, baseline: Baseline, alert: AlertView, one: Verdict
+) -> tuple[tuple[LossView, ...], list[str]]:
+    since_ms = one.figures.get("since_ms")
+    # Of an alarm that is over, only what it knew: it cannot be told here when it ended.
+    until_ms = one.inputs[-1].start_ms if alert.state == "closed" else None
+    found = losses.since(
+        connection, baseline, one.digest, subjects_of(one), since_ms=since_ms, until_ms=until_ms
+    )
+    if not found:
+        sentences = [
+            "What it costs cannot be expected: the bundle says nothing of how its scores came true."
+        ]
+    else:
+        rows = f"{found[0].rows:,} rows since it began" if since_ms else f"{found[0].rows:,} rows"
+        sentences = [f"By the scores of {rows}: {'; '.join(loss.sentence for loss in found)}."]
+    labels = _labels(connection, baseline, one, since_ms)
+    sentences += [labels] if labels else []
+    return found, [*sentences, wording.BLIND] if found else sentences
+
+
+def subjects_of(one: Verdict) -> tuple[str, ...]:
+    """Return whose windows a verdict's drift is in: the drifting devices of a group, or itself."""
+    drifting = one.figures.get("drifting")
+    if one.level != "device" and isinstance(drifting, list) and drifting:
+        return tuple(aggregation.device_subject(str(device)) for device in drifting)
+    return (one.subject,)
+
+
+def _labels(
+    connection: sa.Connection, baseline: Baseline, one: Verdict, since_ms: int | None
+) -> str:
+    """Return what the labels of the whole days since a drift began say; "" when there are none."""
+    if since_ms is None:
+        return ""
+    first = since_ms + -since_ms % DAY_MS
+    total = Totals(baseline.layout)
+    for subject in subjects_of(one):
+        days = aggregates.periods(connection, one.digest, subject, "day", since_ms=first, newest=31)
+        if days:
+            total.add(aggregates.total(baseline.layout, days))
+    quality = total.window().quality
+    if quality is None:
+        return ""
+    now = realised(quality, binary=baseline.layout.binary)
+    for name, value, error in (
+        ("AUC", now.auc, now.auc_se),
+        ("accuracy", now.accuracy, now.accuracy_se),
+        ("MAE", now.mae, None),
+    ):
+        if value is not None:
+            return wording.labels_say(name, value, error, now.n)
+    return ""
+
+
+def _view(story: Attribution) -> AttributionView:
+    arrival = story.arrival
+    return AttributionView(
+        since_ms=story.since_ms,
+        features=story.features,
+        devices=story.devices,
+        others=story.others,
+        cohort=story.cohort,
+        slices=story.slices,
+        version_since_ms=arrival.first_ms if arrival else None,
+        rollout=arrival.rollout if arrival else None,
+        earlier=story.earlier,
+        near=tuple(
+            HappeningView(at_ms=one.at_ms, kind=one.kind, text=one.text) for one in story.near
+        ),
+    )
+
+
+def _stop(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
