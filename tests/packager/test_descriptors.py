@@ -24,15 +24,18 @@ from tests.support.worker import FakeControl
 from whimbrel_agent.channel import SlotSpec
 from whimbrel_agent.serving import engine
 from whimbrel_core.bundle import bundle as bundles
-from whimbrel_core.errors import ConfigError, UsageError
+from whimbrel_core.errors import ConfigError, ProfileError, UsageError
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.descriptors import Embedding, Image, Text
 from whimbrel_core.profile.distances import Judge
 from whimbrel_core.profile.layout import MAX_FEATURES
 from whimbrel_core.profile.window import merge
-from whimbrel_packager import descriptors
+from whimbrel_packager import contents, descriptors
 from whimbrel_packager.descriptors import Describe, Source, centroids, describe
+from whimbrel_packager.frame import Frame
+from whimbrel_packager.gates.skew import drifts_of
+from whimbrel_packager.pages import report
 from whimbrel_packager.signing import keyfiles
 from whimbrel_packager.sources import Options
 
@@ -275,6 +278,32 @@ def test_a_recipe_says_what_a_tensor_is_and_the_command_follows_it(
         *(f"probabilities.{c}" for c in ("norm", "distance", "nearest", "distance[0]", "distance[1]")),
     ]  # fmt: skip
     assert json.loads(bundle.read("provenance.json"))
+
+
+def test_a_sample_of_what_is_served_is_described_before_it_is_compared(
+    scenes: Packed, topics: Packed
+) -> None:
+    def severe(baseline: Baseline, serving: Frame) -> set[str]:
+        return {d.feature for d in drifts_of(baseline, serving) if d.state == "severe"}
+
+    def table(rows: Array) -> Frame:
+        return Frame({f"x{i}": column for i, column in enumerate(rows.T)})
+
+    dusk = Frame({"x": pictures(9, 500, light=0.7)})
+    assert "x.brightness" in severe(scenes.baseline, dusk)
+    assert severe(scenes.baseline, Frame({"x": pictures(8, 500)})) == set()
+    assert "x.distance" in severe(topics.baseline, table(vectors(9, 500, apart=0.2)))
+    assert severe(topics.baseline, table(vectors(8, 500))) == set()
+    with pytest.raises(ProfileError, match="rows of shape"):
+        drifts_of(scenes.baseline, Frame({"x": np.zeros((500, 3, 8, 8))}))
+
+
+def test_a_report_shows_descriptions_beside_the_tensor_that_they_are_of(scenes: Packed) -> None:
+    content = io.BytesIO(scenes.done.path.read_bytes())
+    page = report.build(contents.read(content, what="scenes", keys=[]))
+    assert "x.brightness" in page
+    assert "x#image[0]" in page
+    assert "not profiled" not in page
 
 
 def sentences(seed: int, n: int, *, loud: bool = False) -> Array:

@@ -7,14 +7,17 @@ statistics of the fleet (`whimbrel_core.profile.distances`): effect and evidence
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
+from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.cells import cells_of
+from whimbrel_core.profile.descriptors import describer
 from whimbrel_core.profile.distances import FeatureDrift, Judge
+from whimbrel_packager import frame as frames
 from whimbrel_packager.gates.outcome import Outcome, Part, limit, named, number, refused, unjudged
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.gates.context import Context
     from whimbrel_packager.gates.definitions import Definitions, Feature
+
+    Array = np.ndarray[Any, Any]
 
 KIND = "skew"
 # What a served value may be, by the datatype of the input that it goes into. A float into an
@@ -138,7 +143,11 @@ def _served(
             f"{serving.rows} served rows are too few, {declared.min_rows} are needed", serving.rows,
         )  # fmt: skip
         return
-    drifts = drifts_of(profile, serving)
+    try:
+        drifts = drifts_of(profile, serving.select(list(context.inputs), what="the model"))
+    except ProfileError as error:
+        yield refused("skew.serving", KIND, f"the serving sample: {error.message}")
+        return
     if not drifts:
         yield refused("skew.serving", KIND, "the serving sample holds words where the model reads "
                       "numbers, or numbers where it reads words")  # fmt: skip
@@ -184,8 +193,16 @@ def drifts_of(profile: Baseline, serving: Frame) -> list[FeatureDrift]:
 
     Args:
         profile: of the training frame.
-        serving: with all the columns that the model reads.
+        serving: all the columns that the model reads, in its order.
+
+    Raises:
+        ProfileError: a column is described in the profile, and the served one is something else.
     """
+    described = {
+        one.name: describer(one)(_described(serving, one.tensor))
+        for one in profile.layout.descriptors
+        if any(f.role == "input" and f.tensor == one.name for f in profile.layout.features)
+    }
     chosen = [i for i, f in enumerate(profile.layout.features) if f.role == "input"]
     layout = msgspec.structs.replace(
         profile.layout,
@@ -209,6 +226,9 @@ def drifts_of(profile: Baseline, serving: Frame) -> list[FeatureDrift]:
     cells = cells_of(layout)
     columns = []
     for index, feature in enumerate(layout.features):
+        if feature.tensor in described:
+            columns.append(described[feature.tensor][:, feature.column])
+            continue
         values = serving.columns[feature.name]
         if (values.dtype == object) != (feature.kind == "categorical"):
             return []
@@ -219,3 +239,13 @@ def drifts_of(profile: Baseline, serving: Frame) -> list[FeatureDrift]:
     accumulator = Accumulator(layout)
     accumulator.update_rows(np.column_stack(columns))
     return list(Judge(inputs).judge(accumulator.window(0, 0)))
+
+
+def _described(serving: Frame, tensor: str) -> Array:
+    """Return the rows of a tensor that is described: one column, or a matrix of all of them."""
+    if tensor in serving.columns:
+        return serving.columns[tensor]
+    words = [name for name, column in serving.columns.items() if column.dtype == object]
+    if words:
+        raise ProfileError(f"column {words[0]!r} holds words, and the model reads numbers")
+    return frames.tensors(serving, tensor)[tensor]

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whimbrel_core.bundle.manifest import Output, Tensor
+    from whimbrel_core.profile.baseline import Baseline
     from whimbrel_packager.contents import Contents
 
 
 def section(contents: Contents) -> Section:
     """Return the section."""
     manifest = contents.manifest
-    shown = profiled(contents.baseline)
+    shown = _by_tensor(contents.baseline)
     rows = written.count(contents.baseline.window.rows)
     return Section(
         "schema",
@@ -31,22 +32,32 @@ def section(contents: Contents) -> Section:
             layout.table(
                 ["Name", "Type", "Unit", Column("Typical", number=True), "Range",
                  Column("Missing", number=True), "Distribution"],
-                (row for tensor in manifest.inputs for row in _rows(tensor, shown, "input")),
+                (row for tensor in manifest.inputs for row in _rows(tensor, shown.get(tensor.name, []))),
                 style="cards schema",
             ),
             tag("h3", "Outputs"),
             layout.table(
                 ["Name", "Type", "Meaning", Column("Typical", number=True), "Range",
                  "Distribution"],
-                (row for output in manifest.outputs for row in _answers(output, shown)),
+                (row for output in manifest.outputs
+                 for row in _answers(output, shown.get(output.name, []))),
                 style="cards schema",
             ),
         ],
     )  # fmt: skip
 
 
-def _rows(tensor: Tensor, shown: list[Profiled], role: str) -> Iterator[list[Child]]:
-    found = [p for p in shown if p.feature.role == role and p.feature.tensor == tensor.name]
+def _by_tensor(baseline: Baseline) -> dict[str, list[Profiled]]:
+    """Return features by the tensor that they are columns, or descriptions, of."""
+    described = {one.name: one.tensor for one in baseline.layout.descriptors}
+    found: dict[str, list[Profiled]] = {}
+    for one in profiled(baseline):
+        tensor = one.feature.tensor
+        found.setdefault(described.get(tensor, tensor), []).append(one)
+    return found
+
+
+def _rows(tensor: Tensor, found: list[Profiled]) -> Iterator[list[Child]]:
     kind = _type(tensor)
     if not found:
         yield [
@@ -62,7 +73,7 @@ def _rows(tensor: Tensor, shown: list[Profiled], role: str) -> Iterator[list[Chi
         feature, stats = one.feature, one.stats
         of = maybe(
             feature.name != tensor.name,
-            tag("span", f"{tensor.name}[{feature.column}]", class_="of"),
+            tag("span", f"{feature.tensor}[{feature.column}]", class_="of"),
         )
         yield [
             [feature.name, of],
@@ -75,10 +86,7 @@ def _rows(tensor: Tensor, shown: list[Profiled], role: str) -> Iterator[list[Chi
         ]
 
 
-def _answers(output: Output, shown: list[Profiled]) -> Iterator[list[Child]]:
-    found = [
-        p for p in shown if p.feature.role == "output" and p.feature.tensor == output.name
-    ]  # fmt: skip
+def _answers(output: Output, found: list[Profiled]) -> Iterator[list[Child]]:
     if not found:
         yield [output.name, _type(output), output.role, None, None, None]
     for one in found:
