@@ -44,6 +44,7 @@ SEED = 20261121
 OBSERVATIONS = 720  # of a series without change; the default ARL
 SERIES = 20  # of each kind
 SHIFT_AT = 100
+USUAL = SeriesSettings()
 
 
 class Line(NamedTuple):
@@ -70,9 +71,8 @@ class Made(NamedTuple):
     misplaced: float | None = None
 
 
-def watch(rows: Sequence[Sequence[float]]) -> list[Change]:
-    """Return what the product's detector finds, with its default setting."""
-    usual = SeriesSettings()
+def watch(rows: Sequence[Sequence[float]], usual: SeriesSettings = USUAL) -> list[Change]:
+    """Return what the product's detector finds, with its default setting if nothing is said."""
     states, changes = (start(),) * len(rows[0]), []
     for at, row in enumerate(rows):
         states, change = update_together(states, at, row, usual)
@@ -159,8 +159,12 @@ def made(answer: dict[str, dict[str, list[list[int]]]], series: dict[str, Floats
     """Return what alarms, of all methods, by kind; ``answer``: alarms by detector and kind."""
     lines = []
     for kind, many in series.items():
-        ours = [watch(one[:, np.newaxis].tolist()) for one in many]
+        lists = [one[:, np.newaxis].tolist() for one in many]
+        ours = [watch(one) for one in lists]
         told = {"whimbrel": [[change.at for change in changes] for changes in ours]}
+        told["trends=False"] = [
+            [change.at for change in watch(one, SeriesSettings(trends=False))] for one in lists
+        ]
         told |= {f"river {name}": kinds[kind] for name, kinds in answer.items()}
         for method, alarms in told.items():
             line = Made(method, kind, sum(map(len, alarms)) / SERIES)
@@ -204,7 +208,7 @@ def table(lines: list[Line]) -> str:
 def made_table(lines: list[Made]) -> str:
     """Return false alarms per series, and delays, kinds below each other, methods side by side."""
     methods = list(dict.fromkeys(line.method for line in lines))
-    out = [f"{'false alarms in 720 observations':<34}" + "".join(f"{m:>26}" for m in methods)]
+    out = [f"{'false alarms in 720 observations':<34}" + "".join(f"{m:>19}" for m in methods)]
     for kind in dict.fromkeys(line.kind for line in lines):
         row = [line for line in lines if line.kind == kind]
         if kind == "+1 sd":
@@ -217,7 +221,7 @@ def made_table(lines: list[Made]) -> str:
         ]
         off = row[0].misplaced
         note = "" if off is None else f"   dated {off:g} off"
-        out.append(f"{kind:<34}" + "".join(f"{cell:>26}" for cell in cells) + note)
+        out.append(f"{kind:<34}" + "".join(f"{cell:>19}" for cell in cells) + note)
     return "\n".join(out)
 
 

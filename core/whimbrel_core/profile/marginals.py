@@ -37,6 +37,7 @@ INITIAL = 4  # pairs that every explanation may have for nothing: their fit is n
 _PHI: Floats = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
 _TRENDS = 10  # the first φ, with a trend; a walk has its drift already
 EXPLANATIONS = len(_PHI) + _TRENDS
+IS_TREND = np.arange(EXPLANATIONS) >= len(_PHI)
 _SIZES = ((1.0, 1.0), (4.0, 1.0), (2.0, 2.0), (4.0, 4.0), (1.0, 0.5))  # (τ, κ) of steps
 _TAU2: Floats = np.array([size[0] ** 2 for size in _SIZES])[:, np.newaxis, np.newaxis]
 _KAPPA2: Floats = np.array([size[1] ** 2 for size in _SIZES])[:, np.newaxis, np.newaxis]

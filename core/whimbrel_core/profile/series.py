@@ -73,10 +73,13 @@ class SeriesSettings(msgspec.Struct, frozen=True, kw_only=True):
             with probability at most n / arl. 720 are the hours of a month.
         noise_floor: standard deviation, in the series' unit, below which nothing is looked for:
             the resolution of a reading, the sampling error of a share.
+        trends: whether a steady trend is ordinary. If not, it is told as changes of level, and in
+            return small shifts, which look like one at first, are found.
     """
 
     arl: float = 720.0
     noise_floor: float = 0.0
+    trends: bool = True
 
     def __post_init__(self) -> None:
         """Refuse settings without meaning."""
@@ -273,7 +276,8 @@ def restart(state: SeriesState, began_at: int, settings: SeriesSettings) -> Seri
     past = held._replace(at=held.at[~kept], raw=held.raw[~kept], clean=held.clean[~kept])
     if state.n - int(kept.sum()) > marginals.INITIAL + 1:
         learnt = learnt + _without_change(past, settings) - held.given
-        learnt = np.maximum(learnt - learnt.max(), -_CARRIED)
+        best = (learnt + _allowed(settings)).max()
+        learnt = np.clip(learnt - best, -_CARRIED, 0.0)
     fresh = SeriesState(learnt=learnt.astype("<f8").tobytes())
     for at, value in zip(held.at[kept].tolist(), held.raw[kept].tolist(), strict=True):
         fresh = advance(fresh, at, value, settings)
@@ -319,6 +323,11 @@ def _without_change(
     return marginals.unchanged(marginals.whiten(_totals(held)), floor)
 
 
+def _allowed(settings: SeriesSettings) -> Floats:
+    """Return (E,): 0 for every explanation that is ordinary, −∞ for others."""
+    return np.where(settings.trends | ~marginals.IS_TREND, 0.0, _NOTHING)
+
+
 def _totals(held: _Held) -> Floats:
     """Return (8,): sums of pairs over the whole segment."""
     a, b = held.clean[1:] - held.origin, held.clean[:-1] - held.origin
@@ -341,7 +350,7 @@ def _log_ratios(held: _Held, settings: SeriesSettings) -> tuple[Places, Floats]:
     if not floor or not len(places):
         return places + 2, np.full(len(places), _NOTHING)
     total = marginals.whiten(sums[:, -1])
-    prior = held.learnt - held.given
+    prior = held.learnt - held.given + _allowed(settings)
     best = float((marginals.unchanged(total, floor) + prior).max())
     upto = marginals.whiten(sums[:, places])
     return places + 2, marginals.changed(total, upto, floor, prior) - best
@@ -357,7 +366,7 @@ def _clipped(held: _Held, value: float, settings: SeriesSettings) -> float:
     if not floor:
         return value
     total = marginals.whiten(_totals(held))
-    likely = marginals.unchanged(total, floor) + held.learnt - held.given
+    likely = marginals.unchanged(total, floor) + held.learnt - held.given + _allowed(settings)
     forecast, variance = marginals.forecast(
         total, int(np.argmax(likely)), float(held.clean[-1]) - held.origin
     )
