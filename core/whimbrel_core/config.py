@@ -108,6 +108,10 @@ def _refuse_unknown(kind: Any, tree: Mapping[str, Any], origin: str, at: tuple[s
             msg = f"{origin}: unknown key {dotted!r}"
             raise ConfigError(msg, hint=hint, code="config.unknown_key")
         inner = _struct_in(fields[key].type)
+        if inner is not None and isinstance(value, list):  # [[section.key]]: tables in a row
+            for one in value:
+                if isinstance(one, dict):
+                    _refuse_unknown(inner, one, origin, (*at, key))
         if inner is None or not isinstance(value, dict):
             continue
         if _is_table(fields[key].type):  # its keys are names that people give

@@ -22,6 +22,8 @@ from whimbrel_server.jobs import watch
 from whimbrel_server.jobs.announcer import Announcer
 from whimbrel_server.jobs.births import Births
 from whimbrel_server.jobs.fold import Fold
+from whimbrel_server.jobs.groups import members_of
+from whimbrel_server.jobs.judges import Judges
 from whimbrel_server.jobs.rollouts import RolloutJudge
 from whimbrel_server.jobs.rounds import Job, Rounds
 from whimbrel_server.jobs.signing import Signing
@@ -124,9 +126,14 @@ class Fleet(FleetReads):
         self._fold = Fold(
             database,
             repository,
-            streams=lambda: max(len(registry.all()), 1),
-            confirm=config.monitoring.confirm_windows,
-            calm=config.monitoring.calm_windows,
+            judges=Judges(
+                repository,
+                config.monitoring.policies(),
+                devices=lambda: len(registry),
+                labels=registry.labels_of,
+            ),
+            members=lambda digest: members_of(registry.serving(digest)),
+            peers=config.monitoring.peers,
             every_s=config.monitoring.checkpoint_s,
             give_way=lambda: self._receiver.busy,
             wrote=self._wake,

@@ -11,6 +11,7 @@ import msgspec
 from whimbrel_core import config
 from whimbrel_core.errors import ConfigError
 from whimbrel_server.domain.drift import Severity
+from whimbrel_server.domain.policies import Override, Policies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +86,21 @@ class Monitoring(Section, frozen=True):
     min_labels: int = 200
     quality_days: int = 30
     silent_hours: float = 72.0
+    peers: str = ""
+    override: tuple[Override, ...] = ()
+
+    def policies(self) -> Policies:
+        """Return these defaults and overrides, complete.
+
+        Raises:
+            ConfigError: an override has no meaning, or two contradict each other.
+        """
+        return Policies(
+            self.override,
+            confirm=self.confirm_windows,
+            calm=self.calm_windows,
+            max_quality_drop=self.max_quality_drop,
+        )
 
 
 class Retraining(Section, frozen=True):
@@ -171,6 +187,14 @@ def load(
 
 
 def _check(loaded: Config, file: Path) -> None:
+    try:
+        loaded.monitoring.policies()
+    except ConfigError as error:
+        raise ConfigError(
+            f"{file}: [[monitoring.override]]: {error.message}",
+            hint=error.hint or "see 'Tune drift policies' in the how-to guides",
+            code=error.code,
+        ) from error
     positive = {
         "repository.watch_s": loaded.repository.watch_s,
         "repository.timestamp_hours": loaded.repository.timestamp_hours,

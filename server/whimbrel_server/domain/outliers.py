@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from whimbrel_core.profile.chisquare import erfc
 from whimbrel_core.profile.distances import Judge, stacked
-from whimbrel_core.profile.levels import LEVELS, State
+from whimbrel_core.profile.levels import State
 from whimbrel_server.domain.aggregation import Totals
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.components import Components
     from whimbrel_core.profile.levels import Thresholds
+    from whimbrel_server.domain.drift import Severity
 
 Floats = NDArray[np.float64]
 
@@ -61,6 +62,7 @@ class Standout(msgspec.Struct, frozen=True, kw_only=True):
         z: how many spreads (and sampling errors) the device is from the median device.
         psi, w1_sd: distances of the device from the rest.
         level: of those distances, "warn" at least.
+        peers: who they are: ``fleet``, or the cohort.
     """
 
     device: str
@@ -72,6 +74,7 @@ class Standout(msgspec.Struct, frozen=True, kw_only=True):
     psi: float | None
     w1_sd: float | None
     level: State
+    peers: str = "fleet"
 
 
 class PeerPeriod(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +98,7 @@ def standouts(
     components: Components,
     thresholds: Thresholds,
     totals: Mapping[str, Totals],
+    peers: str = "fleet",
 ) -> tuple[Standout, ...]:
     """Return the devices that stand out in one period, farthest first; one line per feature.
 
@@ -103,6 +107,7 @@ def standouts(
         components: of the baseline.
         thresholds: of drift: rows and effects.
         totals: the counts of the period by device, of devices that are each other's peers.
+        peers: what to call those.
     """
     some = {device: one for device, one in totals.items() if one.rows >= thresholds.min_rows}
     if len(some) < LEAST_PEERS:
@@ -140,6 +145,7 @@ def standouts(
                     psi=drifted.psi,
                     w1_sd=drifted.w1_sd,
                     level=drifted.state,
+                    peers=peers,
                 )
             )
     return tuple(measured)
@@ -205,9 +211,9 @@ def outliers(
     return tuple(lasting)
 
 
-def severity_level(level: State) -> int:
+def severity(level: State) -> Severity:
     """Return how grave a distance from peers is: one less than a drift of the same distance.
 
-    A device may be odd and well: its model was made for it, too. A drift is news.
+    A device may be odd and well, from its first day; a drift is news.
     """
-    return LEVELS.index(level) - 1
+    return "warn" if level == "severe" else "notice"

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel_core.profile.discoveries import e_benjamini_hochberg
-from whimbrel_core.profile.levels import LEVELS
+from whimbrel_core.profile.levels import LEVELS, State
 from whimbrel_core.profile.sequential import NEVER
 from whimbrel_server.domain.aggregation import FLEET
 from whimbrel_server.domain.drift import STATES, WARN, Severity, severity_of
@@ -41,6 +41,7 @@ Flags = NDArray[np.bool_]
 Q = 0.05
 # One device is told by its own alert; from here a finding takes the place of them all.
 _SEVERAL = 2
+_ONE_OF = 10
 # How sure it must be that drifting devices gather in a cohort, over all cohorts that are asked.
 _GATHERED = 0.01
 _NAMED = 2
@@ -53,7 +54,8 @@ class Standing(NamedTuple):
     ``cohorts``: stored subjects of each device, ``c:key=value``. ``log_e``: the e-detectors'
     logarithms; −inf while they learn. ``threshold`` (D,): where each device's alarm is due.
     ``watched`` (D,): windows after the warm-up. ``level``: held, an index into LEVELS, −1: too few
-    rows. ``alarm``: the severity of the device's own alarm, likewise; −1: none.
+    rows. ``alarm``: the severity of the device's own alarm, likewise; −1: none. ``psi``: of the newest
+    window; NaN where it is not known.
     """
 
     devices: Sequence[str]
@@ -65,6 +67,7 @@ class Standing(NamedTuple):
     alarm: Counts
     since_ms: Counts
     component: Counts
+    psi: Floats
 
 
 class Periods(NamedTuple):
@@ -89,6 +92,26 @@ class Gathered(msgspec.Struct, frozen=True, kw_only=True):
     cohort: str
     drifting: int
     devices: int
+
+
+class Drifting(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that drifts.
+
+    Args:
+        device: id.
+        level: its effect's, held.
+        log_e: its evidence.
+        alarm: whether its own alarm stands; else it is known by e-BH, beside the others.
+        since_ms: about when it began; None without an alarm.
+        psi: of its newest window.
+    """
+
+    device: str
+    level: State
+    log_e: float
+    alarm: bool
+    since_ms: int | None = None
+    psi: float | None = None
 
 
 class Rollup(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +139,7 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True):
     feature: str
     scope: str
     devices: int
-    drifting: tuple[str, ...]
+    drifting: tuple[Drifting, ...]
     alarmed: int
     gathered: tuple[Gathered, ...]
     severity: Severity
@@ -131,6 +154,11 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True):
     average: bool
     hidden: bool
     alert: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The devices that drift, strongest evidence first."""
+        return tuple(one.device for one in self.drifting)
 
 
 def discovered(standing: Standing, q: float = Q) -> Flags:
@@ -184,9 +212,14 @@ def roll_up(  # noqa: PLR0917 - all of it is what is rolled up
     for f, feature in enumerate(features):
         was = open_alerts.get(feature)
         who = np.flatnonzero(drifting[:, f])
-        average = _lasting(
-            periods.get(FLEET), f, confirm if was is not True else 1, calm if was else confirm
-        ) and bool(evidence(excess[:, f]) >= 0)
+        average = (
+            # In a small fleet one device moves the average, and is told by its own alert.
+            (len(who) != 1 or len(standing.devices) > _ONE_OF)
+            and _lasting(
+                periods.get(FLEET), f, 1 if was is True else confirm, calm if was else confirm
+            )
+            and evidence(excess[:, f]) >= 0
+        )
         if len(who) or average:
             found.append(
                 _rollup(
@@ -250,7 +283,7 @@ def _rollup(  # noqa: PLR0917 - one finding's parts
         feature=feature,
         scope=scope,
         devices=len(within),
-        drifting=tuple(standing.devices[d] for d in strongest.tolist()),
+        drifting=tuple(_device(standing, d, f) for d in strongest.tolist()),
         alarmed=int((standing.alarm[who, f] >= 0).sum()),
         gathered=gathered,
         severity=severity_of(STATES[worst + 1], "warn") or "warn",
@@ -265,6 +298,18 @@ def _rollup(  # noqa: PLR0917 - one finding's parts
         average=average,
         hidden=hidden,
         alert=alert,
+    )
+
+
+def _device(standing: Standing, d: int, f: int) -> Drifting:
+    since_ms, psi = int(standing.since_ms[d, f]), float(standing.psi[d, f])
+    return Drifting(
+        device=standing.devices[d],
+        level=STATES[int(standing.level[d, f]) + 1],
+        log_e=float(standing.log_e[d, f]),
+        alarm=bool(standing.alarm[d, f] >= 0),
+        since_ms=None if since_ms == NEVER else since_ms,
+        psi=None if math.isnan(psi) else psi,
     )
 
 

@@ -22,12 +22,18 @@ Level = Literal["device", "cohort", "fleet"]
 
 DEVICE_DRIFT = "drift.device"
 QUALITY = "quality.realised"
+GROUP_DRIFT = "drift.group"
+PEERS = "outlier.peers"
 
 RULES: dict[str, int] = {
     # The e-detector over one device's windows, with the effect against the signed baseline.
     DEVICE_DRIFT: 1,
     # Joined labels of the newest days against what the baseline promised.
     QUALITY: 1,
+    # The devices' e-detectors added up, and e-BH over all of their streams.
+    GROUP_DRIFT: 1,
+    # A device against the rest of its peers, beyond how far those differ from each other.
+    PEERS: 1,
 }
 """Every rule of this server, and its version."""
 
@@ -88,8 +94,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     def evidence(self) -> dict[str, Any]:
         """Return the verdict as the evidence of an alert."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
+        return _plain(self)
 
 
 def reached(

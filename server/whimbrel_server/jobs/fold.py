@@ -12,10 +12,10 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 import sqlalchemy as sa
 
 from whimbrel_core.errors import WhimbrelError
@@ -25,14 +25,18 @@ from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.domain import aggregation, drift, effects
 from whimbrel_server.domain.aggregation import FLEET, Key, Totals
 from whimbrel_server.ingest.journal import Entry
-from whimbrel_server.jobs import verdicts
-from whimbrel_server.jobs.histories import Arrived, Histories, Turned
-from whimbrel_server.store import alerts, judgements, policies, schema
+from whimbrel_server.jobs import findings, verdicts
+from whimbrel_server.jobs.groups import Groups
+from whimbrel_server.jobs.histories import Arrived, Histories
+from whimbrel_server.store import alerts, policies, schema
 from whimbrel_server.store.database import upsert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from whimbrel_server.jobs.groups import Members
+    from whimbrel_server.jobs.histories import Rows, Turned
+    from whimbrel_server.jobs.judges import Judges
     from whimbrel_server.repository import Contents, Published, Repository
     from whimbrel_server.store.database import Database
 
@@ -54,8 +58,9 @@ class Fold:
 
     Args:
         database, repository: journal and baselines.
-        streams: returns how many devices share the false-alarm budget.
-        confirm, calm: windows until an alarm, and until it ends.
+        judges: who judges which device or group.
+        members: returns the devices that serve a version, with their cohorts.
+        peers: the label whose values tell which devices are alike; empty: all are.
         every_s: how often what changed is written.
         give_way: whether there is something more urgent than folding.
         wrote: called after each write.
@@ -67,9 +72,9 @@ class Fold:
         database: Database,
         repository: Repository,
         *,
-        streams: Callable[[], int],
-        confirm: int,
-        calm: int,
+        judges: Judges,
+        members: Callable[[str], Members],
+        peers: str,
         every_s: float,
         give_way: Callable[[], bool],
         wrote: Callable[[], None],
@@ -80,8 +85,10 @@ class Fold:
         self._give_way, self._wrote, self._now_ms = give_way, wrote, now_ms
         self._totals: OrderedDict[Key, Totals] = OrderedDict()
         self._dirty: set[Key] = set()
-        self._histories = Histories(
-            database, repository, streams=streams, confirm=confirm, calm=calm
+        self._judges = judges
+        self._histories = Histories(database, repository, judges)
+        self._groups = Groups(
+            repository, judges, self._histories.standings, members=members, peers=peers
         )
         self._wake = threading.Event()
         self._stopping = False
@@ -153,6 +160,7 @@ class Fold:
         self._totals.clear()
         self._dirty.clear()
         self._histories.forget()
+        self._groups.forget()
         self._cursor = self._folded = self._read_cursor()
 
     def _read_cursor(self) -> int:
@@ -226,49 +234,34 @@ class Fold:
         self._totals[key] = totals
         return totals
 
-    def _groups(self) -> Iterable[dict[str, object]]:
-        """Judge what changed of cohorts and of the fleet, against the baseline, by period."""
-        chosen: dict[str, list[Key]] = {}
-        for key in self._dirty:
-            if key.step == "all" or key.subject.startswith("d:") or not self._totals[key].rows:
-                continue
-            contents = self._contents(key.digest)
-            hourly = contents.manifest.drift.window_s * 1000 < aggregation.HOUR_MS
-            if (key.step == "hour") is hourly:
-                chosen.setdefault(key.digest, []).append(key)
-        for digest, keys in chosen.items():
-            judge = self._histories.judge(digest)
-            alarmed = self._histories.alarmed(digest)
-            evidence = [one.name in alarmed for one in judge.baseline.layout.features]
-            windows = [self._totals[key].flat() for key in keys]
-            positions = [drift.Position(key.bucket_ms, "") for key in keys]
-            drifts, _ = judge.judge_all(windows, positions)
-            kept = judgements.keep(judge, windows, positions, drifts, None)
-            levels = judge.told(drifts.level, np.array(evidence))
-            for key, one, level in zip(keys, kept, levels, strict=True):
-                said = judgements.Said(level.astype(np.int8).tobytes())
-                kind = "fleet" if key.subject == FLEET else "cohort"
-                yield judgements.row(one, said, key.digest, key.subject, kind)
-
     # ---------------------------------------------------------------------------- checkpoint
 
     def _checkpoint(self) -> None:
         if self._folded == self._cursor:
             return
-        judged = self._histories.rows()
-        rows = [*judged.judgements, *self._groups()]
-        aggregates = [_aggregate(key, self._totals[key]) for key in sorted(self._dirty)]
         now_ms, cursor = self._now_ms(), self._folded
+        for part in self._histories.replayed():
+            self._database.write(partial(self._write, judged=part, now_ms=now_ms))
+        judged = self._histories.rows()
+        with self._database.read() as connection:
+            periods = self._groups.judged(
+                connection, self._dirty, lambda key: self._total(connection, key)
+            )
+            found = self._groups.found(
+                connection, self._dirty, lambda key: self._total(connection, key)
+            )
+        aggregates = [_aggregate(key, self._totals[key]) for key in sorted(self._dirty)]
 
         def change(connection: sa.Connection) -> None:
             upsert(connection, schema.aggregates, aggregates)
-            upsert(connection, schema.judgements, rows)
-            upsert(connection, schema.detectors, judged.detectors)
-            policies.save(connection, judged.policies)
-            for turned in judged.changes:
-                published = self._repository.get(turned.at[0])
+            upsert(connection, schema.judgements, periods)
+            self._write(connection, judged, now_ms)
+            for one in found:
+                published = self._repository.get(one.digest)
                 if published is not None:
-                    _alert(connection, turned, published, now_ms)
+                    policy = self._judges.of(one.digest, FLEET).policy
+                    policies.save(connection, [policy])
+                    findings.tell(connection, one, published, policy, now_ms)
             upsert(connection, schema.meta, [{"key": CURSOR, "value": str(cursor)}])
 
         self._database.write(change)
@@ -278,6 +271,15 @@ class Fold:
         while len(self._totals) > _CLEAN_TOTALS:
             self._totals.popitem(last=False)
         self._wrote()
+
+    def _write(self, connection: sa.Connection, judged: Rows, now_ms: int) -> None:
+        upsert(connection, schema.judgements, judged.judgements)
+        upsert(connection, schema.detectors, judged.detectors)
+        policies.save(connection, judged.policies)
+        for turned in judged.changes:
+            published = self._repository.get(turned.at[0])
+            if published is not None:
+                _alert(connection, turned, published, now_ms)
 
 
 def _aggregate(key: Key, totals: Totals) -> dict[str, object]:

@@ -2,7 +2,8 @@
 
 Everything here is in memory until the fold writes it (`rows`), and forgotten when that failed.
 A window that is older than its device's newest one cannot be put in: its device's whole history is
-replayed before writing.
+replayed before writing (`replayed`). So it is when another policy holds for a device than the one
+that its state was made under: nothing begins anew, what was kept of its windows is judged again.
 """
 
 from __future__ import annotations
@@ -11,27 +12,29 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import numpy as np
 import sqlalchemy as sa
 
 from whimbrel_server.domain import drift
-from whimbrel_server.domain.judging import DeviceJudge, Seen
+from whimbrel_server.jobs.standings import Standings, SubjectKey, stand
 from whimbrel_server.store import judgements, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from whimbrel_core.profile.flat import FlatWindow
+    from whimbrel_server.domain.judging import DeviceJudge, Seen
+    from whimbrel_server.domain.policies import Followed
+    from whimbrel_server.jobs.judges import Judges
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.database import Database
     from whimbrel_server.store.judgements import Kept, Said
 
 # States kept in memory after they were written: about 5 KB each for 20 features.
 _CLEAN_STATES = 4_000
+# Histories that are replayed together: of 20 features 2.5 KB per window, and a month of windows of
+# five minutes is 8,640 of them.
+_REPLAYED_TOGETHER = 8
 _STATE = msgspec.msgpack.Decoder(drift.SubjectState)
-
-SubjectKey = tuple[str, str]
-"""Digest and subject."""
 
 
 class Arrived(NamedTuple):
@@ -65,47 +68,37 @@ class Histories:
 
     Args:
         database, repository: states, judgements and baselines.
-        streams: returns how many devices share the false-alarm budget.
-        confirm, calm: windows until an alarm, and until it ends.
+        judges: who judges which device.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        repository: Repository,
-        *,
-        streams: Callable[[], int],
-        confirm: int,
-        calm: int,
-    ) -> None:
-        self._database, self._repository = database, repository
-        self._streams, self._confirm, self._calm = streams, confirm, calm
-        self._judges: dict[str, DeviceJudge] = {}
+    def __init__(self, database: Database, repository: Repository, judges: Judges) -> None:
+        self._database, self._repository, self._judges = database, repository, judges
         self._states: OrderedDict[SubjectKey, drift.SubjectState] = OrderedDict()
+        self._prints: dict[SubjectKey, str] = {}
         self._stored: dict[SubjectKey, drift.SubjectState | None] = {}
         self._kept: dict[SubjectKey, dict[drift.Position, Kept]] = {}
         self._said: dict[SubjectKey, dict[drift.Position, Said]] = {}
         self._changes: list[Turned] = []
+        self._policies: set[drift.Policy] = set()
         self._replays: set[SubjectKey] = set()
-
-    def judge(self, digest: str) -> DeviceJudge:
-        """Return the judge of one version."""
-        judge = self._judges.get(digest)
-        if judge is None:
-            contents = self._repository.contents(digest)
-            features = len(contents.baseline.layout.features)
-            policy = drift.policy_for(
-                contents.manifest.drift,
-                streams=self._streams() * features,
-                confirm=self._confirm,
-                calm=self._calm,
-            )
-            judge = self._judges[digest] = DeviceJudge(contents.baseline, policy)
-        return judge
+        self.standings = Standings()
 
     def add(self, connection: sa.Connection, digest: str, arrived: Sequence[Arrived]) -> None:
         """Judge windows of one version, and carry their devices' states on."""
-        judge = self.judge(digest)
+        by_policy: dict[Followed, list[Arrived]] = {}
+        for one in arrived:
+            by_policy.setdefault(self._judges.followed(digest, one.subject), []).append(one)
+        for followed, some in by_policy.items():
+            self._add(connection, digest, followed, some)
+
+    def _add(
+        self,
+        connection: sa.Connection,
+        digest: str,
+        followed: Followed,
+        arrived: Sequence[Arrived],
+    ) -> None:
+        judge = self._judges.under(digest, followed)
         windows = [one.window for one in arrived]
         positions = [one.position for one in arrived]
         drifts, seen = judge.judge_all(windows, positions)
@@ -114,22 +107,28 @@ class Histories:
         for n in sorted(range(len(arrived)), key=positions.__getitem__):
             at = (digest, arrived[n].subject)
             self._kept.setdefault(at, {})[positions[n]] = kept[n]
-            if at in self._replays or positions[n] <= self._state(connection, at).newest:
+            state = self._state(connection, at, judge)
+            if (
+                at in self._replays
+                or positions[n] <= state.newest
+                or self._prints.setdefault(at, followed.fingerprint) != followed.fingerprint
+            ):
                 self._replays.add(at)
             else:
                 queues.setdefault(at[1], []).append(n)
-        for at, said, turned in self._advance(digest, queues, seen, kept):
+        for at, said, turned in self._advance(judge, digest, queues, seen, kept):
             self._said.setdefault(at, {}).update(said)
             self._changes.extend(turned)
 
     def _advance(
         self,
+        judge: DeviceJudge,
         digest: str,
         queues: dict[str, list[int]],
         seen: Seen,
         kept: Sequence[Kept],
     ) -> Iterable[tuple[SubjectKey, dict[drift.Position, Said], list[Turned]]]:
-        judge = self.judge(digest)
+        self._policies.add(judge.policy)
         keys = [(digest, subject) for subject in queues]
         states, told, turns = judge.advance_all(
             [self._states[at] for at in keys], seen, list(queues.values())
@@ -145,29 +144,55 @@ class Histories:
             changes.setdefault(at, []).extend(
                 Turned(at, position, change, judge.policy) for change in found
             )
-        for at, queue in zip(keys, queues.values(), strict=True):
+        for at, state, queue in zip(keys, states, queues.values(), strict=True):
+            if queue:
+                last = kept[queue[-1]]
+                self.standings.put(at, stand(judge, state, told, queue[-1], last.distances))
             yield at, {kept[n].position: said[n] for n in queue}, changes.get(at, [])
 
-    def alarmed(self, digest: str) -> set[str]:
-        """Return the features for which a device with this bundle has an alarm."""
-        features = self.judge(digest).baseline.layout.features
-        found = b"".join(state.marks for (of, _), state in self._states.items() if of == digest)
-        marks = np.frombuffer(found, "<i8").reshape(-1, len(features), drift.MARKS)
-        some = np.any(marks[..., drift.ALARM] >= 0, axis=0)
-        return {feature.name for feature, alarm in zip(features, some, strict=True) if alarm}
-
     def rows(self) -> Rows:
-        """Return what is to be written of what came since the last `settle`."""
-        self._replay()
+        """Return what is to be written of what came since the last `settle`.
+
+        What is to be replayed comes from `replayed`, before this.
+        """
+        return self._rows(self._kept)
+
+    def replayed(self) -> Iterator[Rows]:
+        """Replay the histories that have to be, some at a time, and yield each time what to write.
+
+        Written before what else `rows` returns, each in a transaction of its own. A crash in
+        between does no harm: their windows are folded once more, and replayed again.
+        """
+        by_policy: dict[tuple[str, Followed], list[SubjectKey]] = {}
+        for at in sorted(self._replays):
+            by_policy.setdefault((at[0], self._judges.followed(*at)), []).append(at)
+        for (digest, followed), some in by_policy.items():
+            for start in range(0, len(some), _REPLAYED_TOGETHER):
+                together = some[start : start + _REPLAYED_TOGETHER]
+                self._replay(digest, followed, together)
+                yield self._rows(together)
+                written = set(together)
+                self._changes = [one for one in self._changes if one.at not in written]
+                for at in together:
+                    self._prints[at] = followed.fingerprint
+                    del self._kept[at], self._said[at]
+        self._replays.clear()
+
+    def _rows(self, some: Iterable[SubjectKey]) -> Rows:
+        chosen = list(some)
+        among = set(chosen)
         return Rows(
             [
                 judgements.row(kept, self._said[at][position], *at, "device")
-                for at, history in self._kept.items()
-                for position, kept in history.items()
+                for at in chosen
+                for position, kept in self._kept[at].items()
             ],
-            [_detector(at, self._states[at]) for at in self._kept],
-            list(self._changes),
-            [self.judge(digest).policy for digest in {digest for digest, _ in self._kept}],
+            [
+                _detector(at, self._states[at], self._judges.followed(*at).fingerprint)
+                for at in chosen
+            ],
+            [one for one in self._changes if one.at in among],
+            list(self._policies),
         )
 
     def settle(self) -> None:
@@ -180,61 +205,72 @@ class Histories:
         """Forget everything that is not on disk."""
         self._clear()
         self._states.clear()
+        self._prints.clear()
+        self.standings.clear()
 
     def _clear(self) -> None:
         self._stored.clear()
         self._kept.clear()
         self._said.clear()
         self._changes.clear()
+        self._policies.clear()
         self._replays.clear()
 
-    def _state(self, connection: sa.Connection, at: SubjectKey) -> drift.SubjectState:
+    def _state(
+        self, connection: sa.Connection, at: SubjectKey, judge: DeviceJudge
+    ) -> drift.SubjectState:
         state = self._states.get(at)
         if state is not None:
             self._states.move_to_end(at)
             self._stored.setdefault(at, state)
             return state
         table = schema.detectors
-        payload = connection.execute(
-            sa.select(table.c.payload).where(table.c.digest == at[0], table.c.subject == at[1])
-        ).scalar()
-        loaded = self._stored[at] = None if payload is None else _STATE.decode(payload)
-        self._states[at] = loaded or self.judge(at[0]).start()
+        row = connection.execute(
+            sa.select(table.c.payload, table.c.policy).where(
+                table.c.digest == at[0], table.c.subject == at[1]
+            )
+        ).first()
+        loaded = self._stored[at] = None if row is None else _STATE.decode(row.payload)
+        if row is not None:
+            self._prints[at] = row.policy
+        self._states[at] = loaded or judge.start()
         return self._states[at]
 
-    def _replay(self) -> None:
-        """Fold again the histories into which an older window came."""
-        for digest in {digest for digest, _ in self._replays}:
-            histories: list[Kept] = []
-            queues: dict[str, list[int]] = {}
-            for at in sorted(at for at in self._replays if at[0] == digest):
-                history = self._history(at)
-                start = len(histories)
-                histories += [history[position] for position in sorted(history)]
-                queues[at[1]] = list(range(start, len(histories)))
-                self._kept[at] = history
-                self._states[at] = self.judge(digest).start()
-            seen = judgements.seen_of(self.judge(digest), histories)
-            for at, said, turned in self._advance(digest, queues, seen, histories):
-                self._said[at] = said
-                # What was said on the way no longer holds; what differs from the disk does, and
-                # what an alarm stands on now.
-                self._changes = [one for one in self._changes if one.at != at]
-                last = {one.change.feature: one for one in turned}
-                before, now = self._stored.get(at), self._states[at].features
-                features = self.judge(digest).baseline.layout.features
-                for index, feature in enumerate(features):
-                    if now[index].alarm is not None:
-                        self._changes.append(last[feature.name])
-                    elif before is not None and before.features[index].alarm is not None:
-                        self._changes.append(last.get(feature.name) or self._over(at, feature.name))
-        self._replays.clear()
+    def _replay(self, digest: str, followed: Followed, together: Sequence[SubjectKey]) -> None:
+        """Fold again the histories into which an older window came, or another policy."""
+        judge = self._judges.under(digest, followed)
+        histories: list[Kept] = []
+        queues: dict[str, list[int]] = {}
+        for at in together:
+            history = self._history(at)
+            ordered = [history[position] for position in sorted(history)]
+            if self._prints.get(at) != followed.fingerprint:
+                ordered = judgements.regraded(judge, ordered)
+            start = len(histories)
+            histories += ordered
+            queues[at[1]] = list(range(start, len(histories)))
+            self._states[at] = judge.start()
+        seen = judgements.seen_of(judge, histories)
+        for at, said, turned in self._advance(judge, digest, queues, seen, histories):
+            self._kept[at] = {histories[n].position: histories[n] for n in queues[at[1]]}
+            self._said[at] = said
+            # What was said on the way no longer holds; what differs from the disk does, and
+            # what an alarm stands on now.
+            self._changes = [one for one in self._changes if one.at != at]
+            last = {one.change.feature: one for one in turned}
+            before, now = self._stored.get(at), self._states[at].features
+            for index, feature in enumerate(judge.baseline.layout.features):
+                if now[index].alarm is not None:
+                    self._changes.append(last[feature.name])
+                elif before is not None and before.features[index].alarm is not None:
+                    ended = last.get(feature.name) or self._over(judge, at, feature.name)
+                    self._changes.append(ended)
 
-    def _over(self, at: SubjectKey, feature: str) -> Turned:
+    def _over(self, judge: DeviceJudge, at: SubjectKey, feature: str) -> Turned:
         """Return the end of an alarm that never was, as the whole history says."""
         newest = self._states[at].newest
         change = drift.Change(feature, None, newest.start_ms, None, {})
-        return Turned(at, newest, change, self.judge(at[0]).policy)
+        return Turned(at, newest, change, judge.policy)
 
     def _history(self, at: SubjectKey) -> dict[drift.Position, Kept]:
         table = schema.judgements
@@ -248,11 +284,12 @@ class Histories:
         return {**{kept.position: kept for kept in stored}, **self._kept[at]}
 
 
-def _detector(at: SubjectKey, state: drift.SubjectState) -> dict[str, object]:
+def _detector(at: SubjectKey, state: drift.SubjectState, policy: str) -> dict[str, object]:
     return {
         "digest": at[0],
         "subject": at[1],
         "start_ms": state.newest.start_ms,
         "key": state.newest.key,
+        "policy": policy,
         "payload": msgspec.msgpack.encode(state),
     }

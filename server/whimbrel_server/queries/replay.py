@@ -80,6 +80,8 @@ def _again(
     if known != one.version:
         here = f"this server has version {known}" if known else "this server does not know it"
         return Again({}, f"it was made by version {one.version} of {one.rule}; {here}")
+    if one.rule in {verdict.GROUP_DRIFT, verdict.PEERS}:
+        return Again({}, "it is of many devices; ask for the verdicts of its devices")
     try:
         if one.rule == verdict.DEVICE_DRIFT:
             return _device_drift(

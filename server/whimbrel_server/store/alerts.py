@@ -18,7 +18,11 @@ _SEVERITIES: tuple[Severity, ...] = ("notice", "warn", "severe")
 
 
 class NewAlert(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to be known. ``cause`` names it for as long as it lasts."""
+    """Something to be known. ``cause`` names it for as long as it lasts.
+
+    ``scope``: the cohort or fleet that it is about, where it is not about one device. ``again``: it
+    is news once more, though no worse.
+    """
 
     cause: str
     at_ms: int
@@ -30,6 +34,8 @@ class NewAlert(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     feature: str = ""
     evidence: dict[str, Any] = {}
+    scope: str = ""
+    again: bool = False
 
 
 def raise_alert(connection: sa.Connection, alert: NewAlert, now_ms: int) -> bool:
@@ -39,7 +45,7 @@ def raise_alert(connection: sa.Connection, alert: NewAlert, now_ms: int) -> bool
     """
     table = schema.alerts
     known = connection.execute(
-        sa.select(table.c.id, table.c.severity).where(
+        sa.select(table.c.id, table.c.severity, table.c.under).where(
             table.c.cause == alert.cause, table.c.state != "closed"
         )
     ).first()
@@ -48,10 +54,15 @@ def raise_alert(connection: sa.Connection, alert: NewAlert, now_ms: int) -> bool
         "message": alert.message,
         "evidence": msgspec.json.encode(alert.evidence),
         "updated_ms": now_ms,
+        "scope": alert.scope,
     }
     if known is None:
         row = {
-            **msgspec.structs.asdict(alert),
+            **{
+                name: value
+                for name, value in msgspec.structs.asdict(alert).items()
+                if name != "again"
+            },
             **changing,
             "raised_ms": now_ms,
             "state": "open",
@@ -60,9 +71,67 @@ def raise_alert(connection: sa.Connection, alert: NewAlert, now_ms: int) -> bool
         connection.execute(sa.insert(table), row)
         return True
     worse = _SEVERITIES.index(alert.severity) > _SEVERITIES.index(known.severity)
-    again = {"announced": False, "state": "open"} if worse else {}
+    again: dict[str, object] = {"announced": False, "state": "open"} if worse else {}
+    if alert.again:
+        again = {"announced": False, **again}
+    if known.under:
+        again = {}  # whatever it stands under is told in its place
     connection.execute(sa.update(table).where(table.c.id == known.id).values(**changing, **again))
     return False
+
+
+def hang(connection: sa.Connection, prefix: str, feature: str, under: str) -> None:
+    """Let the open alerts of one feature, by how their causes begin, stand under another's cause.
+
+    They are told with it, and not by themselves any more. An empty ``under`` lets them stand by
+    themselves again; what was told is not told once more.
+    """
+    table = schema.alerts
+    connection.execute(
+        sa.update(table)
+        .where(
+            table.c.cause.startswith(prefix, autoescape=True),
+            table.c.feature == feature,
+            table.c.state != "closed",
+            table.c.under != under,
+        )
+        .values({"under": under} | ({"announced": True} if under else {}))
+    )
+
+
+def put_under(connection: sa.Connection, cause: str, under: str) -> None:
+    """Let the open alert of ``cause`` stand under another's cause, or by itself again (empty)."""
+    table = schema.alerts
+    connection.execute(
+        sa.update(table)
+        .where(table.c.cause == cause, table.c.state != "closed", table.c.under != under)
+        .values({"under": under} | ({"announced": True} if under else {}))
+    )
+
+
+def add_to_message(connection: sa.Connection, cause: str, phrase: str) -> None:
+    """Add a phrase to the message of the open alert of ``cause``, once."""
+    table = schema.alerts
+    connection.execute(
+        sa.update(table)
+        .where(
+            table.c.cause == cause,
+            table.c.state != "closed",
+            ~table.c.message.contains(phrase.partition(":")[0], autoescape=True),
+        )
+        .values(message=table.c.message + "; " + phrase)
+    )
+
+
+def evidence_of(connection: sa.Connection, prefix: str) -> dict[str, dict[str, Any]]:
+    """Return the evidence of alerts that are not closed, by cause, by how the causes begin."""
+    table = schema.alerts
+    rows = connection.execute(
+        sa.select(table.c.cause, table.c.evidence).where(
+            table.c.cause.startswith(prefix, autoescape=True), table.c.state != "closed"
+        )
+    )
+    return {row.cause: msgspec.json.decode(row.evidence) for row in rows}
 
 
 def close(connection: sa.Connection, cause: str, now_ms: int) -> None:
@@ -163,4 +232,7 @@ def view(row: sa.Row[Any]) -> AlertView:
         evidence=msgspec.json.decode(row.evidence),
         state=row.state,
         acknowledged_by=row.acknowledged_by,
+        scope=row.scope,
+        under=row.under,
+        cause=row.cause,
     )

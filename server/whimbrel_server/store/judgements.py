@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from whimbrel_core.profile.distances import Drifts, named_drifts
+from whimbrel_core.profile.distances import Drifts, grade, named_drifts
 from whimbrel_core.profile.layout import Role
 from whimbrel_core.profile.loss import cells
 from whimbrel_core.profile.sequential import NEVER
@@ -25,8 +25,13 @@ from whimbrel_server.store.policies import policy_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from whimbrel_core.profile.flat import FlatWindow
     from whimbrel_server.domain.judging import DeviceJudge
+
+    Counts = NDArray[np.int64]
+    Floats = NDArray[np.float64]
 
 _DISTANCES = (
     "p_value", "psi", "js", "ks", "w1_sd", "null_rate", "null_shift", "null_p_value", "other_shift",
@@ -43,7 +48,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
         distances: (9, F) float32, in the order of `Drifts`; NaN: does not apply.
         significant: (F,) a byte each.
         levels: (F,) int8, index into LEVELS; −1: too few rows.
-        values: (K,) float64, what the detector sees; None where it sees nothing.
+        values: (K,) float64, what a detector sees, if the window has enough rows for its policy;
+            None for a group.
         variances: (K,) float64, likewise.
         scores: what quality is expected from, as `whimbrel_core.profile.loss.cells` gives it.
     """
@@ -111,7 +117,6 @@ def keep(
     levels = drifts.level.astype(np.int8)
     found = []
     for n, (window, position) in enumerate(zip(windows, positions, strict=True)):
-        observed = seen is not None and bool(seen.observed[n])
         found.append(
             Kept(
                 position.start_ms,
@@ -123,10 +128,8 @@ def keep(
                 distances[n].tobytes(),
                 significant[n].tobytes(),
                 levels[n].tobytes(),
-                seen.values[n].astype("<f8", copy=False).tobytes() if seen and observed else None,
-                seen.variances[n].astype("<f8", copy=False).tobytes()
-                if seen and observed
-                else None,
+                None if seen is None else seen.values[n].astype("<f8", copy=False).tobytes(),
+                None if seen is None else seen.variances[n].astype("<f8", copy=False).tobytes(),
                 cells(window, judge.baseline),
             )
         )
@@ -153,11 +156,25 @@ def say(judge: DeviceJudge, told: Told, chosen: Sequence[int]) -> list[Said]:
     ]
 
 
+def said_of_group(judge: DeviceJudge, levels: Counts) -> Said:
+    """Return what is shown of a group's period, of which no detector tells: ``levels`` (F,)."""
+    return Said(levels.astype(np.int8).tobytes(), policy=policy_id(judge.policy))
+
+
+def effects_of(kept: Kept) -> tuple[Counts, Floats, Floats]:
+    """Return levels, PSI and W1 of a kept window or period, (F,) each."""
+    levels = np.frombuffer(kept.levels, np.int8).astype(np.int64)
+    distances = np.frombuffer(kept.distances, "<f4").astype(np.float64).reshape(-1, len(levels))
+    named = dict(zip(_DISTANCES, distances, strict=True))
+    return levels, named["psi"], named["w1_sd"]
+
+
 def seen_of(judge: DeviceJudge, history: Sequence[Kept]) -> Seen:
     """Return what was kept of N windows as arrays, to replay it."""
     features, k = len(judge.baseline.layout.features), len(judge.components)
     nothing = np.full(k, np.nan).tobytes()
-    observed = [one.values is not None for one in history]
+    least = judge.policy.thresholds.min_rows
+    observed = [one.values is not None and one.rows >= least for one in history]
     values, variances = (
         np.frombuffer(b"".join(some), "<f8").reshape(-1, k)
         for some in (
@@ -173,6 +190,36 @@ def seen_of(judge: DeviceJudge, history: Sequence[Kept]) -> Seen:
         values,
         variances,
     )
+
+
+def regraded(judge: DeviceJudge, history: Sequence[Kept]) -> list[Kept]:
+    """Return what N windows say by themselves under the thresholds of ``judge``.
+
+    Their distances are what they were; which of them are evident, and what level they have, is
+    found anew. Under the thresholds that they were judged by, they come out as they went in, but
+    where a distance lies within a ten-millionth of a limit: they are kept as float32.
+    """
+    if not history:
+        return []
+    features = len(judge.baseline.layout.features)
+    columns = np.frombuffer(b"".join(one.distances for one in history), "<f4")
+    columns = columns.reshape(len(history), len(_DISTANCES), features).astype(np.float64)
+    finite = np.frombuffer(b"".join(one.finite for one in history), "<i8").reshape(-1, features)
+    blank = np.zeros(finite.shape, bool)
+    drifts = Drifts(
+        rows=finite,
+        **{name: columns[:, n] for n, name in enumerate(_DISTANCES)},
+        significant=blank,
+        level=finite,
+    )
+    rows = np.array([one.rows for one in history], np.int64)
+    significant, levels = grade(drifts, rows, judge.policy.thresholds)
+    return [
+        msgspec.structs.replace(one, significant=evident.tobytes(), levels=level.tobytes())
+        for one, evident, level in zip(
+            history, significant.astype(np.uint8), levels.astype(np.int8), strict=True
+        )
+    ]
 
 
 def row(kept: Kept, said: Said, digest: str, subject: str, level: str) -> dict[str, object]:

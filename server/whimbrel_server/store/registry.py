@@ -18,7 +18,7 @@ from whimbrel_server.domain.devices import Presence
 from whimbrel_server.store import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from whimbrel_server.store.database import Database
 
@@ -84,6 +84,23 @@ class Registry:
         """Return all records by device id."""
         with self._lock:
             return tuple(self._records[name] for name in sorted(self._records))
+
+    def __len__(self) -> int:
+        """Return how many devices there are."""
+        return len(self._records)
+
+    def labels_of(self, device: str) -> tuple[str, ...]:
+        """Return a device's labels as ``key=value``; none for a device that is not known."""
+        record = self.get(device)
+        labels = {} if record is None else record.effective_labels
+        return tuple(f"{key}={value}" for key, value in sorted(labels.items()))
+
+    def serving(self, digest: str) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield the devices that serve a bundle, or have not said what they serve, and labels."""
+        for record in self.all():
+            state = record.state
+            if state is None or any(slot.digest == digest for slot in state.slots):
+                yield record.device, record.effective_labels
 
     def settle(self, records: Mapping[str, Record]) -> None:
         """Take over records that were committed."""

@@ -122,6 +122,24 @@ detectors = Table(
     Column("subject", String(200), primary_key=True),
     Column("start_ms", BigInteger, nullable=False),
     Column("key", String(40), nullable=False),
+    Column("policy", String(200), nullable=False, server_default=""),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("feature", String(256), primary_key=True),
+    Column("updated_ms", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+peers = Table(
+    "peers",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("start_ms", BigInteger, primary_key=True),
     Column("payload", LargeBinary, nullable=False),
 )
 
@@ -210,6 +228,8 @@ alerts = Table(
     Column("state", String(12), nullable=False),
     Column("acknowledged_by", String(200), nullable=False, server_default=""),
     Column("announced", Boolean, nullable=False, server_default="0"),
+    Column("scope", String(200), nullable=False, server_default=""),
+    Column("under", String(400), nullable=False, server_default=""),
     Index("alerts_cause", "cause", "state"),
     Index("alerts_announced", "announced"),
     sqlite_autoincrement=True,

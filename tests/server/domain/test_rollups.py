@@ -45,6 +45,7 @@ def standing(
         alarm=np.where(alarmed, 2, -1),
         since_ms=np.where(alarmed, 7 * PERIOD_MS, NEVER),
         component=np.zeros(log_e.shape, np.int64),
+        psi=np.full(log_e.shape, np.nan),
     )
 
 
@@ -95,6 +96,7 @@ def test_few_devices_that_drift_far_are_found_though_the_fleets_average_hides_th
             alarm=marks[..., drift.ALARM],
             since_ms=told.since_ms,
             component=told.components,
+            psi=np.full((1000, 1), 0.5),
         ),
         {
             "fleet": Periods(
@@ -117,8 +119,8 @@ def test_few_devices_that_drift_far_are_found_though_the_fleets_average_hides_th
     assert not found.average
     # … and yet: who, how many, where, since when.
     drifted = {f"d{i:04}" for i in range(35)}
-    assert len(drifted & set(found.drifting)) >= 30
-    assert len(set(found.drifting) - drifted) <= 2
+    assert len(drifted & set(found.names)) >= 30
+    assert len(set(found.names) - drifted) <= 2
     assert found.alert
     assert found.what == "location"
     assert found.scope == "site=ewr"
@@ -155,7 +157,7 @@ def test_a_single_device_is_left_to_its_own_alert() -> None:
     state = standing(np.where(drifting, 40.0, 0.0), drifting=drifting)
     (found,) = rolled(state)
     assert not found.alert
-    assert found.drifting == ("d0003",)
+    assert found.names == ("d0003",)
     # Hysteresis: what is told of several already goes on until none is left.
     (found,) = rolled(state, f0=False)
     assert found.alert
