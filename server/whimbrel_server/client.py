@@ -21,10 +21,13 @@ from whimbrel_core.errors import (
     UsageError,
     WhimbrelError,
 )
-from whimbrel_server import views
+from whimbrel_server import verdict_views, views
+from whimbrel_server.counts_views import StoredCountsView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from whimbrel_server.counts_views import Step
 
 T = TypeVar("T")
 
@@ -123,9 +126,37 @@ class FleetClient:
         """Return the words of a version's categories that its vocabulary lacks."""
         return self._get(f"/models/{_part(name)}/words", views.WordsView, {"version": version})
 
+    def stored_counts(
+        self,
+        name: str,
+        version: str | None = None,
+        subject: str = "fleet",
+        step: Step = "day",
+        *,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> StoredCountsView:
+        """Return counts by period, as they are stored."""
+        query = {"version": version, "subject": subject, "step": step, "since_ms": since_ms,
+                 "until_ms": until_ms}  # fmt: skip
+        return self._get(f"/models/{_part(name)}/counts", StoredCountsView, query)
+
     def alerts(self, state: str | None = None, limit: int = 100) -> tuple[views.AlertView, ...]:
         """Return alerts, newest first."""
         return self._get("/alerts", tuple[views.AlertView, ...], {"state": state, "limit": limit})
+
+    def explain(self, alert: int) -> verdict_views.ExplanationView:
+        """Return an alert in words."""
+        return self._get(f"/alerts/{alert}/explanation", verdict_views.ExplanationView)
+
+    def replay(self, alert: int) -> verdict_views.ReplayView:
+        """Have the verdict of an alert recomputed."""
+        return self._get(f"/alerts/{alert}/replay", verdict_views.ReplayView)
+
+    def replays(self, limit: int = 1000) -> tuple[verdict_views.ReplayView, ...]:
+        """Have the verdicts of the newest alerts recomputed."""
+        kind = tuple[verdict_views.ReplayView, ...]
+        return self._get("/alerts/replays", kind, {"limit": limit})
 
     def rollouts(self) -> tuple[views.RolloutView, ...]:
         """Return rollouts, newest first."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from whimbrel_server.counts_views import Step, StoredCountsView
+    from whimbrel_server.verdict_views import ExplanationView, ReplayView
     from whimbrel_server.views import (
         AcceptedView,
         AlertState,
@@ -92,6 +94,17 @@ class FleetPort(Protocol):
     ) -> HistogramView:
         """Return reference against current; subject: device, ``key=value`` or ``fleet``."""
 
+    def stored_counts(  # noqa: PLR0917 - a path through the fleet: model, version, subject, period
+        self,
+        name: str,
+        version: str | None = None,
+        subject: str = "fleet",
+        step: Step = "day",
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> StoredCountsView:
+        """Return counts by period, as they are stored."""
+
     def quality_series(
         self,
         name: str,
@@ -103,6 +116,15 @@ class FleetPort(Protocol):
 
     def alerts(self, state: AlertState | None = None, limit: int = 100) -> tuple[AlertView, ...]:
         """Return alerts, newest first."""
+
+    def explain(self, alert_id: int) -> ExplanationView:
+        """Return an alert in words: what, since when, where, what else changed, at what cost."""
+
+    def replay(self, alert_id: int) -> ReplayView:
+        """Recompute the verdict of an alert from what is stored."""
+
+    def replays(self, limit: int = 1000) -> tuple[ReplayView, ...]:
+        """Recompute the verdicts of the newest alerts, those without one left out."""
 
     def acknowledge_alert(self, alert_id: int, actor: str) -> AlertView:
         """Mark an alert as seen."""

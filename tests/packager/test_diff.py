@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tests.packager.command import whimbrel
-from tests.packager.test_report import HOSTILE, Reader, poisoned, with_everything
+from tests.packager.test_report import HOSTILE, poisoned, with_everything
 from tests.support import models
+from tests.support.page import Reader
 from whimbrel_core.bundle.manifest import (
     DriftPolicy,
     GateOutcome,

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +17,7 @@ import pytest
 from tests.packager.command import whimbrel
 from tests.support import models
 from tests.support.browser import chromium
+from tests.support.page import CONTRAST, Reader
 from whimbrel_core.bundle.manifest import GateOutcome, GatePart, Optimisation
 from whimbrel_packager import contents
 from whimbrel_packager.pages import report
@@ -39,40 +39,6 @@ GATES = (
                                       GatePart("B6", 20, None, judged=False))),
     GateOutcome("incumbent.auc", "incumbent", held=True, judged=False, message="none before"),
 )  # fmt: skip
-
-
-class Reader(HTMLParser):
-    """What a browser would make of a page: its elements, their attributes, its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.titles: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self.open == [], "an element is not closed"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in {"meta", "br"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
-        if self.open and self.open[-1] == "h2":
-            self.titles.append(data)
 
 
 def read(packed: Packed, *, trust: bool = True) -> contents.Contents:
@@ -352,20 +318,3 @@ def test_a_browser_shows_the_report_at_any_width_without_complaint(
             assert page.value(CONTRAST) == [], scheme
         assert page.complaints == []
         assert {r for r in page.requests if not r.startswith(("about:", "file:"))} == set()
-
-
-CONTRAST = """(() => {
-  const numbers = (c) => { const k = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-    k.fillStyle = c; k.fillRect(0, 0, 1, 1); return [...k.getImageData(0, 0, 1, 1).data]; };
-  const luminance = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-  const behind = (e) => { for (; e; e = e.parentElement) { const c = numbers(getComputedStyle(e).backgroundColor);
-    if (c[3] === 255) return c; } return [255, 255, 255]; };
-  const bad = [];
-  for (const e of document.querySelectorAll('p, a, th, td, dt, dd, .badge, .of, small, li, h1 span, code')) {
-    if (!e.innerText?.trim() || !e.checkVisibility()) continue;
-    const [a, b] = [numbers(getComputedStyle(e).color), behind(e)].map(luminance);
-    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-    if (ratio < 4.5) bad.push(`${ratio.toFixed(2)} ${e.tagName} ${e.className} ${e.innerText.slice(0, 30)}`);
-  }
-  return bad; })()"""

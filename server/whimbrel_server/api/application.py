@@ -30,6 +30,7 @@ from whimbrel_server.api.publishing import PublishingController
 from whimbrel_server.api.records import AlertsController, ServerController
 from whimbrel_server.api.repository import repository_file, repository_head
 from whimbrel_server.api.rollouts import RolloutsController
+from whimbrel_server.api.stored import StoredCountsController
 from whimbrel_server.port import FleetPort
 from whimbrel_server.web.reference import ReferencePlugin
 from whimbrel_server.web.render import HEADERS
@@ -84,6 +85,7 @@ def create_app(fleet: FleetPort, settings: WebSettings) -> Litestar:
             DevicesController,
             TelemetryController,
             ModelsController,
+            StoredCountsController,
             RolloutsController,
             AlertsController,
             PublishingController,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from whimbrel_core.errors import UsageError
 from whimbrel_server.commands.fleet.connection import connected
 from whimbrel_server.commands.fleet.printing import plain, print_json, print_table, styled
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
+    from whimbrel_server.views import ModelView
 
 
 @click.command(epilog="Example: whimbrel fleet models flights")
@@ -51,6 +54,11 @@ def models(client: FleetClient, name: str | None, as_json: bool) -> None:
 @click.option("--level", type=click.Choice(["device", "cohort", "fleet"]), help="Only this level.")
 @click.option("--subject", help="A device, key=value, or fleet.")
 @click.option("--all", "everything", is_flag=True, help="Features that are ok, too.")
+@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a report "
+              "on one version (without --version the one that most devices serve) as one HTML file: "
+              "distributions, which devices, since when.")  # fmt: skip
+@click.option("--days", type=click.IntRange(1, 366), default=28, show_default=True, help="Of the "
+              "report: days of event time, up to the newest window.")  # fmt: skip
 @connected
 def drift(
     client: FleetClient,
@@ -60,11 +68,15 @@ def drift(
     level: str | None,
     subject: str | None,
     everything: bool,
+    page: Path | None,
+    days: int,
     as_json: bool,
 ) -> None:
     """Show how far inputs and outputs have moved, worst first: evidence and effect."""
     from whimbrel_server.web.written import period, stat
 
+    if page is not None:
+        _report(client, model, version, page, days)
     found = client.drift(model, version, level, subject)
     if as_json:
         print_json(found)
@@ -93,3 +105,34 @@ def drift(
         return
     columns = ("subject", "version", "newest window", "feature", "state", "PSI", "W1/sd", "log e")
     print_table(columns, rows, numbers=columns[5:])
+
+
+def _report(client: FleetClient, model: str, version: str | None, page: Path, days: int) -> None:
+    """Write the drift report of one version."""
+    from whimbrel_server import drift_report
+    from whimbrel_server.commands.fleet.files import write
+
+    number = version or _served(client.model(model))
+    judged = client.drift(model, number)
+    newest = max((view.window_end_ms for view in judged), default=None)
+    since = None if newest is None else newest - days * drift_report.DAY_MS
+    whole = client.stored_counts(model, number, since_ms=since)
+    report = drift_report.build(
+        judged,
+        whole,
+        lambda subject, since_ms: client.stored_counts(model, number, subject, since_ms=since_ms),
+    )
+    write(page, report.html().encode())
+    click.echo(f"report on {model} {number}: {page}", err=True)
+
+
+def _served(model: ModelView) -> str:
+    """Return the version that most devices serve, else the newest.
+
+    Raises:
+        UsageError: none is published.
+    """
+    if not model.versions:
+        raise UsageError(f"no version of {model.name} is published", code="not_found")
+    chosen = max(model.versions, key=lambda one: (len(one.devices_serving), one.rows, one.release))
+    return chosen.version
