@@ -6,6 +6,7 @@ Read where numpy must not be (a device's control process), so it is not imported
 from __future__ import annotations
 
 import math
+import struct
 from typing import ClassVar, Literal, Union
 
 import msgspec
@@ -58,6 +59,9 @@ class Embedding(
                 f"{MAX_CENTROIDS} and {MAX_CENTROID_BYTES} bytes are allowed",
                 hint="declare fewer centroids",
             )
+        numbers = struct.unpack(f"<{len(self.centroids) // _FLOAT_BYTES}f", self.centroids)
+        if not all(map(math.isfinite, numbers)):
+            raise ProfileError(f"descriptor {self.name!r}: a centroid is not finite")
 
     @property
     def name(self) -> str:

@@ -32,8 +32,6 @@ class Describer:
     def __init__(self, declared: Embedding) -> None:
         self._declared = declared
         centroids = np.frombuffer(declared.centroids, "<f4").reshape(declared.count, -1)
-        if not np.isfinite(centroids).all():
-            raise ProfileError(f"descriptor {declared.name!r}: a centroid is not finite")
         self._centroids = centroids.astype(np.float64).T.copy()  # (size, k)
         self._squares = (self._centroids**2).sum(axis=0)
         self._step = max(1, _BLOCK // declared.size)
