@@ -92,6 +92,7 @@ def build_bundle(
     key: PrivateKey | None = None,
     window_s: int = 300,
     min_rows: int = 100,
+    warmup_windows: int = 48,
     requirements: Requirements | None = None,
     store: bool = False,
 ) -> MadeBundle:
@@ -121,7 +122,7 @@ def build_bundle(
         classes=recipe.classes,
         positive=recipe.positive,
         requirements=requirements or Requirements(),
-        drift=DriftPolicy(window_s=window_s, min_rows=min_rows),
+        drift=DriftPolicy(window_s=window_s, min_rows=min_rows, warmup_windows=warmup_windows),
     )
     data = bundle.build(
         {

@@ -16,6 +16,7 @@ from whimbrel_agent.telemetry import judge as judges
 from whimbrel_agent.telemetry.drift import DriftWatch
 from whimbrel_agent.telemetry.joiner import LabelJoiner
 from whimbrel_agent.telemetry.recorder import Recorder
+from whimbrel_agent.telemetry.watchfile import WatchFile
 from whimbrel_agent.telemetry.words import KIND as WORDS
 from whimbrel_agent.telemetry.words import NewWords
 from whimbrel_core.profile import window as windows
@@ -87,7 +88,9 @@ class SlotTelemetry:
         self._clocks = clocks
         self._clock: Clock = clock
         self._baseline = baseline
-        self._drift = DriftWatch(baseline, manifest.drift)
+        self._drift = DriftWatch(
+            baseline, manifest.drift, WatchFile(data_dir / "drift", model.slot, model.digest)
+        )
         self._probation = probation
         self._closed: Window | None = None
         self._words = NewWords(baseline.layout, device=device, k=manifest.drift.release_words)
@@ -261,24 +264,13 @@ class SlotTelemetry:
         except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("new words could not be told")
         try:
-            changes = self._drift.observe(counted)
+            changes = self._drift.observe(counted, message.window_id)
         except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("a window could not be judged")
             return
         for change in changes:
-            drift = change.drift
-            self._tell(
-                "drift",
-                message,
-                {
-                    "feature": change.feature,
-                    "before": change.before,
-                    "now": change.now,
-                    "psi": "" if drift.psi is None else f"{drift.psi:.4f}",
-                    "w1_sd": "" if drift.w1_sd is None else f"{drift.w1_sd:.4f}",
-                    "window_start_ms": str(message.start_ms),
-                },
-            )
+            detail = change.detail() | {"window_start_ms": str(message.start_ms)}
+            self._tell("drift", message, detail)
 
     def _tell(self, kind: str, about: ClosedWindow, detail: dict[str, str]) -> None:
         """Hand over an event about a window that was closed."""

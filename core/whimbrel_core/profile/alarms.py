@@ -160,8 +160,8 @@ def changes(
 ) -> tuple[Change, ...]:
     """Return which alarms began, changed severity or ended between two states of a device."""
     found = []
-    for i, (now, said) in enumerate(zip(after.features, shown, strict=True)):
-        was = before.features[i].alarm if before is not None else None
+    alarms = [None] * len(shown) if before is None else [one.alarm for one in before.features]
+    for was, now, said in zip(alarms, after.features, shown, strict=True):
         if was == now.alarm:
             continue
         drift = said.drift

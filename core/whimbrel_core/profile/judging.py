@@ -92,6 +92,11 @@ class DeviceJudge:
         """Return what the detector says of D devices in these states, as arrays (D, F)."""
         return self._detector.proofs(self._detector.stack([state.detector for state in states]))
 
+    def fits(self, state: SubjectState) -> bool:
+        """Return whether ``state`` can be carried on by this judge."""
+        marks = 8 * MARKS * len(self.baseline.layout.features)
+        return len(state.marks) == marks and self._detector.fits(state.detector)
+
     def judge(self, window: Window, position: Position) -> Judged:
         """Return what ``window`` says by itself."""
         drifts, seen = self.judge_all([flatten(window)], [position])

@@ -198,11 +198,16 @@ class Detector:
             variances=variances.astype("<f8").tobytes(),
         )
 
+    def fits(self, state: DetectorState) -> bool:
+        """Return whether ``state`` is of this layout, and of this form."""
+        same = state.profile_id == self.layout.profile_id
+        return same and len(state.arrays) == 4 * self._size
+
     def stack(self, states: Sequence[DetectorState]) -> Streams:
         """Return ``states`` side by side. Raises `ProfileError` for another layout's."""
         size = self._size
         for state in states:
-            if state.profile_id != self.layout.profile_id or len(state.arrays) != 4 * size:
+            if not self.fits(state):
                 raise ProfileError(
                     f"a detector's state of profile {state.profile_id[:12]}… does not fit profile "
                     f"{self.layout.profile_id[:12]}…",

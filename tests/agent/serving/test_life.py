@@ -8,6 +8,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from tests.support import models
@@ -371,19 +372,27 @@ def test_a_client_too_many_is_turned_away_with_a_reason(
 
 
 def test_drift_on_the_device_raises_an_alarm_without_a_network(
-    control: FakeControl, churn: MadeBundle
+    control: FakeControl, publisher: PrivateKey, tmp_path: Path
 ) -> None:
-    worker = control.start_worker(slot_spec(churn))
-    shifted = churn.recipe.rows["x"][:1000].copy()
-    shifted[:, 3] += 2.0
-    for start in range(0, 1000, 200):
-        body = row_request(shifted[start : start + 200].tolist(), parameters={"timestamp": NOON})
+    made = models.build_bundle(tmp_path, key=publisher, warmup_windows=8)
+    rows = made.recipe.rows["x"]
+    worker = control.start_worker(slot_spec(made))
+    for number in range(12):
+        if number == 6:  # the device goes on from where it was
+            assert worker.drain() == 0
+            worker = control.start_worker(slot_spec(made))
+        some = np.roll(rows, 97 * number, axis=0)[:200].copy()
+        some[:, 3] += 2.0 * (number >= 9)
+        at_ms = NOON + 300_000 * number
+        body = row_request(some.tolist(), parameters={"timestamp": at_ms})
         assert control.infer("churn", body)[0] == 200
     assert worker.drain() == 0
     assert control.sink is not None
     alarms = {event.detail["feature"]: event for event in control.sink.events.values()}
     assert alarms["x3"].kind == "drift"
     assert alarms["x3"].detail["now"] == "severe"
+    assert alarms["x3"].detail["what"] == "location"
+    assert abs(int(alarms["x3"].detail["since_ms"]) - NOON - 9 * 300_000) <= 300_000
     assert "x5" not in alarms
 
 
