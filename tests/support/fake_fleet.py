@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tests.support import fake_verdicts
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.identity import sha256
+from whimbrel_server import verdict_views as vv
 from whimbrel_server import views as v
 
 if TYPE_CHECKING:
@@ -185,6 +187,28 @@ class FakeFleet:
     def alerts(self, state: str | None = None, limit: int = 100) -> tuple[v.AlertView, ...]:
         """Return alerts, newest first."""
         return tuple(a for a in self._alerts if state in {None, a.state})[:limit]
+
+    def explain(self, alert_id: int) -> vv.ExplanationView:
+        """Return an alert in words."""
+        return fake_verdicts.explanation(self._alert(alert_id))
+
+    def replay(self, alert_id: int) -> vv.ReplayView:
+        """Recompute the verdict of an alert."""
+        return fake_verdicts.replay(self._alert(alert_id))
+
+    def replays(self, limit: int = 1000) -> tuple[vv.ReplayView, ...]:
+        """Recompute the verdicts of the newest alerts."""
+        return tuple(
+            fake_verdicts.replay(alert)
+            for alert in self.alerts(limit=limit)
+            if "rule" in alert.evidence
+        )
+
+    def _alert(self, alert_id: int) -> v.AlertView:
+        found = next((one for one in self._alerts if one.id == alert_id), None)
+        if found is None:
+            raise missing(f"alert {alert_id}")
+        return found
 
     def acknowledge_alert(self, alert_id: int, actor: str) -> v.AlertView:
         """Mark an alert as seen."""
@@ -747,7 +771,10 @@ def _alerts() -> list[v.AlertView]:
             feature="temp",
             updated_ms=NOW,
             message="temp on lga has moved: PSI 0.61 (severe from 0.25), e-value 10^23 against a limit of 10^4.6.",
-            evidence={"psi": 0.61, "log_e": 54.2, "rows": 9301},
+            evidence=fake_verdicts.verdict_of(
+                "lga", DIGESTS["1.0.0"], "temp", MARCH + 122 * DAY
+            ).evidence(),
+            loss=fake_verdicts.loss_view(),
         ),
         v.AlertView(
             id=2,

@@ -10,6 +10,7 @@ from litestar.params import PathParameter, QueryParameter
 from whimbrel_server.api.access import actor, may_change, may_read
 from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.api.responses import CHANGES, READS
+from whimbrel_server.verdict_views import ExplanationView, ReplayView
 from whimbrel_server.views import AlertState, AlertView, AuditView, HealthView
 
 
@@ -31,6 +32,51 @@ class AlertsController(Controller):
     ) -> tuple[AlertView, ...]:
         """Return alerts, newest first, each with its evidence."""
         return fleet.alerts(alert_state, limit)
+
+    @get(
+        "/replays",
+        guards=[may_read],
+        summary="Recompute verdicts",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def replays(
+        self,
+        fleet: Fleet,
+        limit: Annotated[int, QueryParameter(ge=1, le=1000, description="at most so many")] = 100,
+    ) -> tuple[ReplayView, ...]:
+        """Recompute the verdicts of the newest alerts from what is stored: the same, or what differs."""
+        return fleet.replays(limit)
+
+    @get(
+        "/{number:int}/explanation",
+        guards=[may_read],
+        summary="Explain an alert",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def explanation(
+        self,
+        fleet: Fleet,
+        number: Annotated[int, PathParameter(description="the alert's number", ge=1)],
+    ) -> ExplanationView:
+        """Return what was found, since when, where else, what else changed, and what it costs."""
+        return fleet.explain(number)
+
+    @get(
+        "/{number:int}/replay",
+        guards=[may_read],
+        summary="Recompute a verdict",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def replay(
+        self,
+        fleet: Fleet,
+        number: Annotated[int, PathParameter(description="the alert's number", ge=1)],
+    ) -> ReplayView:
+        """Recompute the verdict of an alert from what is stored: the same, or what differs."""
+        return fleet.replay(number)
 
     @post(
         "/{number:int}/acknowledge",

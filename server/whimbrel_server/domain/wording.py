@@ -150,6 +150,16 @@ def judged(one: Verdict, alert: int) -> list[str]:
     ]
 
 
+def costs(sentences: Sequence[str], rows: int, *, began: bool) -> list[str]:
+    """Return what scores promise of ``rows`` rows: since it began, or of the newest window."""
+    if not sentences:
+        return [
+            "What it costs cannot be expected: the bundle says nothing of how its scores came true."
+        ]
+    since = " since it began" if began else ""
+    return [f"By the scores of {count(rows)} rows{since}: {'; '.join(sentences)}."]
+
+
 def labels_say(measure: str, value: float, se: float | None, n: int) -> str:
     """Return what joined labels say of the same time."""
     doubt = f" (± {stat(2 * se)})" if se is not None else ""

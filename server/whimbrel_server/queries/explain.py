@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_server.domain.attribution import Attribution
+    from whimbrel_server.domain.attribution import Attribution, Facts
     from whimbrel_server.domain.verdict import Verdict
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.registry import Registry
@@ -38,28 +38,57 @@ def explain(
         return ExplanationView(
             alert=alert, paragraphs=(Paragraph(title="Found", sentences=(_stop(alert.message),)),)
         )
+    facts = None
+    if one.rule == verdict.DEVICE_DRIFT:
+        facts = surroundings.facts(connection, repository, registry, alert, one)
     try:
         baseline = repository.contents(one.digest).baseline
     except WhimbrelError:
         baseline = None
+    if alert.kind != "drift" or baseline is None:
+        return assembled(alert, one, facts, None, "")
+    since_ms = one.figures.get("since_ms")
+    cost = losses.since(
+        connection,
+        baseline,
+        one.digest,
+        subjects_of(one),
+        since_ms=since_ms,
+        # Of an alarm that is over only what it knew: when it ended is not written down.
+        until_ms=one.inputs[-1].start_ms if alert.state == "closed" else None,
+    )
+    return assembled(alert, one, facts, cost, _labels(connection, baseline, one, since_ms))
+
+
+def assembled(
+    alert: AlertView,
+    one: Verdict,
+    facts: Facts | None,
+    cost: tuple[LossView, ...] | None,
+    labels: str,
+) -> ExplanationView:
+    """Return an explanation made of its parts.
+
+    ``facts``: of a device's drift; ``cost``: None where it is not asked for, empty where nothing
+    can be expected; ``labels``: what those of the time say.
+    """
     subject = one.subject if one.level == "fleet" else one.subject[2:]
     parts = [("Found", wording.found(one, alert.message, subject))]
     story = None
-    if one.rule == verdict.DEVICE_DRIFT:
-        facts = surroundings.facts(connection, repository, registry, alert, one)
+    if facts is not None:
         story = attribution.attribute(facts)
+        reach_ms = attribution.nearness(facts.window_ms)
         parts += [
             ("Since", wording.begun(one, story, subject)),
             ("Where", wording.spread(story, subject, one.feature)),
-            (
-                "What else changed",
-                wording.changed(story, subject, attribution.nearness(facts.window_ms)),
-            ),
+            ("What else changed", wording.changed(story, subject, reach_ms)),
         ]
-    cost: tuple[LossView, ...] = ()
-    if alert.kind == "drift" and baseline is not None:
-        cost, sentences = _cost(connection, baseline, alert, one)
-        parts.append(("What it costs", sentences))
+    if cost is not None:
+        began = one.figures.get("since_ms") is not None
+        sentences = wording.costs([loss.sentence for loss in cost], _rows(cost), began=began)
+        parts.append(("What it costs", [*sentences, *([labels] if labels else [])]))
+        if cost:
+            parts[-1][1].append(wording.BLIND)
     parts.append(("Judged by", wording.judged(one, alert.id)))
     return ExplanationView(
         alert=alert,
@@ -71,7 +100,7 @@ def explain(
             if sentences
         ),
         attribution=None if story is None else _view(story),
-        losses=cost,
+        losses=cost or (),
         inputs=tuple(
             InputView(start_ms=i.start_ms, end_ms=i.end_ms, rows=i.rows) for i in one.inputs
         ),
@@ -79,25 +108,8 @@ def explain(
     )
 
 
-def _cost(
-    connection: sa.Connection, baseline: Baseline, alert: AlertView, one: Verdict
-) -> tuple[tuple[LossView, ...], list[str]]:
-    since_ms = one.figures.get("since_ms")
-    # Of an alarm that is over, only what it knew: it cannot be told here when it ended.
-    until_ms = one.inputs[-1].start_ms if alert.state == "closed" else None
-    found = losses.since(
-        connection, baseline, one.digest, subjects_of(one), since_ms=since_ms, until_ms=until_ms
-    )
-    if not found:
-        sentences = [
-            "What it costs cannot be expected: the bundle says nothing of how its scores came true."
-        ]
-    else:
-        rows = f"{found[0].rows:,} rows since it began" if since_ms else f"{found[0].rows:,} rows"
-        sentences = [f"By the scores of {rows}: {'; '.join(loss.sentence for loss in found)}."]
-    labels = _labels(connection, baseline, one, since_ms)
-    sentences += [labels] if labels else []
-    return found, [*sentences, wording.BLIND] if found else sentences
+def _rows(cost: tuple[LossView, ...]) -> int:
+    return cost[0].rows if cost else 0
 
 
 def subjects_of(one: Verdict) -> tuple[str, ...]:

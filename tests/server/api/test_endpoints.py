@@ -11,6 +11,7 @@ import pytest
 from tests.server.clients import OPERATOR
 from tests.support.fake_fleet import MARCH, MODEL, FakeFleet
 from whimbrel_core.errors import StorageError, UnavailableError
+from whimbrel_server import verdict_views as vv
 from whimbrel_server import views as v
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ READS: list[tuple[str, Any, Wanted]] = [
     ),
     ("/alerts", tuple[v.AlertView, ...], lambda f: f.alerts()),
     ("/alerts?state=open&limit=1", tuple[v.AlertView, ...], lambda f: f.alerts("open", 1)),
+    ("/alerts/3/explanation", vv.ExplanationView, lambda f: f.explain(3)),
+    ("/alerts/4/explanation", vv.ExplanationView, lambda f: f.explain(4)),
+    ("/alerts/3/replay", vv.ReplayView, lambda f: f.replay(3)),
+    ("/alerts/replays?limit=3", tuple[vv.ReplayView, ...], lambda f: f.replays(3)),
     ("/rollouts", tuple[v.RolloutView, ...], lambda f: f.rollouts()),
     ("/rollouts/2", v.RolloutView, lambda f: f.rollout(2)),
     ("/events?device=lga&limit=3", tuple[v.EventView, ...], lambda f: f.events("lga", 3)),

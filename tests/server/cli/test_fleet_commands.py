@@ -15,6 +15,7 @@ from tests.support.ports import free_port
 from tests.support.web import TOKEN, serving, web
 from whimbrel_core import cli
 from whimbrel_core.errors import UsageError
+from whimbrel_server import verdict_views as vv
 from whimbrel_server import views as v
 from whimbrel_server.commands.fleet.enrol import agent_toml
 from whimbrel_server.commands.fleet.rollout import parse_wave
@@ -78,6 +79,10 @@ READS: list[tuple[list[str], list[str]]] = [
     (["models", "flights"], ["1.0.0"]),
     (["drift", "flights", "--subject", "lga"], ["temp", "severe alarm"]),
     (["alerts"], ["Rollout 2 of flights", "closed"]),
+    (["explain", "3"], ["log e 54.2, where", "No rollout is near", "expected AUC 0.713", "replay 3"]),
+    (["explain", "4"], ["Rollout 2 of flights 1.2.0 stopped"]),
+    (["replay", "3"], ["same", "drift.device", "to the last bit"]),
+    (["replay", "--all"], ["drift.device"]),
     (["alerts", "--state", "acknowledged"], ["dewp on jfk"]),
     (["rollout", "list"], ["completed", "rolled back", "1 / 2"]),
     (["rollout", "show", "2"], ["AUC is 0.470 over 212 labels", "failed"]),
@@ -328,3 +333,37 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         assert cli.main([*path, "--help"]) == 0
         text = capsys.readouterr().out
         assert "Example: whimbrel " + " ".join(path)[:12] in text, path
+
+
+def test_a_verdict_that_differs_is_shown_and_ends_with_a_code_of_its_own(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = vv.ReplayView(
+        alert=3,
+        rule="drift.device",
+        version=1,
+        outcome="differs",
+        sentence="Not the same: 1 figure of the verdict differ (61 windows).",
+        differences=(vv.DifferenceView(figure="psi", recorded=0.61, recomputed=0.58),),
+        faults=("the window of aa/7 at 1: the levels are not what its counts give",),
+        faults_in_all=3,
+    )
+    monkeypatch.setattr(console.fleet, "replay", lambda _: found)
+    assert console.run("replay", "3") == 5
+    assert "psi" in console.out
+    assert "0.58" in console.out
+    assert "aa/7" in console.out
+    assert "2 more" in console.out
+    assert console.run("replay", "3", "--json") == 5
+    assert console.json()["outcome"] == "differs"
+
+
+@pytest.mark.parametrize("words", [["replay"], ["replay", "3", "--all"]])
+def test_replay_wants_one_alert_or_all(console: Console, words: list[str]) -> None:
+    assert console.run(*words) == 2
+    assert "give the number of an alert, or --all" in console.err
+
+
+def test_what_is_no_judgement_cannot_be_replayed(console: Console) -> None:
+    assert console.run("replay", "4") == 2
+    assert "no verdict to recompute" in console.err

@@ -7,9 +7,11 @@ import click
 from whimbrel_server.commands.fleet.alerts import acknowledge, alerts
 from whimbrel_server.commands.fleet.devices import assign, devices, label
 from whimbrel_server.commands.fleet.enrol import enrol
+from whimbrel_server.commands.fleet.export import export
 from whimbrel_server.commands.fleet.models import drift, models
 from whimbrel_server.commands.fleet.records import audit, events, status
 from whimbrel_server.commands.fleet.rollout import rollout
+from whimbrel_server.commands.fleet.verdicts import explain, replay
 from whimbrel_server.commands.fleet.words import words
 
 
@@ -26,8 +28,11 @@ for _command in (
     assign,
     models,
     drift,
+    export,
     words,
     alerts,
+    explain,
+    replay,
     acknowledge,
     rollout,
     events,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _PIPE_CHARS = 2000
 _STYLES = {
     "ok": "green",
+    "same": "green",
+    "incomplete": "yellow",
+    "differs": "bold red",
     "serving": "green",
     "passed": "green",
     "completed": "green",
