@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.profile.baseline import Baseline, FeatureStats
+from whimbrel_core.profile.descriptors import Embedding
 from whimbrel_core.profile.distances import FeatureDrift, Judge
 from whimbrel_core.profile.levels import Thresholds
 from whimbrel_core.profile.projection import project
@@ -30,13 +31,15 @@ def shifts(
 ) -> tuple[FeatureDrift, ...]:
     """Return the drift from ``old`` to ``new`` of every feature that both have, in old's order.
 
-    A feature that is words in one and numbers in the other is left out.
+    A feature that is words in one and numbers in the other is left out, and so are distances to
+    centroids that are others now.
     """
+    apart = _meaning_else(old.layout, new.layout)
     after = {(f.role, f.name): i for i, f in enumerate(new.layout.features)}
     pairs = [
         (i, after[f.role, f.name])
         for i, f in enumerate(old.layout.features)
-        if (f.role, f.name) in after
+        if (f.role, f.name) in after and f.name not in apart
     ]
     if not (old.window.rows and new.window.rows):
         return ()
@@ -53,6 +56,18 @@ def shifts(
         for a, _ in pairs
         if old.layout.features[a].name in forward
     )
+
+
+def _meaning_else(old: Layout, new: Layout) -> set[str]:
+    """Return features of ``old`` whose numbers mean something else in ``new``."""
+    now = {one.name: one for one in new.descriptors}
+    moved = {
+        one.name
+        for one in old.descriptors
+        if isinstance(one, Embedding) and now.get(one.name) != one
+    }
+    # The norm, column 0, is of the vector alone.
+    return {f.name for f in old.features if f.tensor in moved and f.column > 0}
 
 
 def _judged(
