@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DAY_MS = 86_400_000
 MOST_SUBJECTS = 24  # whose counts are asked for, one question each
-_MOVED = ("warn", "severe")
+_MOVED = ("notice", "warn", "severe")
 
 
 class Counts(NamedTuple):

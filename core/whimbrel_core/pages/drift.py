@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from whimbrel_core.profile.levels import State
-    from whimbrel_core.profile.report import DriftReport, FeatureReport, Place, Side
+    from whimbrel_core.profile.report import DriftReport, FeatureReport, Side
 
 TONES = {"too_few": "none"}
 WORDS = {
@@ -117,27 +117,33 @@ def table(
     features: Sequence[FeatureReport], *, fleet: bool = False, style: str = "cards"
 ) -> Html | None:
     """Return features in a table, a line each, in their order."""
-    columns: list[Column | str] = [
-        "Feature", "State", Column("PSI", number=True), Column("W1 / sd", number=True),
+    of_data: list[Column | str] = [
         Column("KS", number=True), Column("JS", number=True), Column("p", number=True),
-        Column("Missing", number=True), "What changed", *(["Where", "Since"] if fleet else []),
     ]  # fmt: skip
+    columns: list[Column | str] = [
+        "Feature",
+        "State",
+        Column("PSI", number=True),
+        Column("W1 / sd", number=True),
+        *([Column("log e", number=True)] if fleet else of_data),
+        Column("Missing", number=True),
+        "What changed",
+        *(["Where"] if fleet else []),
+    ]
     rows = [
         [
             [one.feature, maybe(one.unit, tag("span", one.unit or "", class_="of"))],
             state(one),
             _distance(one.psi),
             _distance(one.w1_sd),
-            _distance(one.ks),
-            _distance(one.js),
-            _p(one.p_value),
+            *(
+                [_log_e(one.log_e)]
+                if fleet
+                else [_distance(one.ks), _distance(one.js), _p(one.p_value)]
+            ),
             written.percent(one.null_rate) if one.null_rate else "",
             telling.changed(one),
-            *(
-                [_where(one.places), written.date(one.since_ms) if one.since_ms else ""]
-                if fleet
-                else []
-            ),
+            *([_where(one)] if fleet else []),
         ]
         for one in features
     ]
@@ -178,7 +184,12 @@ def rules(report: DriftReport) -> Section:
     """Return by which rules and thresholds the report was made."""
     limits = report.thresholds
     rows: list[list[Child]] = [
-        [level, *(f"{at[i]:g}" for at in (limits.psi, limits.w1_sd, limits.rate))]
+        [
+            level,
+            f"{limits.psi[i]:g}",
+            f"{limits.w1_sd[i]:g}",
+            written.percent(limits.rate[i], 0),
+        ]
         for i, level in enumerate(("notice", "warn", "severe"))
     ]
     columns: list[Column | str] = [
@@ -340,11 +351,16 @@ def _devices(report: DriftReport) -> Section:
     )
 
 
-def _where(places: Sequence[Place]) -> Child:
-    shown = [place for place in places if place.state in {"warn", "severe"} or place.alarm]
+def _where(one: FeatureReport) -> Child:
+    """Return on which devices a feature moved, and since when."""
+    shown = [place for place in one.places if place.level == "device"]
     named = ", ".join(place.subject for place in shown[:_PLACES])
     more = len(shown) - _PLACES
-    return named + (f" and {more} more" if more > 0 else "")
+    rest = f" and {more} more" if more > 0 else ""
+    since = maybe(
+        one.since_ms, tag("span", f"since {written.date(one.since_ms)}", class_="of line")
+    )
+    return [named + rest, since]
 
 
 def _distance(value: float | None) -> str:

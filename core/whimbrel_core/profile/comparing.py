@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from whimbrel_core.profile.dataset import unseen
 from whimbrel_core.profile.distances import Judge
+from whimbrel_core.profile.findings import findings
 from whimbrel_core.profile.levels import Thresholds
 from whimbrel_core.profile.projection import project
 from whimbrel_core.profile.report import (
@@ -17,6 +18,7 @@ from whimbrel_core.profile.report import (
     DriftReport,
     FeatureReport,
     Problem,
+    Remark,
     Side,
     worst_first,
 )
@@ -58,8 +60,21 @@ def compare(
         current=_side(current),
         features=worst_first([*_shared(reference, current, drifts), *_fresh(reference, current)]),
         thresholds=thresholds,
+        remarks=_remarks(reference, current, thresholds) if same else (),
         exact=same and not estimated,
         notes=tuple(notes),
+    )
+
+
+def _remarks(
+    reference: DatasetProfile, current: DatasetProfile, thresholds: Thresholds
+) -> tuple[Remark, ...]:
+    """Return what is wrong with the newer data; of columns that are not there nothing more is said."""
+    beside = {*current.absent, *current.unlike, *reference.absent, *reference.unlike}
+    return tuple(
+        Remark(message=one.message, state=one.level, feature=one.feature, kind=one.kind)
+        for one in findings(current.baseline.window, reference.baseline, thresholds)
+        if one.feature not in beside
     )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from whimbrel_core.profile.report import DriftReport, FeatureReport
 
+TOLD = frozenset({"missing", "unknown", "out_of_range"})  # by the sentence of the feature itself
 _NAMED = 3
 _SHARE = 5e-4  # shares that differ by less read the same
 _UNSEEN = 0.005  # a larger share of values that were never seen is worth a word
@@ -50,7 +51,11 @@ def summary(report: DriftReport) -> str:
             f"{count} device{'' if count == 1 else 's'} raised an alarm: "
             f"{_names([place.subject for place in places])}."
         )
-    serious = [one.message for one in report.remarks if one.state in {"warn", "severe"}]
+    serious = [
+        one.message
+        for one in report.remarks
+        if one.state in {"warn", "severe"} and one.kind not in TOLD
+    ]
     if serious:
         sentences.append(f"Data quality: {serious[0]}.")
     return " ".join(sentences) or "There is nothing to compare."
@@ -80,6 +85,8 @@ def changed(one: FeatureReport) -> str:
     """Return what of a feature changed, the most telling first: ``mean 12.1 → 15.3``; "" for nothing."""
     if one.problem:
         return one.detail
+    if one.state == "ok":
+        return ""  # what moved is within the ordinary
     parts = []
     if one.kind == "categorical" or (one.kind == "discrete" and one.moved is not None):
         parts += _of_values(one)
@@ -97,7 +104,7 @@ def changed(one: FeatureReport) -> str:
 
 
 def _of_values(one: FeatureReport) -> list[str]:
-    if one.moved is None or abs(one.moved[1] - one.moved[2]) < _SHARE or one.state == "ok":
+    if one.moved is None or abs(one.moved[1] - one.moved[2]) < _SHARE:
         return []
     name, before, now = one.moved
     if name == "other" and one.unseen_rate is not None:

@@ -122,7 +122,9 @@ def comparison(
 
         select(tuple(f.feature for f in found.features), columns, "the comparison")
         kept = tuple(one for one in found.features if matches(one.feature, columns))
-        found = msgspec.structs.replace(found, features=kept)
+        names = {"", *(one.feature for one in kept)}
+        remarks = tuple(one for one in found.remarks if one.feature in names)
+        found = msgspec.structs.replace(found, features=kept, remarks=remarks)
     return found
 
 

@@ -90,8 +90,12 @@ def _gate(found: DriftReport, level: State | None) -> None:
 
     if level is None or ORDER.index(found.worst) < ORDER.index(level):
         return
-    failing = [
-        one.feature for one in found.features if ORDER.index(one.state) >= ORDER.index(level)
+    worst = ORDER.index(level)
+    failing = [one.feature for one in found.features if ORDER.index(one.state) >= worst]
+    failing += [
+        one.message
+        for one in found.remarks
+        if ORDER.index(one.state) >= worst and one.feature not in failing
     ]
     more = f" and {len(failing) - 5} more" if len(failing) > 5 else ""  # noqa: PLR2004 - enough to read
     raise GateError(
@@ -116,6 +120,9 @@ def _lines(found: DriftReport, *, everything: bool) -> Iterator[str]:
     if shown:
         yield ""
         yield from _table(shown)
+    for remark in found.remarks:
+        if remark.kind not in telling.TOLD:
+            yield f"data quality: {remark.message} ({remark.state})"
     hidden = len(found.features) - len(shown)
     if hidden and shown:
         yield f"{hidden} more as usual (--all shows every feature)"
