@@ -21,6 +21,7 @@ from whimbrel_server.ingest.receiver import Receiver
 from whimbrel_server.jobs import watch
 from whimbrel_server.jobs.announcer import Announcer
 from whimbrel_server.jobs.births import Births
+from whimbrel_server.jobs.costs import Costs
 from whimbrel_server.jobs.fold import Fold
 from whimbrel_server.jobs.groups import members_of
 from whimbrel_server.jobs.judges import Judges
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 DATABASE = "fleet.db"
 _SLOW_EVERY_S = 60.0
 _QUALITY_EVERY_S = 5.0
+_COSTS_EVERY_S = 1.0
 
 
 class Fleet(FleetReads):
@@ -144,6 +146,7 @@ class Fleet(FleetReads):
         )
         self._judge = RolloutJudge(database, registry, repository, moves, now_ms=now_ms)
         self._announcer = Announcer(database, repository, config, env=env, now_ms=now_ms)
+        self._costs = Costs(database, repository)
         self._rounds = Rounds(self._jobs())
         self._health = Health(config.mqtt, self._link, self._fold, self._signing, self._database)
         self._running = False
@@ -286,6 +289,8 @@ class Fleet(FleetReads):
                 _QUALITY_EVERY_S,
                 lambda: release_words(database, self.repository, now_ms()),
             ),
+            # Before what is told of alerts, so that it is told with them.
+            Job("costs", _COSTS_EVERY_S, self._costs.tick),
             Job("alerts", 0.0, self._announcer.tick),
             Job(
                 "silence",

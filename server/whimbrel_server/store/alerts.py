@@ -9,9 +9,11 @@ import sqlalchemy as sa
 
 from whimbrel_core.errors import UsageError
 from whimbrel_server.store import schema
-from whimbrel_server.views import AlertKind, AlertView, Severity
+from whimbrel_server.views import AlertKind, AlertView, LossView, Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from whimbrel_server.views import AlertState
 
 _SEVERITIES: tuple[Severity, ...] = ("notice", "warn", "severe")
@@ -161,6 +163,12 @@ def acknowledge(connection: sa.Connection, alert_id: int, actor: str, now_ms: in
         .where(table.c.id == alert_id)
         .values(state="acknowledged", acknowledged_by=actor, updated_ms=now_ms)
     )
+    # Who has seen a drift of many devices has seen those of its devices.
+    connection.execute(
+        sa.update(table)
+        .where(table.c.under == row.cause, table.c.state == "open")
+        .values(state="acknowledged", acknowledged_by=actor, updated_ms=now_ms)
+    )
     return view(connection.execute(sa.select(table).where(table.c.id == alert_id)).one())
 
 
@@ -178,9 +186,9 @@ def get(connection: sa.Connection, alert_id: int) -> AlertView:
 def listing(
     connection: sa.Connection, state: AlertState | None, limit: int
 ) -> tuple[AlertView, ...]:
-    """Return alerts, newest first."""
+    """Return alerts, newest first; those that stand under others after all that do not."""
     table = schema.alerts
-    query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
+    query = sa.select(table).order_by(table.c.under != "", table.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(table.c.state == state)
     return tuple(view(row) for row in connection.execute(query))
@@ -209,6 +217,14 @@ def unannounced(connection: sa.Connection, limit: int = 100) -> tuple[AlertView,
     return tuple(view(row) for row in connection.execute(query))
 
 
+def set_losses(connection: sa.Connection, losses: Mapping[int, LossView | None]) -> None:
+    """Put what drifts are expected to cost beside their alerts, by number."""
+    table = schema.alerts
+    for number, loss in losses.items():
+        encoded = None if loss is None else msgspec.json.encode(loss)
+        connection.execute(sa.update(table).where(table.c.id == number).values(loss=encoded))
+
+
 def mark_announced(connection: sa.Connection, alert_id: int) -> None:
     """Remember that an alert was announced."""
     table = schema.alerts
@@ -235,4 +251,5 @@ def view(row: sa.Row[Any]) -> AlertView:
         scope=row.scope,
         under=row.under,
         cause=row.cause,
+        loss=None if row.loss is None else msgspec.json.decode(row.loss, type=LossView),
     )

@@ -230,6 +230,7 @@ alerts = Table(
     Column("announced", Boolean, nullable=False, server_default="0"),
     Column("scope", String(200), nullable=False, server_default=""),
     Column("under", String(400), nullable=False, server_default=""),
+    Column("loss", LargeBinary),
     Index("alerts_cause", "cause", "state"),
     Index("alerts_announced", "announced"),
     sqlite_autoincrement=True,
