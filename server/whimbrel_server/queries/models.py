@@ -10,11 +10,21 @@ import sqlalchemy as sa
 from whimbrel_core.errors import UsageError, WhimbrelError
 from whimbrel_server.domain import aggregation, drift
 from whimbrel_server.domain.aggregation import FLEET
+from whimbrel_server.queries import losses
 from whimbrel_server.queries.measures import Measures, measured
+from whimbrel_server.queries.memo import Memo
 from whimbrel_server.queries.peers import against_peers
 from whimbrel_server.store import aggregates, schema
 from whimbrel_server.store.judgements import StoredJudgement
-from whimbrel_server.views import DriftState, DriftView, FeatureView, Level, ModelView, VersionView
+from whimbrel_server.views import (
+    DriftState,
+    DriftView,
+    FeatureView,
+    Level,
+    LossView,
+    ModelView,
+    VersionView,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
     from whimbrel_server.store.registry import Record
 
 _ORDER = ("too_few", "ok", "notice", "warn", "severe")
+_LOSSES: Memo[tuple[LossView, ...]] = Memo(4096)
 # A comparison with peers is made when it is asked for, about a millisecond each: of one device,
 # or of a small fleet.
 _PEERS_AT_MOST = 64
@@ -110,16 +121,37 @@ def newest_drift(  # noqa: PLR0917 - the parts of a question
         latest = {(row.level, row.subject): row.payload for row in rows}
         for (stored_level, stored), payload in latest.items():
             judgement = StoredJudgement.decode(payload)
-            found.append(drift_view(judgement, stored_level, stored, published, baseline))
+            view = drift_view(judgement, stored_level, stored, published, baseline)
+            cost = _losses(connection, judgement, payload, stored, published, baseline)
+            found.append(msgspec.structs.replace(view, losses=cost))
         devices = [stored for stored_level, stored in latest if stored_level == "device"]
         for stored in devices if len(devices) <= _PEERS_AT_MOST else ():
             judgement_or_none = against_peers(connection, repository, published, stored)
             if judgement_or_none is not None:
                 found.append(drift_view(judgement_or_none, "peers", stored, published, baseline))
-    return tuple(
-        sorted(
-            found, key=lambda one: (-_ORDER.index(one.worst), one.level, one.subject, one.version)
-        )
+    return tuple(sorted(found, key=_urgency))
+
+
+def _urgency(one: DriftView) -> tuple[object, ...]:
+    """Return a sort key: the worst state first, and within it what is expected to cost most."""
+    loss = one.losses[0].loss if one.losses else 0.0
+    return -_ORDER.index(one.worst), -loss, one.level, one.subject, one.version
+
+
+def _losses(  # noqa: PLR0917 - one row of a listing, and where it is from
+    connection: sa.Connection,
+    judgement: StoredJudgement,
+    payload: bytes,
+    stored: str,
+    published: Published,
+    baseline: Baseline,
+) -> tuple[LossView, ...]:
+    """Return what is expected of the windows since the first alarm, or else of the newest one."""
+    began = [shown.since_ms for shown in judgement.shown if shown.alarm and shown.since_ms]
+    if began:
+        return losses.since(connection, baseline, published.digest, [stored], since_ms=min(began))
+    return _LOSSES.get(
+        (published.digest,), [payload], lambda: losses.of_counts(judgement.scores, baseline)
     )
 
 

@@ -274,6 +274,7 @@ class StoredJudgement(msgspec.Struct, frozen=True):
 
     judged: drift.Judged
     shown: tuple[drift.Shown, ...] = ()
+    scores: tuple[int, ...] = ()
 
     @staticmethod
     def decode(payload: bytes) -> StoredJudgement:
@@ -313,4 +314,4 @@ def judgement(kept: Kept, said: Said) -> StoredJudgement:
             )
         )  # fmt: skip
     judged = drift.Judged(kept.position, kept.end_ms, kept.rows, named)
-    return StoredJudgement(judged, shown)
+    return StoredJudgement(judged, shown, kept.scores)
