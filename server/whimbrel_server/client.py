@@ -122,6 +122,10 @@ class FleetClient:
         query = {"version": version, "level": level, "subject": subject}
         return self._get(f"/models/{_part(name)}/drift", tuple[views.DriftView, ...], query)
 
+    def groups(self, name: str, version: str | None = None) -> views.GroupsView:
+        """Return what a model's devices show together: roll-ups, and devices unlike the others."""
+        return self._get(f"/models/{_part(name)}/groups", views.GroupsView, {"version": version})
+
     def words(self, name: str, version: str | None = None) -> views.WordsView:
         """Return the words of a version's categories that its vocabulary lacks."""
         return self._get(f"/models/{_part(name)}/words", views.WordsView, {"version": version})

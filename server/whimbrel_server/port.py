@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         DriftView,
         Enrolment,
         EventView,
+        GroupsView,
         HealthView,
         HistogramView,
         Level,
@@ -61,6 +62,9 @@ class FleetPort(Protocol):
         subject: str | None = None,
     ) -> tuple[DriftView, ...]:
         """Return the newest judgement of each subject, worst first."""
+
+    def groups(self, name: str, version: str | None = None) -> GroupsView:
+        """Return what a model's devices show together: roll-ups, and devices unlike the others."""
 
     def words(self, name: str, version: str | None = None) -> WordsView:
         """Return the words of one version's categories that its vocabulary lacks."""

@@ -121,6 +121,10 @@ class FakeFleet:
                 found.append(_drift(lev, sub, ver))
         return tuple(sorted(found, key=lambda d: -_RANK[d.worst]))
 
+    def groups(self, name: str, version: str | None = None) -> v.GroupsView:
+        number = self._version(name, version)
+        return _groups() if number == "1.1.0" and self._devices else v.GroupsView()
+
     def span_drift(
         self, name: str, version: str, subject: str, since_ms: int, until_ms: int
     ) -> v.DriftView | None:
@@ -742,6 +746,59 @@ def _quality(version: str, step: str, device: str | None) -> tuple[v.SeriesPoint
             )
         )
     return tuple(points)
+
+
+def _groups() -> v.GroupsView:
+    rolled = v.RollupView(
+        model=MODEL,
+        version="1.1.0",
+        feature="temp",
+        severity="severe",
+        scope="fleet",
+        devices=1000,
+        count=2,
+        drifting=(
+            v.DriftingView(
+                device="lga", level="severe", log_e=31.0, alarm=True, since_ms=MARCH, psi=0.6
+            ),
+            v.DriftingView(device="jfk", level="warn", log_e=17.5, alarm=False, psi=0.2),
+        ),
+        alarmed=1,
+        gathered=(v.GatheredView(cohort="region=new-york", drifting=2, devices=2),),
+        since_ms=MARCH,
+        what="location",
+        log_e=31.1,
+        threshold=18.9,
+        psi=0.0006,
+        w1_sd=0.01,
+        fleet_psi=0.0006,
+        fleet_psi_before=0.0005,
+        average=False,
+        hidden=True,
+        alert=True,
+        message="temp of flights 1.1.0 has drifted on 2 of 1,000 devices",
+        updated_ms=NOW,
+        q=0.05,
+    )
+    unlike = v.OutlierView(
+        model=MODEL,
+        version="1.1.0",
+        device="ewr",
+        feature="wind",
+        what="scale",
+        shift=-1.4,
+        spread=0.2,
+        z=-6.8,
+        psi=0.9,
+        w1_sd=0.8,
+        severity="warn",
+        peers="fleet",
+        devices=1000,
+        since_ms=MARCH,
+        periods=3,
+        message="wind of flights 1.1.0 on ewr is unlike the others",
+    )
+    return v.GroupsView(rollups=(rolled,), outliers=(unlike,))
 
 
 def _alerts() -> list[v.AlertView]:

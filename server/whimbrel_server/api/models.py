@@ -13,6 +13,7 @@ from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.api.responses import READS
 from whimbrel_server.views import (
     DriftView,
+    GroupsView,
     HistogramView,
     Level,
     ModelView,
@@ -76,6 +77,25 @@ class ModelsController(Controller):
     ) -> tuple[DriftView, ...]:
         """Return the newest judgement of each subject, worst first: evidence and effect."""
         return fleet.drift(name, version, level, subject)
+
+    @get(
+        "/{name:str}/groups",
+        guards=[may_read],
+        summary="Look at all devices together",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def groups(
+        self,
+        fleet: Fleet,
+        name: ModelPath,
+        version: Annotated[str | None, QueryParameter(description="only this version")] = None,
+    ) -> GroupsView:
+        """Return on how many devices features drift, where, and which devices are unlike others.
+
+        The devices of a roll-up are a controlled list: on average `q` of them at most do not drift.
+        """
+        return fleet.groups(name, version)
 
     @get(
         "/{name:str}/words",

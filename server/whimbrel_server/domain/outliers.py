@@ -77,20 +77,24 @@ class Standout(msgspec.Struct, frozen=True, kw_only=True):
     peers: str = "fleet"
 
 
-class PeerPeriod(msgspec.Struct, frozen=True, kw_only=True):
-    """What one period says of a version's devices: who was compared, and who stood out."""
-
-    start_ms: int
-    devices: tuple[str, ...]
-    standouts: tuple[Standout, ...] = ()
-
-
 class Outlier(msgspec.Struct, frozen=True, kw_only=True):
     """A device that is unlike its peers for some periods now."""
 
     newest: Standout
     since_ms: int
     periods: int
+
+
+class PeerPeriod(msgspec.Struct, frozen=True, kw_only=True):
+    """What one period says of a version's devices: who was compared, and who stood out.
+
+    ``lasting``: who is an outlier with it, if it is the newest one.
+    """
+
+    start_ms: int
+    devices: tuple[str, ...]
+    standouts: tuple[Standout, ...] = ()
+    lasting: tuple[Outlier, ...] = ()
 
 
 def standouts(

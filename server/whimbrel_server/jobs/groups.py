@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 import sqlalchemy as sa
 
@@ -171,6 +172,9 @@ class Groups:
             )
             if aggregation.device_subject(one.newest.device) in members
         )
+        if history:
+            newest = msgspec.structs.replace(history[-1], lasting=unlike)
+            history = (*history[:-1], newest)
         return Found(
             digest,
             rolled,

@@ -133,8 +133,12 @@ def watch_served(database: Database, registry: Registry, now_ms: int) -> None:
     everywhere = set[str]().union(*served.values())
     with database.read() as connection:
         drifts = alerts.causes(connection, "drift/")
-        qualities = alerts.causes(connection, "quality/")
-    over = [cause for cause in qualities if cause.split("/")[1] not in everywhere]
+        of_versions = [
+            cause
+            for kind in ("quality/", "rollup/", "outlier/")
+            for cause in alerts.causes(connection, kind)
+        ]
+    over = [cause for cause in of_versions if cause.split("/")[1] not in everywhere]
     for cause in drifts:
         _, digest, subject, _ = cause.split("/", 3)
         device = subject.removeprefix("d:")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from whimbrel_core.errors import UsageError
 from whimbrel_server.domain import aggregation
 from whimbrel_server.queries import devices as device_queries
-from whimbrel_server.queries import explain, history, replay, spans
+from whimbrel_server.queries import explain, history, replay, spans, stored
+from whimbrel_server.queries import groups as group_queries
 from whimbrel_server.queries import models as model_queries
-from whimbrel_server.queries import stored
 from whimbrel_server.store import alerts, audit, words
 from whimbrel_server.store import rollouts as rollout_store
 from whimbrel_server.views import WordsView, WordView
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         DeviceView,
         DriftView,
         EventView,
+        GroupsView,
         HistogramView,
         Level,
         ModelView,
@@ -105,6 +106,11 @@ class FleetReads:
             return model_queries.newest_drift(
                 connection, self.repository, name, version, level, subject
             )
+
+    def groups(self, name: str, version: str | None = None) -> GroupsView:
+        """Return what a model's devices show together: roll-ups, and devices unlike the others."""
+        with self._database.read() as connection:
+            return group_queries.groups(connection, self.repository, name, version)
 
     def words(self, name: str, version: str | None = None) -> WordsView:
         """Return the words of one version's categories that its vocabulary lacks."""

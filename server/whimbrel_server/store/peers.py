@@ -35,6 +35,18 @@ def load(connection: sa.Connection, digest: str) -> tuple[PeerPeriod, ...]:
     return tuple(_PERIOD.decode(payload) for payload in rows)
 
 
+def newest_period(connection: sa.Connection, digest: str) -> PeerPeriod | None:
+    """Return the newest period of a version's devices as peers, with who is an outlier."""
+    table = schema.peers
+    payload = connection.execute(
+        sa.select(table.c.payload)
+        .where(table.c.digest == digest)
+        .order_by(table.c.start_ms.desc())
+        .limit(1)
+    ).scalar()
+    return None if payload is None else _PERIOD.decode(payload)
+
+
 def save(connection: sa.Connection, digest: str, periods: Sequence[PeerPeriod]) -> None:
     """Keep these periods of a version, and no others."""
     table = schema.peers

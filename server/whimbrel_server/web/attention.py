@@ -1,6 +1,7 @@
 """Open alerts as a short list: what drifts together is one line, worst first, history apart.
 
-Nothing is hidden by it: a line has the severity of its worst alert, and opens to all of them.
+A drift of many devices is one line, with its devices inside. Nothing is hidden by it: a line has the
+severity of its worst alert, and opens to all of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from whimbrel_server.views import AlertView, Severity
 from whimbrel_server.web import scale
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from whimbrel_server.views import DeviceView
 
@@ -22,23 +23,51 @@ _NAMED = 3
 _OF_A_VERSION = frozenset({"drift", "quality", "retraining"})
 
 
+class Drifted(msgspec.Struct, frozen=True, kw_only=True):
+    """A device whose alerts stand under a line's, and the features that they are of."""
+
+    device: str
+    severity: Severity
+    features: tuple[str, ...]
+
+
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """One line: a single alert, or the drift of several features of one device and version."""
+    """One line: a single alert, or the drift of several features of one device (or scope) and version.
+
+    ``devices``: those whose own alerts (``under``) are told with it, worst first.
+    """
 
     severity: Severity
     at_ms: int
     message: str
     alerts: tuple[AlertView, ...]
+    under: tuple[AlertView, ...] = ()
+    devices: tuple[Drifted, ...] = ()
 
 
 def groups(alerts: Iterable[AlertView]) -> tuple[Group, ...]:
     """Return alerts as lines, worst first, then newest first."""
-    together: dict[tuple[object, ...], list[AlertView]] = {}
-    for alert in alerts:
-        drifts = alert.kind == "drift" and alert.device and alert.feature
-        key = (alert.device, alert.model, alert.version) if drifts else (alert.id,)
-        together.setdefault(key, []).append(alert)
-    return tuple(sorted((_group(members) for members in together.values()), key=_urgency))
+    found = tuple(alerts)
+    causes = {alert.cause: alert for alert in found if alert.cause}
+    together: dict[tuple[object, ...], tuple[list[AlertView], list[AlertView]]] = {}
+    for alert in found:
+        parent = causes.get(alert.under) if alert.under else None
+        own, under = together.setdefault(_key(parent or alert), ([], []))
+        (own if parent is None else under).append(alert)
+    return tuple(sorted((_group(*members) for members in together.values()), key=_urgency))
+
+
+def standing(alerts: Iterable[AlertView]) -> tuple[AlertView, ...]:
+    """Return the alerts that stand by themselves: what needs somebody's attention."""
+    found = tuple(alerts)
+    causes = {alert.cause for alert in found if alert.cause}
+    return tuple(alert for alert in found if alert.under not in causes)
+
+
+def _key(alert: AlertView) -> tuple[object, ...]:
+    if alert.kind == "drift" and alert.feature and (alert.device or alert.scope):
+        return (alert.device, alert.scope, alert.model, alert.version)
+    return (alert.id,)
 
 
 def divided(
@@ -70,19 +99,54 @@ def names(of: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(of[:-1]), of[-1])))
 
 
-def _group(members: list[AlertView]) -> Group:
+def _group(members: list[AlertView], under: list[AlertView]) -> Group:
     members.sort(key=lambda a: (-scale.RANK[a.severity], -a.at_ms, a.id))
     worst = members[0]
     message = worst.message
     if len(members) > 1:
         features = names([alert.feature for alert in members])
-        message = f"{features} of {worst.model} {worst.version} have drifted on {worst.device}"
+        what = f"{features} of {worst.model} {worst.version} have drifted"
+        message = f"{what} on {_where(members) if worst.scope else worst.device}"
     return Group(
         severity=worst.severity,
         at_ms=max(alert.at_ms for alert in members),
         message=message,
         alerts=tuple(members),
+        under=tuple(under),
+        devices=_devices(under),
     )
+
+
+def _where(members: list[AlertView]) -> str:
+    """Return on how many devices several features have drifted, by the one with the most."""
+    most = max((alert.evidence.get("figures", {}) for alert in members), key=_count)
+    devices, scope = most.get("devices", 0), members[0].scope
+    where = "" if scope == "fleet" else f" of {scope}"
+    if not _count(most):
+        return f"the average of {devices:,} devices{where}"
+    gathered = [one["cohort"] for one in most.get("gathered", ())]
+    inside = f", most in {names(gathered)}" if gathered else ""
+    return f"up to {_count(most):,} of {devices:,} devices{where}{inside}"
+
+
+def _count(figures: Mapping[str, object]) -> int:
+    number = figures.get("count", 0)
+    return number if isinstance(number, int) else 0
+
+
+def _devices(under: list[AlertView]) -> tuple[Drifted, ...]:
+    by_device: dict[str, list[AlertView]] = {}
+    for alert in under:
+        by_device.setdefault(alert.device, []).append(alert)
+    found = [
+        Drifted(
+            device=device,
+            severity=max((a.severity for a in some), key=scale.RANK.__getitem__),
+            features=tuple(sorted({a.feature for a in some})),
+        )
+        for device, some in by_device.items()
+    ]
+    return tuple(sorted(found, key=lambda one: (-scale.RANK[one.severity], one.device)))
 
 
 def _urgency(group: Group) -> tuple[int, int]:

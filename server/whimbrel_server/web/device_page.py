@@ -11,6 +11,7 @@ from whimbrel_server.views import (
     DeviceView,
     DriftState,
     DriftView,
+    OutlierView,
     RolloutView,
 )
 from whimbrel_server.web import attention, scale, told
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 EVENTS = 40
 MAX_WINDOWS = 366
-MAX_ALERTS = 1000
+MAX_ALERTS = 5000
 
 
 class DeviceQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class DevicePage(msgspec.Struct, frozen=True, kw_only=True):
     windows: tuple[WindowBar, ...]
     trends: dict[str, tuple[float | None, ...]]
     drift: DriftView | None
+    outliers: tuple[OutlierView, ...]
     log: tuple[told.Line, ...]
     events: int
     counts: CountsView
@@ -73,10 +75,13 @@ def device_page(fleet: FleetPort, name: str, query: DeviceQuery) -> DevicePage:
     windows: tuple[WindowBar, ...] = ()
     trends: dict[str, tuple[float | None, ...]] = {}
     drift = None
+    outliers: tuple[OutlierView, ...] = ()
     if slot is not None and slot.name and slot.version:
         views = fleet.drift(slot.name, slot.version, "device", name)
         drift = next((view for view in views if view.against == "baseline"), None)
         windows, trends = _windows(fleet, slot.name, slot.version, name)
+        unlike = fleet.groups(slot.name, slot.version).outliers
+        outliers = tuple(one for one in unlike if one.device == name)
     events = fleet.events(name, min(max(query.events, 1), 1000))
     alerts = [a for a in fleet.alerts("open", MAX_ALERTS) if a.device == name]
     return DevicePage(
@@ -87,6 +92,7 @@ def device_page(fleet: FleetPort, name: str, query: DeviceQuery) -> DevicePage:
         windows=windows,
         trends=trends,
         drift=drift,
+        outliers=outliers,
         log=told.of_events(events),
         events=len(events),
         counts=next((c for c in fleet.counts() if c.device == name), CountsView(device=name)),

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from whimbrel_server.views import CountsView, DeviceView, HealthView, RolloutView
+from whimbrel_server.views import (
+    CountsView,
+    DeviceView,
+    HealthView,
+    OutlierView,
+    RolloutView,
+    RollupView,
+)
 from whimbrel_server.web import attention, scale
 from whimbrel_server.web.written import count
 
@@ -66,6 +73,8 @@ class FleetPage(msgspec.Struct, frozen=True, kw_only=True):
     alerts: tuple[attention.Group, ...]
     alerts_open: int
     alerts_left: int
+    rollups: tuple[RollupView, ...]
+    outliers: tuple[OutlierView, ...]
     history: tuple[attention.Group, ...]
     rollouts: tuple[RolloutView, ...]
     coverage: CountsView
@@ -79,6 +88,8 @@ def fleet_page(fleet: FleetPort, query: FleetQuery) -> FleetPage:
     devices = fleet.devices()
     health = fleet.health()
     alerts, history = attention.divided(fleet.alerts("open", MAX_ALERTS), devices)
+    served = sorted({(s.name, s.version) for d in devices for s in d.slots if s.version})
+    together = [fleet.groups(name, version) for name, version in served]
     groups = attention.groups(alerts)
     shown_groups = groups if query.alerts == "all" else groups[:ALERTS]
     rollouts = fleet.rollouts()
@@ -91,15 +102,17 @@ def fleet_page(fleet: FleetPort, query: FleetQuery) -> FleetPage:
     return FleetPage(
         query=msgspec.structs.replace(query, page=page),
         health=health,
-        tiles=_tiles(devices, alerts, rollouts, coverage),
+        tiles=_tiles(devices, attention.standing(alerts), rollouts, coverage),
         rows=_rows(fleet, shown),
         matching=len(chosen),
         pages=pages,
         devices=len(devices),
         states=dict(Counter(d.worst_state for d in devices)),
         alerts=shown_groups,
-        alerts_open=len(alerts),
+        alerts_open=len(attention.standing(alerts)),
         alerts_left=len(groups) - len(shown_groups),
+        rollups=tuple(one for some in together for one in some.rollups),
+        outliers=tuple(one for some in together for one in some.outliers),
         history=attention.groups(history),
         rollouts=tuple(r for r in rollouts if r.state in {"running", "paused", "rolling_back"}),
         coverage=coverage,

@@ -13,7 +13,7 @@ from whimbrel_server.commands.fleet.printing import plain, print_json, print_tab
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
-    from whimbrel_server.views import ModelView
+    from whimbrel_server.views import GroupsView, ModelView
 
 
 @click.command(epilog="Example: whimbrel fleet models flights")
@@ -54,6 +54,8 @@ def models(client: FleetClient, name: str | None, as_json: bool) -> None:
 @click.option("--level", type=click.Choice(["device", "cohort", "fleet"]), help="Only this level.")
 @click.option("--subject", help="A device, key=value, or fleet.")
 @click.option("--all", "everything", is_flag=True, help="Features that are ok, too.")
+@click.option("--groups", "together", is_flag=True, help="All devices together: on how many each "
+              "feature drifts, where, and devices unlike the others.")  # fmt: skip
 @click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a report "
               "on one version (without --version the one that most devices serve) as one HTML file: "
               "distributions, which devices, since when.")  # fmt: skip
@@ -68,6 +70,7 @@ def drift(
     level: str | None,
     subject: str | None,
     everything: bool,
+    together: bool,
     page: Path | None,
     days: int,
     as_json: bool,
@@ -77,10 +80,19 @@ def drift(
 
     if page is not None:
         _report(client, model, version, page, days)
+    if together:
+        groups = client.groups(model, version)
+        if as_json:
+            print_json(groups)
+        else:
+            _together(groups)
+        return
     found = client.drift(model, version, level, subject)
     if as_json:
         print_json(found)
         return
+    if level is None and subject is None:
+        _sentences(client.groups(model, version))
     rows = [
         (
             plain(v.subject),
@@ -105,6 +117,71 @@ def drift(
         return
     columns = ("subject", "version", "newest window", "feature", "state", "PSI", "W1/sd", "log e")
     print_table(columns, rows, numbers=columns[5:])
+
+
+def _sentences(groups: GroupsView) -> None:
+    """Print what all devices show together, before what each one shows."""
+    said = [(one.severity, one.message) for one in groups.rollups]
+    said += [(one.severity, one.message) for one in groups.outliers]
+    for severity, message in said:
+        click.echo(f"{styled(severity)}: {plain(message)}")
+    if said:
+        click.echo()
+
+
+def _together(groups: GroupsView) -> None:
+    from whimbrel_server.domain.announcements import day
+    from whimbrel_server.web.written import count, stat
+
+    if not groups.rollups and not groups.outliers:
+        click.echo("no feature drifts on any device, and no device is unlike the others")
+    if groups.rollups:
+        rows = [
+            (
+                plain(r.feature),
+                r.version,
+                styled(r.severity),
+                f"{count(r.count)} of {count(r.devices)}" if r.count else "average",
+                plain(", ".join(g.cohort for g in r.gathered) or r.scope),
+                "" if r.since_ms is None else day(r.since_ms),
+                stat(r.psi) + (" hidden" if r.hidden else ""),
+                stat(r.log_e),
+                plain(", ".join(d.device for d in r.drifting[:3]) + (" …" if r.count > 3 else "")),  # noqa: PLR2004 - what fits a line
+            )
+            for r in groups.rollups
+        ]
+        columns = (
+            "feature",
+            "version",
+            "state",
+            "devices",
+            "where",
+            "since",
+            "PSI",
+            "log e",
+            "first",
+        )
+        print_table(columns, rows, numbers=columns[6:8])
+    if groups.outliers:
+        rows = [
+            (
+                plain(o.device),
+                plain(o.feature),
+                o.version,
+                styled(o.severity),
+                plain(o.what),
+                f"{o.shift:+.2f} sd",
+                f"{o.spread:.2f} sd",
+                stat(o.psi),
+                day(o.since_ms),
+            )
+            for o in groups.outliers
+        ]
+        columns = (
+            "unlike others", "feature", "version", "state", "what", "from the rest",
+            "others differ by", "PSI", "since",
+        )  # fmt: skip
+        print_table(columns, rows, numbers=columns[5:8])
 
 
 def _report(client: FleetClient, model: str, version: str | None, page: Path, days: int) -> None:
