@@ -346,6 +346,26 @@ def test_texts_are_described_where_most_differ_and_their_words_stay_out_of_the_b
     assert made.drifted({name: sentences(1, 500).reshape(shape)}) == {}
     found = made.drifted({name: sentences(2, 500, loud=True).reshape(shape)})
     assert {f"{name}.upper_case", f"{name}.punctuation", f"{name}.repeated"} <= found.keys()
+    pd.DataFrame({"said": sentences(2, 500, loud=True)}).to_csv(tmp_path / "loud.csv")
+    shown = whimbrel("profile", "compare", done.path, tmp_path / "loud.csv", "--json")
+    compared = {one["feature"]: one["state"] for one in json.loads(shown.out)["features"]}
+    assert compared["said.upper_case"] == compared["said.repeated"] == "severe"
+
+
+def test_a_table_without_names_is_described_as_the_profile_that_it_is_compared_with(
+    topics: Packed, tmp_path: Path
+) -> None:
+    for name, apart in (("same", 0.0), ("apart", 0.2)):
+        rows = vectors(9, 600, apart=apart)
+        table = pd.DataFrame(rows, columns=[f"x{i}" for i in range(DIMENSIONS)])
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    states = {}
+    for name in ("same", "apart"):
+        shown = whimbrel("profile", "compare", topics.done.path, tmp_path / f"{name}.csv", "--json")
+        features = json.loads(shown.out)["features"]
+        states[name] = {f["feature"]: f["state"] for f in features if f["role"] == "input"}
+    assert states["apart"]["x.distance"] == "severe"
+    assert set(states["same"].values()) == {"ok"}
 
 
 def source(values: Array, *, role: Role = "input", named: bool = False) -> Source:

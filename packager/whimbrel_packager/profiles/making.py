@@ -21,6 +21,7 @@ from whimbrel_core.profile.layout import MAX_FEATURES, Layout
 from whimbrel_core.profile.reference import ColumnSpec, features
 from whimbrel_core.profile.sample import Sample
 from whimbrel_core.profile.tally import Tally
+from whimbrel_packager.profiles.describing import as_in
 from whimbrel_packager.profiles.source import Typed
 from whimbrel_packager.profiles.typed import Column, are_times, as_numbers, as_times, as_words
 
@@ -74,9 +75,11 @@ def make(
         UsageError: no such column, too many of them, or none in common with ``like``.
         InputError: the table cannot be read, or has no rows.
     """
-    chosen = select(source.columns, columns, source.name)
     if like is not None:
-        return _counted_like(source, chosen, like, stage)
+        described = as_in(source, like.baseline.layout)
+        names = select(described.columns, columns, source.name)
+        return _counted_like(described, names, like, stage)
+    chosen = select(source.columns, columns, source.name)
     if len(chosen) > MAX_FEATURES:
         raise UsageError(
             f"{source.name} has {len(chosen):,} columns, and a profile holds {MAX_FEATURES}",
