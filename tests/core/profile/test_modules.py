@@ -22,7 +22,9 @@ def test_windows_and_baselines_are_read_and_merged_without_numpy() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize("name", ["chisquare", "discoveries", "divergences", "findings", "series"])
+@pytest.mark.parametrize(
+    "name", ["chisquare", "discoveries", "divergences", "findings", "rate", "series"]
+)
 def test_the_examples_in_docstrings_hold(name: str) -> None:
     module = importlib.import_module(f"whimbrel_core.profile.{name}")
     failed, tried = doctest.testmod(module)
