@@ -200,6 +200,7 @@ def policy_for(declared: DriftPolicy, *, streams: int, confirm: int = 2, calm: i
             streams=max(streams, 1),
             arl_windows=max(declared.arl_s // max(declared.window_s, 1), 2),
             warmup=declared.warmup_windows,
+            period_s=declared.window_s,
         ),
         confirm_windows=confirm,
         calm_windows=calm,

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from whimbrel_core.profile.streams import Floats, Numbers, Sight
+from whimbrel_core.profile.streams import Floats, Numbers, Sight, Times
 from whimbrel_core.profile.warmup import LEAST_BETWEEN, MAX_CORRELATION
 
 SUMS = 3
@@ -70,7 +70,7 @@ def step(
     sizes: Sizes,
     limits: Limits,
     sight: Sight,
-    hours: Floats,
+    times: Times,
 ) -> Numbers:
     """Return the states after one more window of each device.
 
@@ -79,11 +79,15 @@ def step(
         sizes: of changes.
         limits: of ratios and sums.
         sight: the window; a component that is not known is left as it was.
-        hours: (D,) since the device's first window.
+        times: when the windows are: after a pause the wandering is less known.
     """
     x, variance, known = sight
     between, worth = numbers.between, numbers.worth
     correlation = np.clip(numbers.lagged / between, 0.0, MAX_CORRELATION)
+    paused = times.periods[:, np.newaxis] > 1
+    if paused.any():
+        apart = correlation ** times.periods[:, np.newaxis]
+        correlation = np.where(paused, apart, correlation)
     deviation = x - numbers.mean
     expected = correlation * numbers.wander
     unknown = correlation**2 * numbers.drawn + between * (1 - correlation**2)
@@ -137,14 +141,14 @@ def step(
         worth=np.where(rate > 0, np.minimum(worth + 1, _MOST_WORTH), worth),
         mean=numbers.mean,
         between=np.maximum(between + rate * (seen**2 - variance - between), LEAST_BETWEEN),
-        lagged=numbers.lagged + rate * (seen * before - numbers.lagged),
+        lagged=numbers.lagged + np.where(paused, 0.0, rate) * (seen * before - numbers.lagged),
         last=deviation,
         drawn=(1 - gain) * unknown,
         wander=expected + gain * np.clip(innovation, -followed, followed),
         doubt=numbers.doubt,
         level=moved + share * (deviation - moved),
         age=age,
-        began=numbers.began + share * (hours[:, np.newaxis] - numbers.began),
+        began=numbers.began + share * (times.hours[:, np.newaxis] - numbers.began),
         up=sums[0],
         down=sums[1],
         jump=sums[2],

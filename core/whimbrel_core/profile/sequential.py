@@ -29,7 +29,7 @@ from whimbrel_core.profile.components import Components
 from whimbrel_core.profile.distances import stacked
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.ratios import SUMS, Limits, Sizes, step
-from whimbrel_core.profile.streams import Numbers, Sight, Streams
+from whimbrel_core.profile.streams import Numbers, Sight, Streams, Times
 from whimbrel_core.profile.warmup import learn, settle
 
 if TYPE_CHECKING:
@@ -68,11 +68,14 @@ class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
         streams: device × feature streams that share the false-alarm budget.
         arl_windows: mean number of windows between false alarms of the whole fleet (30 days).
         warmup: windows from which a stream's own baseline is learnt.
+        period_s: usual time from one window to the next; 0: unknown, windows follow each other.
+            After a longer one a device has wandered farther.
     """
 
     streams: int = 1
     arl_windows: int = 720
     warmup: int = 48
+    period_s: int = 0
 
     def __post_init__(self) -> None:
         """Refuse settings without meaning."""
@@ -296,15 +299,25 @@ class Detector:
                     settled = settle(Numbers.of(numbers[learnt]), self.components.sorts)
                     numbers[learnt] = settled.packed()
             else:
-                hours = (at_ms[rows] - start_ms[rows]) / _HOUR_MS
+                times = Times(
+                    (at_ms[rows] - start_ms[rows]) / _HOUR_MS,
+                    self._periods(at_ms[rows] - streams.at_ms[rows]),
+                )
                 before = Numbers.of(numbers[rows])
-                numbers[rows] = step(before, self._sizes, self._limits, sight, hours).packed()
+                numbers[rows] = step(before, self._sizes, self._limits, sight, times).packed()
         return Streams(
             streams.windows + fresh,
             np.where(fresh, start_ms, streams.start_ms),
             np.where(fresh, at_ms, streams.at_ms),
             numbers,
         )
+
+    def _periods(self, elapsed_ms: Counts) -> Floats:
+        """Return how many usual periods have passed, 1 at least."""
+        if not self.settings.period_s:
+            return np.ones(len(elapsed_ms))
+        periods: Floats = np.rint(elapsed_ms / (1000 * self.settings.period_s))
+        return np.maximum(periods, 1.0)
 
     def evidence(self, state: DetectorState) -> tuple[Evidence, ...]:
         """Return what ``state`` says of every feature. Raises `ProfileError` for another layout's."""

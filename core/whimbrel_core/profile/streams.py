@@ -46,6 +46,13 @@ class Sight(NamedTuple):
     known: Flags  # whether enough rows tell
 
 
+class Times(NamedTuple):
+    """When the windows of D devices are, (D,) each."""
+
+    hours: Floats  # since the device's first window
+    periods: Floats  # since its newest one, in usual periods; 1 at least
+
+
 class Numbers(NamedTuple):
     """The numbers of D states, each (D, K) float64. Before the colon: during the warm-up."""
 
