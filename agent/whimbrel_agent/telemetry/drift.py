@@ -54,7 +54,7 @@ class DriftWatch:
     """
 
     def __init__(
-        self, baseline: Baseline, policy: DriftPolicy, file: WatchFile | None = None
+        self, baseline: Baseline, policy: DriftPolicy, file: WatchFile[SubjectState] | None = None
     ) -> None:
         self._baseline = baseline
         self._policy = policy
@@ -122,3 +122,10 @@ class DriftWatch:
             streams = len(self._baseline.layout.features)
             self._judge = DeviceJudge(self._baseline, policy_for(self._policy, streams=streams))
         return self._judge
+
+
+def form() -> type[SubjectState]:
+    """Return what a `WatchFile` of drift keeps."""
+    from whimbrel_core.profile.alarms import SubjectState
+
+    return SubjectState

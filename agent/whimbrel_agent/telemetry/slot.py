@@ -12,8 +12,9 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from whimbrel_agent.channel import ClosedWindow, Judgement, LocalEvent
+from whimbrel_agent.telemetry import drift as drifts
 from whimbrel_agent.telemetry import judge as judges
-from whimbrel_agent.telemetry.drift import DriftWatch
+from whimbrel_agent.telemetry import rate as rates
 from whimbrel_agent.telemetry.joiner import LabelJoiner
 from whimbrel_agent.telemetry.recorder import Recorder
 from whimbrel_agent.telemetry.watchfile import WatchFile
@@ -88,9 +89,13 @@ class SlotTelemetry:
         self._clocks = clocks
         self._clock: Clock = clock
         self._baseline = baseline
-        self._drift = DriftWatch(
-            baseline, manifest.drift, WatchFile(data_dir / "drift", model.slot, model.digest)
+        self._drift = drifts.DriftWatch(
+            baseline,
+            manifest.drift,
+            WatchFile(data_dir / "drift", model.slot, model.digest, drifts.form),
         )
+        self._rate = rates.RateWatch(WatchFile(data_dir / "rate", model.slot, "", rates.form))
+        self._ending = False
         self._probation = probation
         self._closed: Window | None = None
         self._words = NewWords(baseline.layout, device=device, k=manifest.drift.release_words)
@@ -227,6 +232,7 @@ class SlotTelemetry:
 
     def close(self) -> None:
         """Close every window and hand it over."""
+        self._ending = True
         for recorder in (self.recorder, *self._joiner.recorders):
             recorder.close()
         self._joiner.close()
@@ -263,6 +269,12 @@ class SlotTelemetry:
                 self._tell(WORDS, message, detail)
         except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("new words could not be told")
+        try:
+            said = self._rate.observe(counted, ending=self._ending)
+            if said is not None:
+                self._tell(rates.KIND, message, rates.detail(said))
+        except Exception:  # noqa: BLE001 - measuring never fails a request
+            self._trouble("a rate could not be judged")
         try:
             changes = self._drift.observe(counted, message.window_id)
         except Exception:  # noqa: BLE001 - measuring never fails a request

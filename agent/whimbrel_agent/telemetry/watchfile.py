@@ -1,7 +1,7 @@
 """Where the judgement of a slot's windows stands, on disk.
 
 ``<data_dir>/drift/<slot>.state``: magic, CRC-32, then digest and state as msgpack; about 6 KB for
-20 features. It is replaced as a whole, so a crash leaves the old or the new one. A slot has one:
+20 features. ``<data_dir>/rate/<slot>.state`` is alike. It is replaced as a whole, so a crash leaves the old or the new one. A slot has one:
 what another bundle left is replaced by the first window that is judged, because its cells are other
 cells. A file that cannot be read is set aside by name, and the stream is learnt anew.
 """
@@ -11,17 +11,17 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
 from whimbrel_agent.paths import replace_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from whimbrel_core.profile.alarms import SubjectState
-
+State = TypeVar("State", bound=msgspec.Struct)
 SUFFIX = ".state"
 _MAGIC = b"WHIMDRF1"
 _CHECK = struct.Struct("<I")
@@ -29,21 +29,25 @@ _MOST_BYTES = 16 << 20  # far above a layout's most features; a larger file is n
 _log = logging.getLogger("whimbrel.telemetry")
 
 
-class WatchFile:
+class WatchFile(Generic[State]):
     """The state of one bundle's judgement in one slot.
 
     Args:
         folder: of the states; it is made when there is something to save.
         slot: whose state it is.
-        digest: bundle that it belongs to.
+        digest: bundle that it belongs to; "" for a state that outlives bundles.
+        form: returns the state's type, which is not loaded before it is needed.
     """
 
-    def __init__(self, folder: Path, slot: str, digest: str) -> None:
+    def __init__(
+        self, folder: Path, slot: str, digest: str, form: Callable[[], type[State]]
+    ) -> None:
         self.path = folder / f"{slot}{SUFFIX}"
         self._digest = digest
+        self._form = form
         self._refused = False
 
-    def load(self) -> SubjectState | None:
+    def load(self) -> State | None:
         """Return the state; None when there is none, or another bundle's."""
         try:
             with self.path.open("rb") as file:
@@ -54,10 +58,10 @@ class WatchFile:
             self._complain("cannot be read", error)
             return None
         try:
-            digest, state = _decode(raw)
+            digest, state = _decode(raw, self._form())
         except ValueError as error:
             _log.warning(
-                "%s is damaged (%s): drift is learnt anew from the next windows; the file is kept "
+                "%s is damaged (%s): what is usual is learnt anew from the next windows; the file is kept "
                 "as %s.damaged",
                 self.path.name,
                 error,
@@ -67,7 +71,7 @@ class WatchFile:
             return None
         return state if digest == self._digest else None
 
-    def save(self, state: SubjectState) -> None:
+    def save(self, state: State) -> None:
         """Replace the file; a disk that refuses is logged once, and the old file is as it was."""
         body = msgspec.msgpack.encode((self._digest, state))
         try:
@@ -95,16 +99,16 @@ class WatchFile:
         self._refused = True
 
 
-def _decode(raw: bytes) -> tuple[str, SubjectState]:
+def _decode(raw: bytes, form: type[State]) -> tuple[str, State]:
     """Return digest and state. Raises `ValueError` for anything that `WatchFile.save` does not write."""
-    from whimbrel_core.profile.alarms import SubjectState
-
     start = len(_MAGIC) + _CHECK.size
     if len(raw) < start or raw[: len(_MAGIC)] != _MAGIC:
-        raise ValueError("it is no state of drift")
+        raise ValueError("it is no state of a watch")
     if len(raw) > _MOST_BYTES:
         raise ValueError("it is too large")
     body = raw[start:]
     if _CHECK.unpack_from(raw, len(_MAGIC))[0] != zlib.crc32(body):
         raise ValueError("its checksum is wrong")
-    return msgspec.msgpack.decode(body, type=tuple[str, SubjectState])
+    # For a type that is given there is no static name.
+    decoded: tuple[str, State] = msgspec.msgpack.decode(body, type=tuple[str, form])  # type: ignore[valid-type]
+    return decoded

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.core.profile.samples import flight_baseline, flight_window
-from whimbrel_agent.telemetry.drift import DriftWatch, LevelChange
+from whimbrel_agent.telemetry.drift import DriftWatch, LevelChange, form
 from whimbrel_agent.telemetry.watchfile import WatchFile
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.profile.alarms import Position, changes, policy_for
@@ -31,7 +31,7 @@ def baseline() -> Baseline:
 
 
 def watch(baseline: Baseline, folder: Path | None = None, digest: str = DIGEST) -> DriftWatch:
-    file = None if folder is None else WatchFile(folder / "drift", "delays", digest)
+    file = None if folder is None else WatchFile(folder / "drift", "delays", digest, form)
     return DriftWatch(baseline, POLICY, file)
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_file_is_set_aside_and_the_device_is_learnt_anew(
 def test_a_state_of_another_form_is_learnt_anew(baseline: Baseline, tmp_path: Path) -> None:
     device = watch(baseline, tmp_path)
     told(device, history(3, 0))
-    file = WatchFile(tmp_path / "drift", "delays", DIGEST)
+    file = WatchFile(tmp_path / "drift", "delays", DIGEST, form)
     state = file.load()
     assert state is not None
     shorter = msgspec.structs.replace(state.detector, arrays=state.detector.arrays[4:])
