@@ -22,7 +22,7 @@ import numpy as np
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.cells import Kernel, fastest_kernel
-from whimbrel_core.profile.counts import LATENCY_CELLS, FeatureCounts, OpsCounts
+from whimbrel_core.profile.counts import LATENCY_CELLS, FeatureCounts, OpsCounts, slice_of
 from whimbrel_core.profile.memory import FAILED, MISTYPED, REJECTED, Memory, Plan
 from whimbrel_core.profile.window import Window
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from whimbrel_core.profile.counts import SliceCounts
     from whimbrel_core.profile.layout import Layout
     from whimbrel_core.profile.memory import Buffer
     from whimbrel_core.profile.tables import Tables
@@ -214,22 +215,46 @@ class Accumulator:
         """Count one request in which the model or runtime failed."""
         self._live[FAILED] += 1
 
-    def record_label(self, score_bin: int | None, predicted: int, actual: int) -> None:
+    def slices_of(self, tensors: Mapping[str, NDArray[Any]]) -> list[int]:
+        """Return the slices that each row of a batch is in, as bits (slice 0 is bit 0).
+
+        For `record_label`, when the labels of these rows are known one day. Raises `ProfileError`
+        as `update`.
+        """
+        blocks, rows = self._plan.tensors.blocks(tensors)
+        slicing = self._cells.slicing
+        if slicing is None:
+            return [0] * rows
+        columns = np.concatenate(blocks, axis=1, dtype=np.float32, casting="unsafe").T
+        bits: list[int] = slicing.members(columns).tolist()
+        return bits
+
+    def record_label(
+        self, score_bin: int | None, predicted: int, actual: int, slices: int = 0
+    ) -> None:
         """Count a classified row whose true class is known now.
 
         Args:
             score_bin: `Layout.score_bin` of its score, or None.
             predicted: index of the predicted class.
             actual: index of the true class.
+            slices: that the row is in, as from `slices_of`.
 
         Raises:
             ProfileError: not a classifier, or no such class or bin. Nothing is counted then.
         """
+        # All rows first: killed in between, a slice never has more labels than the whole.
         self._memory.labels.record(score_bin, predicted, actual)
+        for index, labels in enumerate(self._memory.slice_labels if slices else ()):
+            if slices >> index & 1:
+                labels.record(score_bin, predicted, actual)
 
-    def record_error(self, predicted: float, actual: float) -> None:
+    def record_error(self, predicted: float, actual: float, slices: int = 0) -> None:
         """Count a regressed row whose true value is known now. Raises `ProfileError`."""
         self._memory.labels.record_error(predicted, actual)
+        for index, labels in enumerate(self._memory.slice_labels if slices else ()):
+            if slices >> index & 1:
+                labels.record_error(predicted, actual)
 
     def flush(self) -> None:
         """Move the ring's rows into the counts (when idle; `window` does it, too)."""
@@ -265,6 +290,7 @@ class Accumulator:
                 tuple(tables.scores.tolist()) if self.layout.score_tensor is not None else None
             ),
             duplicates=int(tables.duplicates[0]),
+            slices=self._slices(tables),
         )
 
     def close(self) -> None:
@@ -292,6 +318,17 @@ class Accumulator:
                 )
             )
         return tuple(features)
+
+    def _slices(self, tables: Tables) -> tuple[SliceCounts, ...]:
+        sizes = self.layout.coarse_sizes
+        return tuple(
+            slice_of(counts, sizes, scored=self.layout.score_tensor is not None, quality=quality)
+            for counts, quality in zip(
+                tables.slices.tolist(),
+                (labels.counted() for labels in self._memory.slice_labels),
+                strict=True,
+            )
+        )
 
 
 def rounded(number: float, quantum: float) -> float:

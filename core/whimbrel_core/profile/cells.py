@@ -20,6 +20,7 @@ import numpy as np
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.repeats import Repeats
+from whimbrel_core.profile.slicing import Slicing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +85,7 @@ class Cells:
         ]
         self._prepare_queries(features)
         self._repeats = Repeats(layout)
+        self.slicing = Slicing(layout, self.score_column) if layout.slices else None
         # Scratch of the kernels, kept because fresh pages cost as much as the counting.
         self._scratch = np.empty((self.width, 0), np.float32)
 
@@ -143,6 +145,8 @@ class Cells:
         for at in range(0, n, _BLOCK_ROWS):
             columns[:, at : at + _BLOCK_ROWS] = rows[at : at + _BLOCK_ROWS].T
         self._repeats.count(columns, rows, into)
+        if self.slicing is not None:
+            self.slicing.count(columns, into)
         if kernel == "sorted":
             columns.sort(axis=1)
             if self.score_column is not None:

@@ -14,6 +14,8 @@ import msgspec
 from whimbrel_core.errors import ProfileError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from whimbrel_core.profile.layout import Feature, Layout
 
 LATENCY_CELLS = 32
@@ -131,12 +133,51 @@ class QualityCounts(msgspec.Struct, frozen=True):
     squared: float = 0.0
 
 
-def no_quality(layout: Layout) -> QualityCounts:
-    """Return the all-zero quality counts of ``layout``."""
+class SliceCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The small profile of one slice.
+
+    Args:
+        rows: rows in it.
+        cells: finite values (or words) per coarse cell, for each feature in the layout's order;
+            what is left of the rows is missing or infinite.
+        scores: rows per score bin; None when the layout profiles no scores.
+        quality: labelled rows in it; None when there are none. No confusion matrix of more than
+            eight classes.
+    """
+
+    rows: int
+    cells: tuple[tuple[int, ...], ...]
+    scores: tuple[int, ...] | None = None
+    quality: QualityCounts | None = None
+
+
+def no_quality(layout: Layout, *, sliced: bool = False) -> QualityCounts:
+    """Return the all-zero quality counts of ``layout``, or of a slice of it."""
     if layout.task == "regression":
         return QualityCounts()
     scores = 2 * layout.score_bins if layout.score_tensor is not None else 0
-    return QualityCounts(scores=(0,) * scores, confusion=(0,) * layout.confusion_size**2)
+    size = layout.slice_confusion_size if sliced else layout.confusion_size
+    return QualityCounts(scores=(0,) * scores, confusion=(0,) * size**2)
+
+
+def no_slice(layout: Layout) -> SliceCounts:
+    """Return the all-zero counts of a slice of ``layout``."""
+    scores = (0,) * layout.score_bins if layout.score_tensor is not None else None
+    return SliceCounts(
+        rows=0, cells=tuple((0,) * size for size in layout.coarse_sizes), scores=scores
+    )
+
+
+def slice_of(
+    counts: Sequence[int], sizes: bytes, *, scored: bool, quality: QualityCounts | None
+) -> SliceCounts:
+    """Return flat counts of one slice (rows, coarse cells, score bins) as an object."""
+    cells, at = [], 1
+    for size in sizes:
+        cells.append(tuple(counts[at : at + size]))
+        at += size
+    scores = tuple(counts[at:]) if scored else None
+    return SliceCounts(rows=counts[0], cells=tuple(cells), scores=scores, quality=quality)
 
 
 def merge_features(a: FeatureCounts, b: FeatureCounts) -> FeatureCounts:
@@ -180,6 +221,22 @@ def merge_quality(a: QualityCounts | None, b: QualityCounts | None) -> QualityCo
     )
 
 
+def merge_slices(a: tuple[SliceCounts, ...], b: tuple[SliceCounts, ...]) -> tuple[SliceCounts, ...]:
+    """Return the counts of both, slice by slice. Raises `ProfileError` when they differ in number."""
+    if len(a) != len(b):
+        raise ProfileError(
+            f"windows of {len(a)} and {len(b)} slices cannot be merged", code="profile.mismatch"
+        )
+    return tuple(map(_merge_slice, a, b))
+
+
+def merge_scores(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return the score bins of both; None adds nothing."""
+    if a is None or b is None:
+        return b if a is None else a
+    return add_cells(a, b)
+
+
 def add_cells(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     """Return the cell-wise sum. Raises `ProfileError` when the lengths differ."""
     if len(a) != len(b):
@@ -187,6 +244,15 @@ def add_cells(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
             f"counts over {len(a)} and {len(b)} cells cannot be added", code="profile.mismatch"
         )
     return tuple(map(add, a, b))
+
+
+def _merge_slice(a: SliceCounts, b: SliceCounts) -> SliceCounts:
+    return SliceCounts(
+        rows=a.rows + b.rows,
+        cells=tuple(map(add_cells, a.cells, b.cells)),
+        scores=merge_scores(a.scores, b.scores),
+        quality=merge_quality(a.quality, b.quality),
+    )
 
 
 def _lower(a: float | None, b: float | None) -> float | None:

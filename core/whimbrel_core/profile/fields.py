@@ -7,7 +7,7 @@ is not an array.
 from __future__ import annotations
 
 import zlib
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counts import LATENCY_CELLS, OpsCounts, QualityCounts
@@ -18,6 +18,10 @@ from whimbrel_core.profile.layout import (
     MAX_SCORE_BINS,
 )
 from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer, require_finite
+from whimbrel_core.profile.slices import MAX_COARSE_EDGES, MAX_SLICE_COUNTS, MAX_SLICES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "MAGIC",
@@ -26,6 +30,7 @@ __all__ = [
     "MAX_VALUE",
     "Head",
     "Rest",
+    "Sliced",
     "deflate",
     "inflate",
     "read_head",
@@ -45,6 +50,24 @@ _HAS_FEATURES = 1
 _HAS_OPS = 2
 _HAS_SCORES = 4
 _HAS_QUALITY = 8
+_HAS_SLICES = 16
+_ALL = 31
+
+
+class Sliced(NamedTuple):
+    """The counts of all slices as they travel.
+
+    Args:
+        slices: how many.
+        sizes: coarse cells of each feature, a byte each.
+        counts: rows, coarse cells of all features and score bins, slice after slice.
+        quality: per slice.
+    """
+
+    slices: int
+    sizes: bytes
+    counts: Sequence[int]
+    quality: tuple[QualityCounts | None, ...]
 
 
 class Counted(Protocol):
@@ -66,6 +89,8 @@ class Counted(Protocol):
     def score_cells(self) -> tuple[int, ...] | None: ...
     @property
     def quality(self) -> QualityCounts | None: ...
+    @property
+    def sliced(self) -> Sliced | None: ...
 
 
 def write_head(out: Writer, window: Counted, cells: bytes) -> None:
@@ -79,6 +104,7 @@ def write_head(out: Writer, window: Counted, cells: bytes) -> None:
         | (_HAS_OPS if window.ops != OpsCounts() else 0)
         | (_HAS_SCORES if window.score_cells is not None else 0)
         | (_HAS_QUALITY if window.quality is not None else 0)
+        | (_HAS_SLICES if window.sliced is not None else 0)
     )
     out.raw(bytes([flags]))
     out.unsigned(window.duplicates)
@@ -98,6 +124,8 @@ def write_rest(out: Writer, window: Counted) -> None:
         out.cells(window.score_cells)
     if window.quality is not None:
         _write_quality(out, window.quality)
+    if window.sliced is not None:
+        _write_slices(out, window.sliced)
 
 
 def deflate(out: Writer, *, level: int) -> bytes:
@@ -124,6 +152,7 @@ class Rest(NamedTuple):
     ops: OpsCounts
     score_cells: tuple[int, ...] | None
     quality: QualityCounts | None
+    sliced: Sliced | None
 
 
 def read_head(source: Reader) -> Head:
@@ -135,7 +164,7 @@ def read_head(source: Reader) -> Head:
         raise ProfileError(f"a window from {start_ms} to {end_ms} ms is outside any calendar")
     rows = source.unsigned(MAX_COUNT)
     flags = source.byte()
-    if flags > _HAS_FEATURES | _HAS_OPS | _HAS_SCORES | _HAS_QUALITY:
+    if flags > _ALL:
         raise ProfileError(f"a window has unknown parts (flags {flags:#x})", code="profile.version")
     if bool(rows) != bool(flags & _HAS_FEATURES):
         raise ProfileError(f"a window of {rows} rows must have feature counts, and no other may")
@@ -154,8 +183,14 @@ def read_rest(source: Reader, head: Head) -> Rest:
     if score_cells is not None and sum(score_cells) > rows:
         raise ProfileError(f"a window of {rows} rows has {sum(score_cells)} scores")
     quality = _read_quality(source) if flags & _HAS_QUALITY else None
+    bins = 0 if score_cells is None else len(score_cells)
+    sliced = _read_slices(source, head, bins) if flags & _HAS_SLICES else None
+    if sliced is not None:
+        labels = 0 if quality is None else quality.rows
+        if any(one is not None and one.rows > labels for one in sliced.quality):
+            raise ProfileError(f"a slice has more labels than the {labels} of its window")
     source.finish()
-    return Rest(ops, score_cells, quality)
+    return Rest(ops, score_cells, quality, sliced)
 
 
 def inflate(data: bytes) -> bytes:
@@ -216,3 +251,42 @@ def _read_quality(source: Reader) -> QualityCounts:
     if absolute < 0 or squared < 0:
         raise ProfileError("absolute and squared errors cannot be negative")
     return QualityCounts(rows, right, scores, confusion, error, absolute, squared)
+
+
+def _write_slices(out: Writer, sliced: Sliced) -> None:
+    out.unsigned(sliced.slices)
+    out.raw(sliced.sizes)
+    out.cells(sliced.counts)
+    for quality in sliced.quality:
+        out.raw(bytes([quality is not None]))
+        if quality is not None:
+            _write_quality(out, quality)
+
+
+def _read_slices(source: Reader, head: Head, bins: int) -> Sliced:
+    """Read the slices of a window with ``bins`` score bins."""
+    slices = source.unsigned(MAX_SLICES)
+    sizes = source.raw(len(head.cells))
+    length = 1 + sum(sizes) + bins
+    if not slices or max(sizes, default=1) > MAX_COARSE_EDGES + 1 or 0 in sizes:
+        raise ProfileError(f"a slice has 1 to {MAX_COARSE_EDGES + 1} coarse cells of a feature")
+    if slices * length > MAX_SLICE_COUNTS:
+        raise ProfileError(f"{slices} slices of {length} counts are beyond {MAX_SLICE_COUNTS}")
+    counts = source.cells(slices * length)
+    for start in range(0, slices * length, length):
+        rows, at = counts[start], start + 1
+        whole = rows <= head.rows and sum(counts[start + length - bins : start + length]) <= rows
+        for size in sizes:
+            whole = whole and sum(counts[at : at + size]) <= rows
+            at += size
+        if not whole:
+            raise ProfileError(f"the counts of a slice of {rows} rows do not add up")
+    quality = tuple(_read_quality(source) if _flag(source) else None for _ in range(slices))
+    return Sliced(slices, sizes, counts, quality)
+
+
+def _flag(source: Reader) -> bool:
+    flag = source.byte()
+    if flag > 1:
+        raise ProfileError(f"a profile holds {flag} where 0 or 1 is expected")
+    return bool(flag)

@@ -20,6 +20,7 @@ from whimbrel_core.profile.counts import FeatureCounts, OpsCounts, QualityCounts
 from whimbrel_core.profile.fields import (
     MAX_SUM,
     MAX_VALUE,
+    Sliced,
     deflate,
     inflate,
     read_head,
@@ -28,7 +29,7 @@ from whimbrel_core.profile.fields import (
     write_rest,
 )
 from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer, require_finite
-from whimbrel_core.profile.window import Window
+from whimbrel_core.profile.window import Window, fits_quality, fits_slices, slices_of
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.layout import Layout
@@ -46,6 +47,7 @@ class FlatWindow(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         sums: (2F,) float64: totals, then squares.
         low: (F,) float64: smallest values; +inf where there is none.
         high: (F,) float64: largest values; −inf where there is none.
+        sliced: counts of all slices, flat; None without any.
     """
 
     profile_id: str
@@ -61,6 +63,7 @@ class FlatWindow(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     score_cells: tuple[int, ...] | None
     quality: QualityCounts | None
     duplicates: int = 0
+    sliced: Sliced | None = None
 
     @property
     def cells(self) -> Counts:
@@ -111,6 +114,7 @@ class FlatWindow(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             quality=self.quality,
             score_cells=self.score_cells,
             duplicates=self.duplicates,
+            slices=slices_of(self.sliced, scored=self.score_cells is not None),
         )
 
 
@@ -139,6 +143,7 @@ def flatten(window: Window) -> FlatWindow:
         score_cells=window.score_cells,
         quality=window.quality,
         duplicates=window.duplicates,
+        sliced=window.sliced,
     )
 
 
@@ -176,6 +181,7 @@ def decode(data: bytes) -> FlatWindow:
         score_cells=rest.score_cells,
         quality=rest.quality,
         duplicates=head.duplicates,
+        sliced=rest.sliced,
     )
 
 
@@ -213,18 +219,11 @@ def require_fit(window: FlatWindow, layout: Layout) -> None:
             code="profile.mismatch",
         )
     scores = None if window.score_cells is None else len(window.score_cells)
-    quality = window.quality
-    hoped = no_quality(layout) if quality is not None else QualityCounts()
     fits = (
         window.sizes == layout.sizes
         and scores == (layout.score_bins if layout.score_tensor is not None else None)
-        and (
-            quality is None
-            or (
-                len(quality.scores) == len(hoped.scores)
-                and len(quality.confusion) == len(hoped.confusion)
-            )
-        )
+        and (window.quality is None or fits_quality(window.quality, no_quality(layout)))
+        and fits_slices(window.sliced, layout)
     )
     if not fits:
         raise ProfileError(

@@ -22,20 +22,22 @@ class LabelCells:
     Args:
         layout: of the model.
         memory: 8 · `length` bytes.
+        sliced: of a slice, not of all rows.
     """
 
-    def __init__(self, layout: Layout, memory: memoryview) -> None:
+    def __init__(self, layout: Layout, memory: memoryview, *, sliced: bool = False) -> None:
         self._layout = layout
         self._scores = 2 * score_cells(layout)
-        self._confusion = layout.confusion_size
+        self._confusion = layout.slice_confusion_size if sliced else layout.confusion_size
         self._counts = memory.cast("Q")
         self._errors = memory[len(memory) - 24 :].cast("d")
 
     @staticmethod
-    def length(layout: Layout) -> int:
+    def length(layout: Layout, *, sliced: bool = False) -> int:
         """Return the number of 8-byte cells."""
         errors = 2 if not layout.classes else 0
-        return 2 + 2 * score_cells(layout) + layout.confusion_size**2 + errors
+        size = layout.slice_confusion_size if sliced else layout.confusion_size
+        return 2 + 2 * score_cells(layout) + size**2 + errors
 
     def record(self, score_bin: int | None, predicted: int, actual: int) -> None:
         """Count a classified row whose true class is known. Raises `ProfileError`."""

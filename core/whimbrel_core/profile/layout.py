@@ -34,6 +34,12 @@ from whimbrel_core import identity
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.descriptors.declared import Descriptor, require_unique
+from whimbrel_core.profile.slices import (
+    MAX_SLICE_CLASSES,
+    Slice,
+    require_coarse,
+    require_slices,
+)
 
 Kind = Literal["numeric", "discrete", "categorical"]
 Role = Literal["input", "output"]
@@ -72,6 +78,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
         vocabulary: distinct words, most frequent first (categorical).
         centre: the reference mean; sums are kept about it.
         scale: the reference standard deviation, or 1 where that is zero or has no meaning.
+        coarse: ascending interior edges of the coarse cells in slices, at most nine of the
+            feature's own: edges, values, or indices of words. Needed only where there are slices.
     """
 
     name: str
@@ -85,6 +93,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     vocabulary: tuple[str, ...] = ()
     centre: float = 0.0
     scale: float = 1.0
+    coarse: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a feature whose cells are not well defined."""
@@ -115,6 +124,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
         for kind, field in owners.items():
             if kind != self.kind and getattr(self, field):
                 raise ProfileError(f"feature {self.name!r} is {self.kind} and must have no {field}")
+        if self.coarse:
+            require_coarse(self)
 
     @property
     def cells(self) -> int:
@@ -163,6 +174,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             all scores are in one bin. Needs a ``score_tensor``.
         descriptors: of tensors that are no columns of numbers; each makes a tensor that features
             may name.
+        slices: segments of the rows with a small profile of their own, at most 16.
         format: version of this structure.
     """
 
@@ -173,6 +185,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     score_tensor: str | None = None
     score_edges: tuple[float, ...] = ()
     descriptors: tuple[Descriptor, ...] = ()
+    slices: tuple[Slice, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -203,6 +216,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                     f"feature {feature.name!r}: {feature.tensor!r} has {made[feature.tensor]} "
                     f"columns, none of them is {feature.column}"
                 )
+        if self.slices:
+            require_slices(self.slices, self.features, self.score_bins)
         self._check_classes()
 
     def _check_classes(self) -> None:
@@ -239,6 +254,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Number of cells of each feature, a byte each."""
         return bytes(feature.cells for feature in self.features)
 
+    @cached_property
+    def coarse_sizes(self) -> bytes:
+        """Number of coarse cells of each feature, a byte each; empty without slices."""
+        return bytes(len(one.coarse) + 1 for one in self.features) if self.slices else b""
+
     @property
     def binary(self) -> bool:
         """Whether the score is the probability of a positive class."""
@@ -248,6 +268,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def confusion_size(self) -> int:
         """Rows (and columns) of the confusion matrix; 0 when there are too many classes."""
         return len(self.classes) if len(self.classes) <= MAX_CONFUSION_CLASSES else 0
+
+    @property
+    def slice_confusion_size(self) -> int:
+        """The same of a slice."""
+        return len(self.classes) if len(self.classes) <= MAX_SLICE_CLASSES else 0
 
     @property
     def score_bins(self) -> int:

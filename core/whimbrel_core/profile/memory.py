@@ -57,7 +57,9 @@ class Plan:
         while rows > _MIN_RING_ROWS and rows * width * 4 > _RING_BYTES:
             rows //= 2
         self.ring_rows = rows
-        self.live = _LABELS + LabelCells.length(layout)
+        self.labels = LabelCells.length(layout)
+        self.sliced = LabelCells.length(layout, sliced=True)
+        self.live = _LABELS + self.labels + len(layout.slices) * self.sliced
         self.counts = Tables.count_length(layout)
         self.sums = 4 * len(layout.features) + width
         self.bank = 8 * (self.counts + self.sums + 1)
@@ -94,7 +96,12 @@ class Memory:
         self.word = memory[_WORD_AT : _WORD_AT + 8].cast("Q")
         live = memory[_LIVE_AT : _LIVE_AT + 8 * plan.live]
         self.live = live.cast("Q")
-        self.labels = LabelCells(plan.layout, live[8 * _LABELS :])
+        labels = live[8 * _LABELS :]
+        self.labels = LabelCells(plan.layout, labels[: 8 * plan.labels])
+        self.slice_labels = [
+            LabelCells(plan.layout, labels[8 * at : 8 * (at + plan.sliced)], sliced=True)
+            for at in range(plan.labels, plan.live - _LABELS, plan.sliced)
+        ]
         self.banks = [self._tables(0), self._tables(1)]
         ends = [plan.banks_at + (bank + 1) * plan.bank for bank in (0, 1)]
         self._seals = [memory[end - 8 : end].cast("Q") for end in ends]
@@ -155,7 +162,8 @@ class Memory:
         """Let go of the buffer, so that a mapped file can be closed."""
         self.banks.clear()
         self.ring = np.empty((0, self._plan.cells.width), np.float32)
-        self.labels.release()
+        for labels in (self.labels, *self.slice_labels):
+            labels.release()
         views: tuple[memoryview[Any], ...] = (
             self.word,
             self.live,

@@ -39,6 +39,7 @@ from whimbrel_core.profile.layout import (
     Task,
 )
 from whimbrel_core.profile.scores import EQUAL_EDGES, score_edges
+from whimbrel_core.profile.slices import MAX_COARSE_EDGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from whimbrel_core.profile.counts import FeatureCounts
     from whimbrel_core.profile.descriptors import Descriptor
+    from whimbrel_core.profile.slices import Slice
     from whimbrel_core.profile.window import Window
 
 QUANTILE_CELLS = 80
@@ -87,6 +89,7 @@ def build(
     positive: int | None = None,
     score_tensor: str | None = None,
     descriptors: Sequence[Descriptor] = (),
+    slices: Sequence[Slice] = (),
     labels: NDArray[Any] | None = None,
     scores: NDArray[Any] | None = None,
     predicted: NDArray[Any] | None = None,
@@ -105,6 +108,7 @@ def build(
         score_tensor: output tensor of the probabilities; required with ``scores``. None: scores
             are not profiled.
         descriptors: that made some of the columns; those name the tensors that they make.
+        slices: segments of the rows that get a small profile of their own.
         labels: (m,) true classes of held-out rows, as class names or class indices.
         scores: the model's probabilities on the same rows: (m,) or (m, 1) of the positive class,
             or (m, classes).
@@ -136,6 +140,8 @@ def build(
         else:
             edges = EQUAL_EDGES if known is None else score_edges(known)
         layout = msgspec.structs.replace(layout, score_edges=edges)
+    if slices:
+        layout = _sliced(layout, slices, [values for values, _ in prepared])
     cells = cells_of(layout)
     encoded = [
         cells.encode(index, values) if kind == "categorical" else values
@@ -283,6 +289,25 @@ def _edges(ascending: NDArray[np.float32], sd: float) -> tuple[float, ...]:
         below = np.nextafter(low, np.float32(-np.inf))
     edges = np.unique(np.append(edges, below))
     return tuple(edges[np.isfinite(edges)].tolist())
+
+
+def _sliced(layout: Layout, slices: Sequence[Slice], columns: Sequence[NDArray[Any]]) -> Layout:
+    """Return ``layout`` with slices, and the coarse edges that these need."""
+    features = tuple(
+        msgspec.structs.replace(feature, coarse=_coarse(feature, values))
+        for feature, values in zip(layout.features, columns, strict=True)
+    )
+    return msgspec.structs.replace(layout, features=features, slices=tuple(slices))
+
+
+def _coarse(feature: Feature, values: NDArray[Any]) -> tuple[float, ...]:
+    """Return deciles of the reference that are edges of the feature, or its first nine words."""
+    if feature.kind == "categorical":
+        return tuple(map(float, range(min(MAX_COARSE_EDGES, len(feature.vocabulary)))))
+    finite = np.sort(values[np.isfinite(values)])
+    places = {max(-(-k * len(finite) // 10) - 1, 0) for k in range(1, 10)} if len(finite) else ()
+    deciles = {float(finite[place]) for place in places}
+    return tuple(sorted(edge for edge in deciles if edge < finite[-1]))
 
 
 def _vocabulary(name: str, values: NDArray[Any]) -> tuple[str, ...]:

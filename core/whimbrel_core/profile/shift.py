@@ -88,9 +88,9 @@ def _judged(
             theirs.append(found)
     if not features:
         return {}
-    # Scores have cells of their own, and are no features.
+    # Scores and slices have cells of their own, and are no features.
     layout = msgspec.structs.replace(
-        base.layout, features=tuple(features), score_tensor=None, score_edges=()
+        base.layout, features=tuple(features), score_tensor=None, score_edges=(), slices=()
     )
     judge = Judge(
         Baseline(layout=layout, window=_window(layout, base, own), stats=tuple(stats)),

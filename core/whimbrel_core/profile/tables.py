@@ -20,13 +20,15 @@ class Tables:
 
     Args:
         counts: (`count_length`,) int64: cells of all features, score bins, then nulls, +inf, −inf
-            and repeats per feature, then rows and duplicates.
+            and repeats per feature, then rows and duplicates, then of each slice its rows, coarse
+            cells of all features and score bins.
         sums: (4 F + width,) float64: total, squares, min and max per feature (extremes NaN when
             none), then the row of the ring that was counted last.
     """
 
     __slots__ = ("cells", "counts", "duplicates", "high", "last", "low", "neg_inf", "nulls",
-                 "pos_inf", "repeats", "rows", "scores", "squares", "sums", "total")  # fmt: skip
+                 "pos_inf", "repeats", "rows", "scores", "slices", "squares", "sums",
+                 "total")  # fmt: skip
 
     def __init__(self, layout: Layout, counts: Counts, sums: Floats) -> None:
         f, c = len(layout.features), layout.cells
@@ -35,14 +37,21 @@ class Tables:
         self.cells, self.scores = counts[:c], counts[c:s]
         self.nulls, self.pos_inf, self.neg_inf, self.repeats = counts[s : s + 4 * f].reshape(4, f)
         self.rows = counts[s + 4 * f : s + 4 * f + 1]
-        self.duplicates = counts[s + 4 * f + 1 :]
+        self.duplicates = counts[s + 4 * f + 1 : s + 4 * f + 2]
+        self.slices = counts[s + 4 * f + 2 :].reshape(-1, slice_length(layout))
         self.total, self.squares, self.low, self.high = sums[: 4 * f].reshape(4, f)
         self.last = sums[4 * f :]
 
     @staticmethod
     def count_length(layout: Layout) -> int:
         """Return the length of ``counts``."""
-        return layout.cells + score_cells(layout) + 4 * len(layout.features) + 2
+        own = layout.cells + score_cells(layout) + 4 * len(layout.features) + 2
+        return own + len(layout.slices) * slice_length(layout)
+
+
+def slice_length(layout: Layout) -> int:
+    """Return the number of counts of one slice: rows, coarse cells of all features, score bins."""
+    return 1 + sum(layout.coarse_sizes) + score_cells(layout)
 
 
 def score_cells(layout: Layout) -> int:

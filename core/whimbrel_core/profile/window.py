@@ -9,6 +9,7 @@ counts, and refuses a window whose counts do not add up.
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,17 +19,22 @@ from whimbrel_core.profile.counts import (
     FeatureCounts,
     OpsCounts,
     QualityCounts,
-    add_cells,
+    SliceCounts,
     merge_features,
     merge_ops,
     merge_quality,
+    merge_scores,
+    merge_slices,
     no_quality,
+    no_slice,
+    slice_of,
 )
 from whimbrel_core.profile.fields import (
     MAGIC,
     MAX_ENCODED_BYTES,
     MAX_SUM,
     MAX_VALUE,
+    Sliced,
     deflate,
     inflate,
     read_head,
@@ -47,6 +53,7 @@ __all__ = [
     "FeatureCounts",
     "OpsCounts",
     "QualityCounts",
+    "SliceCounts",
     "Window",
     "decode",
     "empty",
@@ -70,6 +77,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         quality: predictions of this period whose labels are known; None when there are none.
         score_cells: predicted rows per score bin; None when the layout profiles no scores.
         duplicates: rows that are the same as the row before in every input feature.
+        slices: the small profile of each of the layout's slices.
     """
 
     profile_id: str
@@ -81,6 +89,19 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     quality: QualityCounts | None = None
     score_cells: tuple[int, ...] | None = None
     duplicates: int = 0
+    slices: tuple[SliceCounts, ...] = ()
+
+    @property
+    def sliced(self) -> Sliced | None:
+        """The slices as they travel; None without any."""
+        slices = self.slices
+        if not slices:
+            return None
+        counts = chain.from_iterable(
+            (one.rows, *chain.from_iterable(one.cells), *(one.scores or ())) for one in slices
+        )
+        sizes = bytes(map(len, slices[0].cells))
+        return Sliced(len(slices), sizes, tuple(counts), tuple(one.quality for one in slices))
 
 
 def empty(layout: Layout, start_ms: int, end_ms: int) -> Window:
@@ -95,6 +116,7 @@ def empty(layout: Layout, start_ms: int, end_ms: int) -> Window:
         rows=0,
         features=tuple(FeatureCounts(cells=(0,) * feature.cells) for feature in layout.features),
         score_cells=(0,) * layout.score_bins if layout.score_tensor is not None else None,
+        slices=(no_slice(layout),) * len(layout.slices),
     )
 
 
@@ -125,8 +147,9 @@ def merge(a: Window, b: Window) -> Window:
         features=tuple(map(merge_features, a.features, b.features)),
         ops=merge_ops(a.ops, b.ops),
         quality=merge_quality(a.quality, b.quality),
-        score_cells=_merge_scores(a.score_cells, b.score_cells),
+        score_cells=merge_scores(a.score_cells, b.score_cells),
         duplicates=a.duplicates + b.duplicates,
+        slices=merge_slices(a.slices, b.slices),
     )
 
 
@@ -144,23 +167,38 @@ def require_fit(window: Window, layout: Layout) -> None:
         )
     cells = [len(counts.cells) for counts in window.features]
     scores = None if window.score_cells is None else len(window.score_cells)
-    quality = no_quality(layout)
     fits = (
         cells == [feature.cells for feature in layout.features]
         and scores == (layout.score_bins if layout.score_tensor is not None else None)
-        and (
-            window.quality is None
-            or (
-                len(window.quality.scores) == len(quality.scores)
-                and len(window.quality.confusion) == len(quality.confusion)
-            )
-        )
+        and fits_quality(window.quality, no_quality(layout))
+        and fits_slices(window.sliced, layout)
     )
     if not fits:
         raise ProfileError(
             f"a window claims profile {layout.profile_id[:12]}… and has other cells than it",
             code="profile.mismatch",
         )
+
+
+def fits_slices(sliced: Sliced | None, layout: Layout) -> bool:
+    """Return whether the slices of a window are those of ``layout``."""
+    if sliced is None or not layout.slices:
+        return sliced is None and not layout.slices
+    none = no_quality(layout, sliced=True)
+    bins = layout.score_bins if layout.score_tensor is not None else 0
+    return (
+        sliced.slices == len(layout.slices)
+        and sliced.sizes == layout.coarse_sizes
+        and len(sliced.counts) == len(layout.slices) * (1 + sum(sliced.sizes) + bins)
+        and all(fits_quality(one, none) for one in sliced.quality)
+    )
+
+
+def fits_quality(quality: QualityCounts | None, none: QualityCounts) -> bool:
+    """Return whether ``quality`` has as many counts as ``none``, the all-zero one."""
+    return quality is None or (
+        len(quality.scores) == len(none.scores) and len(quality.confusion) == len(none.confusion)
+    )
 
 
 def encode(window: Window) -> bytes:
@@ -202,13 +240,24 @@ def decode(data: bytes) -> Window:
         quality=rest.quality,
         score_cells=rest.score_cells,
         duplicates=head.duplicates,
+        slices=slices_of(rest.sliced, scored=rest.score_cells is not None),
     )
 
 
-def _merge_scores(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return add_cells(a, b)
+def slices_of(sliced: Sliced | None, *, scored: bool) -> tuple[SliceCounts, ...]:
+    """Return slices that have travelled as objects; ``scored``: with score bins."""
+    if sliced is None:
+        return ()
+    length = len(sliced.counts) // sliced.slices
+    return tuple(
+        slice_of(
+            sliced.counts[index * length : (index + 1) * length],
+            sliced.sizes,
+            scored=scored,
+            quality=quality,
+        )
+        for index, quality in enumerate(sliced.quality)
+    )
 
 
 def _write_features(out: Writer, features: tuple[FeatureCounts, ...]) -> None:

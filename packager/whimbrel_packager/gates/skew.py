@@ -209,6 +209,7 @@ def drifts_of(profile: Baseline, serving: Frame) -> list[FeatureDrift]:
         features=tuple(profile.layout.features[i] for i in chosen),
         score_tensor=None,
         score_edges=(),
+        slices=(),
     )
     inputs = msgspec.structs.replace(
         profile,
@@ -219,6 +220,7 @@ def drifts_of(profile: Baseline, serving: Frame) -> list[FeatureDrift]:
             features=tuple(profile.window.features[i] for i in chosen),
             score_cells=None,
             quality=None,
+            slices=(),
         ),
         stats=tuple(profile.stats[i] for i in chosen),
         calibration=None,

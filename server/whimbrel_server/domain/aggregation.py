@@ -19,7 +19,8 @@ import msgspec
 import numpy as np
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.counts import LATENCY_CELLS
+from whimbrel_core.profile.counts import LATENCY_CELLS, no_quality
+from whimbrel_core.profile.fields import Sliced
 from whimbrel_core.profile.flat import FlatWindow, encode, flatten
 from whimbrel_core.profile.window import OpsCounts, QualityCounts, Window
 
@@ -93,7 +94,7 @@ class Totals:
         self._layout = layout
         features = len(layout.features)
         self._ints: NDArray[np.int64] = np.zeros(_width(layout), dtype=np.int64)
-        self._sums: NDArray[np.float64] = np.zeros(2 * features + 3)
+        self._sums: NDArray[np.float64] = np.zeros(2 * features + 3 * (1 + len(layout.slices)))
         self._low: NDArray[np.float64] = np.full(features, np.inf)
         self._high: NDArray[np.float64] = np.full(features, -np.inf)
         self.start_ms: int | None = None
@@ -127,6 +128,7 @@ class Totals:
             quality.right,
             *(quality.scores or (0,) * n_quality),
             *(quality.confusion or (0,) * n_confusion),
+            *_slice_counts(layout, window.sliced),
         )
         held = len(window.counts) + len(rest)
         if held != _width(layout) or len(window.sums) != 2 * len(layout.features):
@@ -137,7 +139,10 @@ class Totals:
         totals = cls.__new__(cls)
         totals._layout = layout
         totals._ints = np.concatenate([window.counts, rest])
-        totals._sums = np.append(window.sums, (quality.error, quality.absolute, quality.squared))
+        labelled = [quality] if window.sliced is None else [quality, *window.sliced.quality]
+        known = [one or _NO_QUALITY for one in labelled]
+        errors = [(one.error, one.absolute, one.squared) for one in known]
+        totals._sums = np.append(window.sums, errors)
         totals._low, totals._high = window.low.copy(), window.high.copy()
         totals.start_ms, totals.end_ms, totals.windows = window.start_ms, window.end_ms, windows
         return totals
@@ -193,14 +198,16 @@ class Totals:
         rows, duplicates, requests, rejected, failed, mistyped = rest[:_OTHERS]
         latency = tuple(rest[_OTHERS : _OTHERS + LATENCY_CELLS])
         ops = OpsCounts(requests, rejected, failed, latency, mistyped)
-        n_scores, n_quality, _ = _parts(layout)
+        n_scores, n_quality, n_confusion = _parts(layout)
         rest = rest[_OTHERS + LATENCY_CELLS :]
         scores, (labels, right) = tuple(rest[:n_scores]), rest[n_scores : n_scores + 2]
         rest = rest[n_scores + 2 :]
         quality = None
+        errors: list[float] = self._sums[2 * features :].tolist()
+        end = n_quality + n_confusion
         if labels:
-            matrices = (tuple(rest[:n_quality]), tuple(rest[n_quality:]))
-            quality = QualityCounts(labels, right, *matrices, *self._sums[2 * features :].tolist())
+            matrices = (tuple(rest[:n_quality]), tuple(rest[n_quality:end]))
+            quality = QualityCounts(labels, right, *matrices, *errors[:3])
         sums = self._sums[: 2 * features].copy()
         np.maximum(sums[features:], 0.0, out=sums[features:])
         return FlatWindow(
@@ -217,6 +224,7 @@ class Totals:
             score_cells=scores if layout.score_tensor is not None else None,
             quality=quality,
             duplicates=duplicates,
+            sliced=_sliced(layout, rest[end:], errors[3:]),
         )
 
     def encode(self) -> bytes:
@@ -290,6 +298,40 @@ def _parts(layout: Layout) -> tuple[int, int, int]:
     return scores, 2 * scores, confusion
 
 
+def _slice_counts(layout: Layout, sliced: Sliced | None) -> list[int]:
+    """Return the counts of all slices, then what labels say of each."""
+    if sliced is None:
+        return []
+    counts = list(sliced.counts)
+    none = no_quality(layout, sliced=True)
+    for one in sliced.quality:
+        quality = one or none
+        counts += (quality.rows, quality.right, *quality.scores, *quality.confusion)
+    return counts
+
+
+def _sliced(layout: Layout, counts: list[int], errors: list[float]) -> Sliced | None:
+    """Return what `_slice_counts` made flat."""
+    if not layout.slices:
+        return None
+    number, none = len(layout.slices), no_quality(layout, sliced=True)
+    n_scores = len(none.scores)
+    length = 2 + n_scores + len(none.confusion)
+    labels_at = len(counts) - number * length
+    quality: list[QualityCounts | None] = []
+    for index in range(number):
+        rows, right, *rest = counts[labels_at + index * length :][:length]
+        sums = errors[3 * index : 3 * index + 3]
+        matrices = (tuple(rest[:n_scores]), tuple(rest[n_scores:]))
+        quality.append(QualityCounts(rows, right, *matrices, *sums) if rows else None)
+    return Sliced(number, layout.coarse_sizes, tuple(counts[:labels_at]), tuple(quality))
+
+
 def _width(layout: Layout) -> int:
     parts = sum(_parts(layout))
+    if layout.slices:
+        none = no_quality(layout, sliced=True)
+        bins = _parts(layout)[0]
+        own = 1 + sum(layout.coarse_sizes) + bins + 2 + len(none.scores) + len(none.confusion)
+        parts += len(layout.slices) * own
     return layout.cells + 4 * len(layout.features) + _OTHERS + LATENCY_CELLS + 2 + parts

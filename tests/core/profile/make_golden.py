@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.core.profile.samples import flight_baseline, flight_rows
+from tests.core.profile.samples import FLIGHT_SLICES, flight_baseline, flight_rows
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.window import encode
 
 GOLDEN = Path(__file__).parent / "golden"
 
 if __name__ == "__main__":
-    baseline = flight_baseline()
+    baseline = flight_baseline(FLIGHT_SLICES)
     accumulator = Accumulator(baseline)
     accumulator.update(flight_rows(7, 500))
     for latency_us in (80.0, 1500.0):
         accumulator.count_request(latency_us)
     accumulator.count_rejected()
     accumulator.count_rejected(mistyped=True)
-    for label in ((3, 0, 0), (8, 0, 1), (15, 1, 1)):
+    for label in ((3, 0, 0), (8, 0, 1, 0b110), (15, 1, 1, 0b010)):
         accumulator.record_label(*label)
     window = accumulator.window(1_357_000_000_000, 1_357_003_600_000)
     (GOLDEN / "baseline-1.bin").write_bytes(baseline.encode())

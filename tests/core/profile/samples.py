@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
@@ -12,7 +13,14 @@ from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.layout import Feature, Layout
 from whimbrel_core.profile.reference import ColumnSpec, build
 from whimbrel_core.profile.scores import EQUAL_EDGES
-from whimbrel_core.profile.window import FeatureCounts, OpsCounts, QualityCounts, Window
+from whimbrel_core.profile.slices import Slice
+from whimbrel_core.profile.window import (
+    FeatureCounts,
+    OpsCounts,
+    QualityCounts,
+    SliceCounts,
+    Window,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +54,29 @@ SMALL = Layout(
 )  # fmt: skip
 
 
+def _with_coarse(feature: Feature, *edges: float) -> Feature:
+    return msgspec.structs.replace(feature, coarse=edges)
+
+
+SLICED = msgspec.structs.replace(
+    SMALL,
+    features=(
+        _with_coarse(SMALL.features[0], 0.0, 20.0),
+        _with_coarse(SMALL.features[1], 6.0),
+        _with_coarse(SMALL.features[2], 0.0, 1.0),
+        SMALL.features[3],
+    ),
+    slices=(
+        Slice(name="united", feature="carrier", words=("UA",)),
+        Slice(name="any known", feature="carrier", words=("UA", "AA")),
+        Slice(name="rush", feature="hour", values=(6.0, 7.0)),
+        Slice(name="mild", feature="temp", low=0.0, high=10.5),
+        Slice(name="likely", feature="p_late", low=0.5),
+        Slice(name="early", feature="hour", high=5.0),
+    ),
+)
+
+
 def flight_rows(
     seed: int, n: int, *, shift: float = 0.0, unseen: float = 0.0, missing: float = 0.01
 ) -> dict[str, NDArray[Any]]:
@@ -67,8 +98,15 @@ def flight_rows(
     }
 
 
-@lru_cache(maxsize=1)
-def flight_baseline() -> Baseline:
+FLIGHT_SLICES = (
+    Slice(name="American", feature="carrier", words=("AA",)),
+    Slice(name="evening", feature="hour", low=17.0),
+    Slice(name="frost", feature="temp", high=0.0),
+)
+
+
+@lru_cache(maxsize=2)
+def flight_baseline(slices: tuple[Slice, ...] = ()) -> Baseline:
     """Return the baseline of 20,000 reference rows with labels that come true as scored."""
     rows = flight_rows(0, 20_000)
     late = rows["probabilities"][:, 1]
@@ -87,6 +125,7 @@ def flight_baseline() -> Baseline:
         score_tensor="probabilities",
         labels=(np.random.default_rng(9).random(len(late)) < late).astype(int),
         scores=late,
+        slices=slices,
     )
 
 
@@ -97,57 +136,72 @@ def flight_window(seed: int, n: int, *, kernel: Kernel | None = None, **changes:
     return accumulator.window(seed * 3_600_000, (seed + 1) * 3_600_000)
 
 
-_counts = st.integers(0, 1 << 20)
-# Sums as an accumulator rounds them: multiples of a power of two, so that they add exactly.
-_sums = st.integers(-(1 << 40), 1 << 40).map(lambda steps: steps / 4096)
-_values = st.floats(-(2.0**100), 2.0**100, width=32)
-
-
 @st.composite
 def windows(draw: st.DrawFn, layout: Layout = SMALL) -> Window:
-    """Draw a window of ``layout`` whose counts add up."""
-    rows = draw(st.one_of(st.just(0), st.integers(1, 1 << 40)))
+    """Draw a window of ``layout`` whose counts add up.
+
+    Hypothesis chooses what is there and how large it is; the many counts come from one seed, because
+    drawing each by itself takes a hundred times as long.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    rows = draw(st.one_of(st.just(0), st.integers(1, 300), st.integers(1, 1 << 40)))
     start = draw(st.integers(0, 1 << 41))
-    features = [draw(_features(feature.cells, rows)) for feature in layout.features]
-    scores = draw(_parts(rows, layout.score_bins))
-    latency = tuple(draw(st.lists(_counts, min_size=32, max_size=32)))
-    rejected = draw(_counts)
+    latency = _up_to(rng, 1 << 20, 32)
+    rejected, failed, mistyped = sorted(_up_to(rng, 1 << 20, 3), reverse=True)
+    labels = draw(st.one_of(st.just(0), st.integers(1, 1 << 20)))
     return Window(
         profile_id=layout.profile_id,
         start_ms=start,
         end_ms=start + draw(st.integers(0, 1 << 36)),
         rows=rows,
-        features=tuple(features),
-        ops=OpsCounts(
-            sum(latency), rejected, draw(_counts), latency, draw(st.integers(0, rejected))
-        ),
-        quality=draw(st.one_of(st.none(), _quality(layout.score_bins))),
-        score_cells=scores,
-        duplicates=draw(st.integers(0, rows)),
+        features=tuple(_features(draw, rng, feature.cells, rows) for feature in layout.features),
+        ops=OpsCounts(sum(latency), rejected, failed, latency, mistyped),
+        quality=_quality(rng, layout.score_bins, labels),
+        score_cells=_parts(rng, rows, layout.score_bins),
+        duplicates=int(rng.integers(0, rows + 1)),
+        slices=tuple(_slice(rng, layout, rows, labels) for _ in layout.slices),
     )
 
 
-@st.composite
-def _features(draw: st.DrawFn, cells: int, rows: int) -> FeatureCounts:
-    *counts, nulls, pos_inf, neg_inf = draw(_parts(rows, cells + 3))
-    repeats = draw(st.integers(0, rows))
+def _slice(rng: np.random.Generator, layout: Layout, rows: int, labels: int) -> SliceCounts:
+    inside = int(rng.integers(0, rows + 1))
+    return SliceCounts(
+        rows=inside,
+        cells=tuple(_parts(rng, inside, size + 1)[:-1] for size in layout.coarse_sizes),
+        scores=_parts(rng, inside, layout.score_bins + 1)[:-1],
+        quality=_quality(rng, layout.score_bins, int(rng.integers(0, labels + 1))),
+    )
+
+
+# Sums as an accumulator rounds them: multiples of a power of two, so that they add exactly.
+_values = st.floats(-(2.0**100), 2.0**100, width=32)
+
+
+def _features(draw: st.DrawFn, rng: np.random.Generator, cells: int, rows: int) -> FeatureCounts:
+    *counts, nulls, pos_inf, neg_inf = _parts(rng, rows, cells + 3)
+    repeats = int(rng.integers(0, rows + 1))
     if not sum(counts):
         return FeatureCounts(tuple(counts), nulls, pos_inf, neg_inf, repeats=repeats)
     low, high = sorted([draw(_values), draw(_values)])
+    total, squares = (int(steps) / 4096 for steps in rng.integers(-(1 << 40), 1 << 40, 2))
     return FeatureCounts(
-        tuple(counts), nulls, pos_inf, neg_inf, draw(_sums), abs(draw(_sums)), low, high, repeats
+        tuple(counts), nulls, pos_inf, neg_inf, total, abs(squares), low, high, repeats
     )
 
 
-@st.composite
-def _quality(draw: st.DrawFn, bins: int) -> QualityCounts:
-    rows = draw(st.integers(1, 1 << 20))
-    confusion = draw(_parts(rows, 4))
-    return QualityCounts(rows, confusion[0] + confusion[3], draw(_parts(rows, 2 * bins)), confusion)
+def _quality(rng: np.random.Generator, bins: int, rows: int) -> QualityCounts | None:
+    if not rows:
+        return None
+    confusion = _parts(rng, rows, 4)
+    right = confusion[0] + confusion[3]
+    return QualityCounts(rows, right, _parts(rng, rows, 2 * bins), confusion)
 
 
-@st.composite
-def _parts(draw: st.DrawFn, total: int, pieces: int) -> tuple[int, ...]:
-    """Draw ``pieces`` counts that add up to ``total``."""
-    cuts = sorted(draw(st.lists(st.integers(0, total), min_size=pieces - 1, max_size=pieces - 1)))
-    return tuple(b - a for a, b in zip([0, *cuts], [*cuts, total], strict=True))
+def _up_to(rng: np.random.Generator, limit: int, pieces: int) -> tuple[int, ...]:
+    return tuple(rng.integers(0, limit, pieces).tolist())
+
+
+def _parts(rng: np.random.Generator, total: int, pieces: int) -> tuple[int, ...]:
+    """Return ``pieces`` counts that add up to ``total``, often zero."""
+    cuts = np.sort(rng.integers(0, total + 1, pieces - 1))
+    return tuple(np.diff(cuts, prepend=0, append=total).tolist())

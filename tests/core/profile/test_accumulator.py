@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.core.profile.samples import SMALL, flight_baseline, flight_rows
+from tests.core.profile.samples import SLICED, SMALL, flight_baseline, flight_rows
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile import accumulator as accumulator_module
 from whimbrel_core.profile.accumulator import Accumulator
@@ -363,18 +363,18 @@ def test_errors_of_a_regression_are_summed() -> None:
 
 def test_killed_at_any_line_of_an_update_no_row_is_lost_or_doubled() -> None:
     rows = small_rows(4096 + 40)
-    buffer = bytearray(Accumulator.size(SMALL))
-    accumulator = Accumulator(SMALL, buffer)
+    buffer = bytearray(Accumulator.size(SLICED))
+    accumulator = Accumulator(SLICED, buffer)
     accumulator.update({name: tensor[:4090] for name, tensor in rows.items()})
     batch = {name: tensor[4090:4110] for name, tensor in rows.items()}
     states = list(dict.fromkeys(_at_every_line(lambda: accumulator.update(batch), buffer)))
     assert len(states) > 5
     seen = set()
     for state in states:
-        found = Accumulator.attach(SMALL, bytearray(state))
+        found = Accumulator.attach(SLICED, bytearray(state))
         seen.add(found.rows)
         window = found.window(0, 1)
-        expected = Accumulator(SMALL)
+        expected = Accumulator(SLICED)
         expected.update({name: tensor[: window.rows] for name, tensor in rows.items()})
         assert _without_sums(window) == _without_sums(expected.window(0, 1))
     # Before; after the six that fill the ring were flushed; after all.
@@ -382,8 +382,8 @@ def test_killed_at_any_line_of_an_update_no_row_is_lost_or_doubled() -> None:
 
 
 def test_killed_at_any_line_of_a_flush_every_row_stands() -> None:
-    buffer = bytearray(Accumulator.size(SMALL))
-    accumulator = Accumulator(SMALL, buffer)
+    buffer = bytearray(Accumulator.size(SLICED))
+    accumulator = Accumulator(SLICED, buffer)
     accumulator.update(small_rows(50, seed=1))
     accumulator.flush()
     accumulator.update(small_rows(70, seed=2))
@@ -392,7 +392,7 @@ def test_killed_at_any_line_of_a_flush_every_row_stands() -> None:
         expected = _without_sums(accumulator.window(0, 1))
         for state in states:
             assert (
-                _without_sums(Accumulator.attach(SMALL, bytearray(state)).window(0, 1)) == expected
+                _without_sums(Accumulator.attach(SLICED, bytearray(state)).window(0, 1)) == expected
             )
         accumulator.update(small_rows(30, seed=3))
 
@@ -420,10 +420,10 @@ def _at_every_line(act: Callable[[], object], buffer: bytearray) -> list[bytes]:
 _COUNTER = """
 import mmap, sys
 import numpy as np
-from tests.core.profile.samples import SMALL
+from tests.core.profile.samples import SLICED
 from whimbrel_core.profile.accumulator import Accumulator
 with open(sys.argv[1], "r+b") as file:
-    accumulator = Accumulator(SMALL, mmap.mmap(file.fileno(), 0))
+    accumulator = Accumulator(SLICED, mmap.mmap(file.fileno(), 0))
 values = [3.0, 6.0, 1.0, 0.3]
 row = np.array(values, np.float32)
 while True:
@@ -437,7 +437,7 @@ while True:
 
 def test_a_mapped_file_survives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "window.open"
-    path.write_bytes(bytes(Accumulator.size(SMALL)))
+    path.write_bytes(bytes(Accumulator.size(SLICED)))
     root = Path(__file__).parents[3]
     with subprocess.Popen(
         [sys.executable, "-c", _COUNTER, str(path)],
@@ -453,11 +453,12 @@ def test_a_mapped_file_survives_kill_9(tmp_path: Path) -> None:
         counter.send_signal(signal.SIGKILL)
         told = max([told, *(int(line) for line in counter.stdout if line.endswith("\n"))])
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-        accumulator = Accumulator.attach(SMALL, memory)
+        accumulator = Accumulator.attach(SLICED, memory)
         # What it told of is there; what it counted after its last word may be, too.
         assert told <= accumulator.rows <= told + 2 * 97
         window = accumulator.window(0, 1)
         assert window.features[1].cells == (0, window.rows, 0, 0)
+        assert [one.rows for one in window.slices] == [0, *[window.rows] * 3, 0, 0]
         accumulator.close()  # or the map could not be closed
 
 

@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def test_a_window_of_format_1_is_read_as_it_was_written() -> None:
     window = decode((GOLDEN / "window-1.bin").read_bytes())
-    assert window.profile_id == "5d80051dd979cd5d554250dc80325e405bee077157cf0e7493270fa2cdbb2bc2"
+    assert window.profile_id == "ba115bfcd2f6bebffa90730597b38eea9ad63fbba44fee0032714497b18d22f5"
     assert (window.start_ms, window.end_ms, window.rows) == (
         1_357_000_000_000,
         1_357_003_600_000,
@@ -59,13 +59,18 @@ def test_a_window_of_format_1_is_read_as_it_was_written() -> None:
     assert (hour.repeats, carrier.repeats, window.duplicates) == (34, 147, 0)
     assert window.quality is not None
     assert window.quality.confusion == (1, 1, 0, 1)
+    american, evening, frost = window.slices
+    assert (american.rows, evening.rows, frost.rows) == (203, 134, 11)
+    assert american.cells[4] == (203, 0, 0, 0, 0)
+    assert evening.quality is not None
+    assert evening.quality.confusion == (0, 1, 0, 1)
     assert decode(encode(window)) == window
 
 
 def test_a_baseline_of_format_1_is_read_and_written_byte_for_byte() -> None:
     data = (GOLDEN / "baseline-1.bin").read_bytes()
     baseline = Baseline.decode(data)
-    assert baseline.profile_id == "5d80051dd979cd5d554250dc80325e405bee077157cf0e7493270fa2cdbb2bc2"
+    assert baseline.profile_id == "ba115bfcd2f6bebffa90730597b38eea9ad63fbba44fee0032714497b18d22f5"
     assert baseline.encode() == data
     require_fit(decode((GOLDEN / "window-1.bin").read_bytes()), baseline.layout)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.profile.samples import SMALL, flight_baseline, flight_window, windows
+from tests.core.profile.samples import SLICED, SMALL, flight_baseline, flight_window, windows
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.window import (
     MAGIC,
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.layout import Layout
 
 
-@given(windows(), windows(), windows())
+@given(windows(SLICED), windows(SLICED), windows(SLICED))
 def test_merging_is_associative(a: Window, b: Window, c: Window) -> None:
     assert merge(merge(a, b), c) == merge(a, merge(b, c))
 
 
-@given(windows(), windows())
+@given(windows(SLICED), windows(SLICED))
 def test_merging_is_commutative(a: Window, b: Window) -> None:
     assert merge(a, b) == merge(b, a)
 
 
-@given(windows())
+@given(windows(SLICED))
 def test_an_empty_window_changes_nothing(window: Window) -> None:
-    nothing = empty(SMALL, window.start_ms, window.end_ms)
+    nothing = empty(SLICED, window.start_ms, window.end_ms)
     assert merge(window, nothing) == window
     assert merge(nothing, window) == window
 
 
-@given(windows())
+@given(windows(SLICED))
 def test_a_window_comes_back_from_its_bytes(window: Window) -> None:
     assert decode(encode(window)) == window
 
 
-@given(windows(), st.data())
+@given(windows(SLICED), st.data())
 def test_a_truncated_window_is_refused(window: Window, data: st.DataObject) -> None:
     whole = encode(window)
     with pytest.raises(ProfileError):
@@ -69,7 +69,7 @@ def test_any_bytes_are_a_window_or_refused(data: bytes) -> None:
             decode(attempt)
 
 
-@given(windows(), st.data())
+@given(windows(SLICED), st.data())
 def test_damage_inside_is_refused_or_gives_another_window_that_adds_up(
     window: Window, data: st.DataObject
 ) -> None:
