@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +24,8 @@ SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet", ".feather", ".arrow", ".npz")
 _PIECE_VALUES = 2_000_000  # numbers held at once, about 16 MB
 _MOST_ROWS, _FEWEST_ROWS = 65_536, 256
 _MB = 1_000_000
+_LONG = 4 * _MB  # of shorter files nobody needs to know how far they are read
+_WIDE = 64  # columns from which it pays to read no others
 _MAX_BLOCK = 256  # columns of a block that become features of their own
 _TABLE = 2  # dimensions: rows and columns
 
@@ -87,10 +91,13 @@ class Csv:
 
         try:
             source = options.pop("source", self._path)
-            return pd.read_csv(source, sep=self._parted, compression=self._compression, **options)
+            with self._strict():
+                return pd.read_csv(
+                    source, sep=self._parted, compression=self._compression, **options
+                )
         except pd.errors.EmptyDataError as error:
             raise InputError(f"{self._path} is empty", code="input.data") from error
-        except (ValueError, OSError, EOFError) as error:
+        except (ValueError, OSError, EOFError, Warning) as error:
             raise _unreadable(self._path, error) from error
 
     def pieces(
@@ -101,7 +108,9 @@ class Csv:
         with self._path.open("rb") as file:
             reader = self._read(
                 source=file,
-                usecols=list(columns),
+                # With a choice of columns pandas is silent about lines that have too many fields.
+                usecols=list(columns) if len(self.columns) > _WIDE else None,
+                index_col=False,
                 dtype=dict.fromkeys(words & set(columns), str),
                 chunksize=rows_at_once(len(columns)),
                 low_memory=False,
@@ -109,13 +118,25 @@ class Csv:
             with reader:
                 while True:
                     try:
-                        piece = reader.get_chunk()
+                        with self._strict():
+                            piece = reader.get_chunk()
                     except StopIteration:
                         return
-                    except (ValueError, OSError, EOFError) as error:
+                    except (ValueError, OSError, EOFError, Warning) as error:
                         raise _unreadable(self._path, error) from error
-                    far(f"{file.tell() // _MB:,} of {max(total // _MB, 1):,} MB")
+                    if total > _LONG:
+                        far(f"{file.tell() // _MB:,} of {total // _MB:,} MB")
                     yield piece
+
+    @staticmethod
+    @contextmanager
+    def _strict() -> Iterator[None]:
+        """Take lines that are longer than the first for what they are, and not for an index."""
+        import pandas as pd
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            yield
 
 
 class Arrow:
