@@ -185,8 +185,8 @@ def _drifted(one: Verdict, subject: str) -> list[str]:
     budget = one.policy.get("detector", {})
     if budget.get("streams") and budget.get("arl_windows"):
         sentences.append(
-            f"That is as strict as one false alarm in {count(budget['arl_windows'])} windows, over "
-            f"all {count(budget['streams'])} features of all devices together."
+            f"That is as strict as one false alarm in {count(budget['arl_windows'])} windows over the "
+            f"whole fleet ({count(budget['streams'])} times a feature of a device)."
         )
     return sentences
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_server.views import AlertView, Severity
+from whimbrel_server.domain.wording import names
+from whimbrel_server.views import AlertView, LossView, Severity
 from whimbrel_server.web import scale
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from whimbrel_server.views import DeviceView
 
-_NAMED = 3
 # A rollout that failed is about a version that nobody serves, because it failed.
 _OF_A_VERSION = frozenset({"drift", "quality", "retraining"})
 
@@ -34,7 +34,8 @@ class Drifted(msgspec.Struct, frozen=True, kw_only=True):
 class Group(msgspec.Struct, frozen=True, kw_only=True):
     """One line: a single alert, or the drift of several features of one device (or scope) and version.
 
-    ``devices``: those whose own alerts (``under``) are told with it, worst first.
+    ``devices``: those whose own alerts (``under``) are told with it, worst first. ``loss``: what
+    the costliest of its drifts is expected to cost.
     """
 
     severity: Severity
@@ -43,10 +44,11 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     alerts: tuple[AlertView, ...]
     under: tuple[AlertView, ...] = ()
     devices: tuple[Drifted, ...] = ()
+    loss: LossView | None = None
 
 
 def groups(alerts: Iterable[AlertView]) -> tuple[Group, ...]:
-    """Return alerts as lines, worst first, then newest first."""
+    """Return alerts as lines: worst first, then what is expected to cost most, then newest."""
     found = tuple(alerts)
     causes = {alert.cause: alert for alert in found if alert.cause}
     together: dict[tuple[object, ...], tuple[list[AlertView], list[AlertView]]] = {}
@@ -88,17 +90,6 @@ def divided(
     return tuple(now), tuple(before)
 
 
-def names(of: list[str]) -> str:
-    """Return some names as people list them, the first few spelled.
-
-    >>> names(["a"]), names(["a", "b"]), names(["a", "b", "c", "d", "e"])
-    ('a', 'a and b', 'a, b, c and 2 more')
-    """
-    if len(of) > _NAMED + 1:
-        return f"{', '.join(of[:_NAMED])} and {len(of) - _NAMED} more"
-    return " and ".join(filter(None, (", ".join(of[:-1]), of[-1])))
-
-
 def _group(members: list[AlertView], under: list[AlertView]) -> Group:
     members.sort(key=lambda a: (-scale.RANK[a.severity], -a.at_ms, a.id))
     worst = members[0]
@@ -114,6 +105,11 @@ def _group(members: list[AlertView], under: list[AlertView]) -> Group:
         alerts=tuple(members),
         under=tuple(under),
         devices=_devices(under),
+        loss=max(
+            (alert.loss for alert in (*members, *under) if alert.loss is not None),
+            key=lambda loss: loss.loss,
+            default=None,
+        ),
     )
 
 
@@ -149,5 +145,12 @@ def _devices(under: list[AlertView]) -> tuple[Drifted, ...]:
     return tuple(sorted(found, key=lambda one: (-scale.RANK[one.severity], one.device)))
 
 
-def _urgency(group: Group) -> tuple[int, int]:
-    return (-scale.RANK[group.severity], -max(alert.raised_ms for alert in group.alerts))
+def _urgency(group: Group) -> tuple[int, float, int]:
+    # What is expected to be harmless, or nothing is known of, stands by its age alone.
+    costs = group.loss is not None and group.loss.reading == "costly"
+    loss = group.loss.loss if costs and group.loss is not None else 0.0
+    return (
+        -scale.RANK[group.severity],
+        -loss,
+        -max(alert.raised_ms for alert in group.alerts),
+    )

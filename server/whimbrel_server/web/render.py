@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import MediaType, Request, Response
 from markupsafe import Markup
 
+from whimbrel_server.domain.wording import names
 from whimbrel_server.web import assets, draw, scale, written
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+# No count of rows is as large; a time in ms since 1970 is, from 1973 on.
+_MOMENTS_MS = 100_000_000_000
 HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
@@ -44,6 +47,17 @@ def _ago(ms: int | None) -> Markup:
     return Markup('<time datetime="{}" data-ago>{}</time>').format(
         written.iso(ms), written.moment(ms)
     )
+
+
+def _figure(value: object) -> str:
+    """Return a figure of a verdict: a moment, a number, a few names."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return written.moment(value) if value > _MOMENTS_MS else written.count(value)
+    if isinstance(value, float):
+        return written.stat(value)
+    if isinstance(value, list):
+        return names([str(one) for one in value]) or written.NOTHING
+    return written.NOTHING if value is None else str(value)
 
 
 def _query(base: msgspec.Struct, **changes: object) -> str:
@@ -80,6 +94,7 @@ def environment() -> Environment:
         latency=written.latency,
         pvalue=written.pvalue,
         short=written.short,
+        figure=_figure,
         duration=written.duration,
         word=scale.word,
         tone=scale.tone,

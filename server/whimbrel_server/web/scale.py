@@ -60,6 +60,10 @@ TONE: dict[str, Tone] = {
     "judging": "busy",
     "passed": "ok",
     "waiting": "none",
+    # verdicts made again
+    "same": "ok",
+    "differs": "severe",
+    "incomplete": "notice",
     # alerts
     "open": "severe",
     "acknowledged": "notice",

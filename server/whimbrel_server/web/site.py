@@ -27,6 +27,7 @@ from whimbrel_server.api.access import (
 )
 from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.web import patterns
+from whimbrel_server.web.alert_page import AlertQuery, alert_page
 from whimbrel_server.web.assets import ASSETS
 from whimbrel_server.web.device_page import DeviceQuery, device_page
 from whimbrel_server.web.fleet_page import FleetQuery, fleet_page
@@ -124,6 +125,17 @@ async def device_route(
     name, twin = _name(name)
     make = functools.partial(device_page, fleet, name, _state(request, DeviceQuery))
     return await _show(request, "device.html", make, twin=twin, address=f"/devices/{quote(name)}")
+
+
+@get("/alerts/{number:str}", guards=[may_read])
+async def alert_route(
+    request: Request[Any, Any, Any], fleet: Fleet, number: FromPath[str]
+) -> Response[Any]:
+    """Show one alert: why, since when, at what cost."""
+    number, twin = _name(number)
+    wanted = _number(number, "alert")
+    make = functools.partial(alert_page, fleet, wanted, _state(request, AlertQuery))
+    return await _show(request, "alert.html", make, twin=twin, address=f"/alerts/{number}")
 
 
 @get(["/rollouts", "/rollouts.json"], guards=[may_read])
@@ -266,6 +278,7 @@ def handlers() -> list[Router]:
         models_route,
         model_route,
         device_route,
+        alert_route,
         rollouts_route,
         rollout_route,
         patterns_route,

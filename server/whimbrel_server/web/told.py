@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from whimbrel_server.domain.devices import CHANGED
+from whimbrel_server.domain.wording import names
 from whimbrel_server.web import scale, written
-from whimbrel_server.web.attention import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

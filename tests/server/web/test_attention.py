@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_server.views import AlertView, DeviceView, SlotView
+from whimbrel_server.views import AlertView, DeviceView, LossView, SlotView
 from whimbrel_server.web import attention, scale
 
 if TYPE_CHECKING:
@@ -105,3 +105,58 @@ def test_the_alerts_of_a_device_have_a_heading(
     text = client.get("/devices/lga").text
     assert 'Open alerts <span class="count">4</span>' in text
     assert "All 4" in text
+
+
+def test_of_drifts_alike_the_one_that_costs_is_first_and_a_harmless_one_stands_by_its_age() -> None:
+    def alert(number: int, severity: str, loss: float, reading: str) -> AlertView:
+        cost = LossView(
+            measure="AUC",
+            reference=0.7,
+            current=0.7 - loss,
+            se=0.001,
+            loss=loss,
+            reading=reading,  # type: ignore[arg-type]
+            rows=900,
+        )
+        return AlertView(
+            id=number,
+            at_ms=number,
+            raised_ms=number,
+            kind="drift",
+            severity=severity,  # type: ignore[arg-type]
+            message="m",
+            device=f"d{number}",
+            feature="x0",
+            loss=cost,
+        )
+
+    found = [
+        alert(1, "warn", 0.002, "harmless"),
+        alert(2, "warn", 0.05, "costly"),
+        alert(3, "warn", 0.001, "harmless"),
+        alert(4, "severe", 0.0, "harmless"),
+        alert(5, "warn", 0.09, "costly"),
+    ]
+    made = attention.groups(found)
+    assert [one.alerts[0].id for one in made] == [4, 5, 2, 3, 1]
+    assert [one.loss.loss for one in made if one.loss is not None] == [0, 0.09, 0.05, 0.001, 0.002]
+
+
+def test_the_page_of_an_alert_says_why_and_what_it_costs(client: TestClient[Litestar]) -> None:
+    text = client.get("/alerts/3").text
+    for words in (
+        "Evidence, against the device&#39;s own beginning: log e 54.2",
+        "No rollout is near: lga had served 1.0.0 for 41 d by then",
+        "look for a common cause",
+        "All of them are site=north",
+        "agent 0.1.0 → 0.2.0",
+        "expected AUC 0.713 → 0.655 (± 0.012): it costs quality",
+        "only labels show it",
+        "Work it out again",
+    ):
+        assert words in text, words
+    assert "The same to the last bit" not in text
+    assert "The same to the last bit" in client.get("/alerts/3?replay=1").text
+    assert "Work it out again" not in client.get("/alerts/4").text, "a rollout has no verdict"
+    assert client.get("/alerts/999").status_code == 404
+    assert client.get("/alerts/x").status_code == 404

@@ -22,6 +22,7 @@ PAGES = (
     "/models/flights?version=1.0.0&subject=lga",
     "/devices/lga",
     "/rollouts/3",
+    "/alerts/3?replay=1",
     "/patterns",
     "/schema",
 )
