@@ -157,6 +157,11 @@ class Totals:
         """Predictions with a known label."""
         return int(self._ints[self._quality_at()])
 
+    @property
+    def size_bytes(self) -> int:
+        """How much memory the counts take."""
+        return sum(one.nbytes for one in (self._ints, self._sums, self._low, self._high))
+
     def add(self, other: Totals) -> None:
         """Add ``other``, of the same layout."""
         self._ints += other._ints

@@ -48,8 +48,10 @@ _SEGMENTS_AT_ONCE = 4
 # then a few segments, then a second.
 _GIVE_WAY_S = 1.0
 _LOOK_S = 0.02
-# Totals kept in memory after they were written: about 18 KB each for 20 features.
-_CLEAN_TOTALS = 1_000
+# Totals kept in memory after they were written: about 18 KB each for 20 features. Every active device
+# has three that each of its windows is added to (hour, day, altogether): 192 MB are for three
+# thousand devices. With fewer, each window reads back what the one before it wrote.
+_CLEAN_BYTES = 192_000_000
 _ENTRIES = msgspec.msgpack.Decoder(list[Entry])
 
 
@@ -268,8 +270,9 @@ class Fold:
         self._cursor = cursor
         self._dirty.clear()
         self._histories.settle()
-        while len(self._totals) > _CLEAN_TOTALS:
-            self._totals.popitem(last=False)
+        held = sum(one.size_bytes for one in self._totals.values())
+        while held > _CLEAN_BYTES:
+            held -= self._totals.popitem(last=False)[1].size_bytes
         self._wrote()
 
     def _write(self, connection: sa.Connection, judged: Rows, now_ms: int) -> None:
