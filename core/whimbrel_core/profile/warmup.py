@@ -7,8 +7,8 @@ between windows, correlation r of neighbours; each is seen with the sampling err
   device's other features of the same sort show, and .1 sd once among them.
 - r: windows that hang together vary less about *their own* mean than about the true one, by a
   share A(r, n), which pulls both moments down. The observed ratio of them is put right for it
-  (Marriott & Pope 1954 give the first order; here the exact variance of the mean is used), then
-  drawn to the device's other features of the same sort: the more, the more alike they are.
+  (`_unbiased`; Marriott & Pope 1954 give the first order), then drawn to the device's other features
+  of the same sort: the more, the more alike they are.
 - μ: shrunk to the signed baseline, as if devices differ from it by .2 sd.
 """
 
@@ -75,7 +75,7 @@ def settle(numbers: Numbers, sorts: Starts) -> Numbers:
         raw=raw, lagged=lagged, between=between, sampling=sampling, n=n, sorts=sorts
     )
     share = variance_of_mean(correlation, n)
-    between = between / (1 - share)
+    between = between * free / (n * (1 - share))
     error = between * share + sampling / n
     weight = DEVICE_SD**2 / (DEVICE_SD**2 + error)
     mean = (about + numbers.wander) * weight
@@ -133,11 +133,20 @@ def _correlation(
 
 
 def _unbiased(ratio: Floats, n: Floats) -> Floats:
-    """Return the r of which ``ratio`` = (r − A) / (1 − A) is expected."""
+    """Return the r of which ``ratio`` is expected.
+
+    With n windows about their own mean, the variance is expected to be n (1 − A) / (n − 1) of the
+    true one, and the covariance of neighbours r − A − 2 (A − B) / (n − 1), where B is the covariance
+    of the mean and the first window.
+    """
     ratio = np.clip(ratio, 0.0, MAX_CORRELATION)
+    free = np.maximum(n - 1, 1)
     found = ratio
     for _ in range(_ROUNDS):
-        found = np.minimum(ratio + variance_of_mean(found, n) * (1 - ratio), MAX_CORRELATION)
+        share = variance_of_mean(found, n)
+        first = (1 - found**n) / (n * (1 - found))
+        found = ratio * (1 - share) * n / free + share + 2 * (share - first) / free
+        found = np.clip(found, 0.0, MAX_CORRELATION)
     return found
 
 
