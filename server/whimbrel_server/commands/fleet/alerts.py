@@ -7,21 +7,37 @@ from typing import TYPE_CHECKING
 import click
 
 from whimbrel_server.commands.fleet.connection import connected
-from whimbrel_server.commands.fleet.printing import plain, print_json, print_table, styled
+from whimbrel_server.commands.fleet.printing import (
+    expected,
+    plain,
+    print_json,
+    print_table,
+    styled,
+)
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
+    from whimbrel_server.views import AlertView
 
 
 @click.command(epilog="Example: whimbrel fleet alerts --state open")
 @click.option("--state", type=click.Choice(["open", "acknowledged", "closed"]), help="Only these.")
+@click.option(
+    "--sort",
+    type=click.Choice(["worst", "newest"]),
+    default="worst",
+    show_default=True,
+    help="Worst: open before closed, then by severity, then by what it is expected to cost.",
+)
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000))
 @connected
-def alerts(client: FleetClient, state: str | None, limit: int, as_json: bool) -> None:
-    """List alerts, newest first."""
+def alerts(client: FleetClient, *, state: str | None, sort: str, limit: int, as_json: bool) -> None:
+    """List alerts, worst first; 'whimbrel fleet explain' says why."""
     from whimbrel_server.web.written import moment
 
     found = client.alerts(state, limit)
+    if sort == "worst":
+        found = tuple(sorted(found, key=_urgency))
     if as_json:
         print_json(found)
         return
@@ -29,10 +45,30 @@ def alerts(client: FleetClient, state: str | None, limit: int, as_json: bool) ->
         click.echo(f"no {state} alerts" if state else "no alerts")
         return
     rows = [
-        (str(a.id), moment(a.at_ms), styled(a.severity), a.kind, styled(a.state), plain(a.message))
+        (
+            str(a.id),
+            moment(a.at_ms),
+            styled(a.severity),
+            a.kind,
+            styled(a.state),
+            expected((a.loss,) if a.loss else ()),
+            plain(a.message),
+        )
         for a in found
     ]
-    print_table(("id", "at (UTC)", "severity", "kind", "state", "what"), rows, numbers=("id",))
+    columns = ("id", "at (UTC)", "severity", "kind", "state", "expected", "what")
+    print_table(columns, rows, numbers=("id",))
+
+
+def _urgency(alert: AlertView) -> tuple[int, int, float, int]:
+    loss = alert.loss.loss if alert.loss and alert.loss.reading == "costly" else 0.0
+    order = ("closed", "acknowledged", "open"), ("notice", "warn", "severe")
+    return (
+        -order[0].index(alert.state),
+        -order[1].index(alert.severity),
+        -loss,
+        -alert.raised_ms,
+    )
 
 
 @click.command(epilog="Example: whimbrel fleet acknowledge 12")

@@ -9,7 +9,13 @@ import click
 
 from whimbrel_core.errors import UsageError
 from whimbrel_server.commands.fleet.connection import connected
-from whimbrel_server.commands.fleet.printing import plain, print_json, print_table, styled
+from whimbrel_server.commands.fleet.printing import (
+    expected,
+    plain,
+    print_json,
+    print_table,
+    styled,
+)
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
@@ -76,7 +82,7 @@ def drift(
     as_json: bool,
 ) -> None:
     """Show how far inputs and outputs have moved, worst first: evidence and effect."""
-    from whimbrel_server.web.written import period, stat
+    from whimbrel_server.web.written import date, period, stat
 
     if page is not None:
         _report(client, model, version, page, days)
@@ -103,6 +109,8 @@ def drift(
             stat(f.psi_debiased),
             stat(f.w1_sd),
             stat(f.log_e),
+            date(f.since_ms) if f.since_ms else "",
+            expected(v.losses),
         )
         for v in found
         for f in v.features
@@ -115,17 +123,20 @@ def drift(
             else f"nothing is judged yet for {model}"
         )
         return
-    columns = ("subject", "version", "newest window", "feature", "state", "PSI", "W1/sd", "log e")
-    print_table(columns, rows, numbers=columns[5:])
+    columns = (
+        "subject", "version", "newest window", "feature", "state", "PSI", "W1/sd", "log e", "since",
+        "expected",
+    )  # fmt: skip
+    print_table(columns, rows, numbers=columns[5:8])
 
 
 def _sentences(groups: GroupsView) -> None:
     """Print what all devices show together, before what each one shows."""
     said = [(one.severity, one.message) for one in groups.rollups]
     said += [(one.severity, one.message) for one in groups.outliers]
-    for severity, message in said:
-        click.echo(f"{styled(severity)}: {plain(message)}")
     if said:
+        rows = [(styled(severity), plain(message)) for severity, message in said]
+        print_table(("", ""), rows)
         click.echo()
 
 

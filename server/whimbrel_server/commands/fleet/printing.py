@@ -12,10 +12,16 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from whimbrel_server.views import LossView
+
 _PIPE_CHARS = 2000
 _STYLES = {
     "ok": "green",
     "same": "green",
+    "harmless": "green",
+    "better": "green",
+    "costly": "bold red",
+    "unclear": "yellow",
     "incomplete": "yellow",
     "differs": "bold red",
     "serving": "green",
@@ -74,6 +80,17 @@ def print_table(
     Console(file=text, width=_PIPE_CHARS, highlight=False).print(table)
     for line in text.getvalue().splitlines():
         click.echo(line.rstrip())
+
+
+def expected(losses: Sequence[LossView]) -> str:
+    """Return what drifted windows are expected to cost, in short; "" where nothing is expected."""
+    from whimbrel_server.web.written import stat
+
+    if not losses:
+        return ""
+    one = losses[0]
+    shown = f"{one.measure} {stat(one.reference)} → {stat(one.current)}"
+    return f"{plain(shown)} {styled(one.reading)}"
 
 
 def plain(text: str) -> str:
