@@ -132,8 +132,8 @@ def test_a_warm_up_finds_how_windows_vary_and_hang_together(n: int, correlation:
     found = numbers.lagged / numbers.between
     assert found.mean() == pytest.approx(correlation, abs=0.03 if n >= 48 else 0.16)
     assert np.sqrt(numbers.between.mean()) == pytest.approx(sd, rel=0.1 if n >= 48 else 0.25)
-    # The true mean is 0: two thirds of the errors are within the doubt, as 1.5 of a standard one.
-    assert (np.abs(numbers.mean) <= numbers.doubt).mean() >= 0.75
+    # The true mean is 0, and the doubt one and a half standard errors, which a short one cannot tell.
+    assert (np.abs(numbers.mean) <= numbers.doubt).mean() >= (0.75 if n >= 48 else 0.65)
 
 
 def test_the_variance_of_a_mean_is_that_of_an_autoregression() -> None:
