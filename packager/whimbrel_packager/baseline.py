@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.layout import Role
     from whimbrel_packager.conversion.conversion import Result
     from whimbrel_packager.frame import Frame
+    from whimbrel_packager.segments import Segment
 
     Array = np.ndarray[Any, Any]
 
@@ -110,6 +111,7 @@ def build(
     positive: int | None,
     units: Mapping[str, str],
     declared: Sequence[Describe] = (),
+    segments: Sequence[Segment] = (),
 ) -> Baseline:
     """Return the baseline: without inputs where there are more columns than a profile holds.
 
@@ -121,9 +123,11 @@ def build(
         positive: index of the positive class, or None.
         units: physical units by column name.
         declared: inputs and outputs that are no columns of numbers.
+        segments: of the rows, that get a small profile of their own.
 
     Raises:
-        ProfileError: too many columns or classes to profile.
+        ProfileError: too many columns or classes to profile, or a segment of a feature that is not
+            profiled or of values that it does not have.
         UsageError: a unit is given for a column that is not there, or something is declared that
             is not there or cannot be.
     """
@@ -178,6 +182,7 @@ def build(
         positive=positive,
         score_tensor=score_tensor,
         descriptors=described.descriptors,
+        slices=[segment.slice() for segment in segments],
         labels=labelled.labels[rows] if calibrated and labelled is not None else None,
         scores=outputs[score_tensor][rows] if calibrated and score_tensor is not None else None,
         predicted=class_names(outputs[label][rows]) if calibrated and label is not None else None,

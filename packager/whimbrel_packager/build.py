@@ -252,6 +252,7 @@ def make(
         positive=index,
         units=recipe.data.units,
         declared=recipe.profile.describe,
+        segments=recipe.profile.slices,
     )
     answered = (
         gathering.predicted(answers.outputs["reference"], done.result, labelled, index)

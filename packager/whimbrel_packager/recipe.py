@@ -25,6 +25,7 @@ from whimbrel_packager.descriptors import Describe
 from whimbrel_packager.gates.declared import Gates
 from whimbrel_packager.record.card import Card
 from whimbrel_packager.record.lineage import Stated, public
+from whimbrel_packager.segments import Segment
 from whimbrel_packager.smaller.optimise import Optimise
 from whimbrel_packager.sources import Options
 
@@ -81,9 +82,11 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         describe: those that are no columns of numbers; what is obvious need not be said.
+        slices: segments of the rows that are counted apart as well.
     """
 
     describe: tuple[Describe, ...] = ()
+    slices: tuple[Segment, ...] = ()
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -184,6 +187,7 @@ class Keywords(TypedDict, total=False):
     device_classes: Sequence[str]
     drift: DriftPolicy | None
     describe: Sequence[Describe] | None
+    slices: Sequence[Segment] | None
     rtol: float
     atol: float | None
     options: Options | None
@@ -195,6 +199,7 @@ _KEYS = {
     "options": "source",
     "params": "training",
     "describe": "profile.describe",
+    "slices": "profile.slices",
     **{name: f"data.{name}" for name in ("label", "held_out", "positive", "units")},
     **{name: f"parity.{name}" for name in ("rtol", "atol")},
 }

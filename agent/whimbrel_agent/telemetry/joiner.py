@@ -16,6 +16,7 @@ from whimbrel_agent.telemetry.labels import (
     table_path,
 )
 from whimbrel_core.errors import RequestError, WhimbrelError
+from whimbrel_core.profile.memberships import Memberships
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,15 +51,20 @@ class PredictionReader:
         self._label = roles.get("label")
         self._scores = layout.score_tensor
         self._value = roles.get("value", manifest.outputs[0].name)
+        self._memberships = Memberships(layout)
 
     def read(
         self, tensors: Mapping[str, NDArray[Any]], rows: int, start_ms: int
     ) -> list[Prediction]:
         """Return one prediction per row of the outputs in ``tensors``."""
         layout = self.layout
+        slices = self._memberships.of(tensors, rows)
         if layout.task == "regression":
             values = tensors[self._value].reshape(rows, -1)[:, 0].tolist()
-            return [Prediction(start_ms, float(value), None, None) for value in values]
+            return [
+                Prediction(start_ms, float(value), None, None, own)
+                for value, own in zip(values, slices, strict=True)
+            ]
         scores: list[list[float]] = []
         if self._scores is not None:
             scores = tensors[self._scores].reshape(rows, -1).tolist()
@@ -69,8 +75,8 @@ class PredictionReader:
             predicted = [_largest(row) for row in scores] or [None] * rows
         bins = [layout.score_bin(layout.score_of(row)) for row in scores] or [None] * rows
         return [
-            Prediction(start_ms, 0.0, score_bin, index)
-            for score_bin, index in zip(bins, predicted, strict=True)
+            Prediction(start_ms, 0.0, score_bin, index, own)
+            for score_bin, index, own in zip(bins, predicted, slices, strict=True)
         ]
 
     def class_of(self, label: Label) -> int | None:
@@ -209,7 +215,7 @@ class _Version:
             if found is None:
                 return False
             window = self.recorder.label_window(found.start_ms)
-            window.accumulator.record_error(found.value, float(label))
+            window.accumulator.record_error(found.value, float(label), found.slices)
             return True
         actual = self._reader.class_of(label)
         if actual is None:
@@ -218,7 +224,7 @@ class _Version:
         if found is None or found.predicted is None:
             return False
         window = self.recorder.label_window(found.start_ms)
-        window.accumulator.record_label(found.score_bin, found.predicted, actual)
+        window.accumulator.record_label(found.score_bin, found.predicted, actual, found.slices)
         return True
 
 

@@ -3,7 +3,8 @@
 ``<data_dir>/labels/<slot>-<digest>.labels``: buckets of eight predictions, each found by a 64-bit
 hash of its id; a full bucket forgets its oldest. The file survives a crash and is shared with the
 next worker, so that a label may come after an update. What is stored is what a profile needs (the
-start of the prediction's window, score bin, predicted class or value): no inputs, and no ids.
+start of the prediction's window, score bin, predicted class or value, and the slices that the
+row is in): no inputs, and no ids.
 
 During a handover two workers may write one file. An entry is written before its hash, so that a
 reader finds a whole entry or none; two writers in one bucket at the same instant may lose one of
@@ -30,18 +31,19 @@ _WAYS = 8
 # Eight hashes, then eight entries, then the way that is overwritten next.
 _HASHES = struct.Struct("<8Q")
 _HASH = struct.Struct("<Q")
-_ENTRY = struct.Struct("<qdhhi")  # start_ms, value, score bin (-1: none), spare, class (-1: none)
+_ENTRY = struct.Struct("<qdhHi")  # start_ms, value, score bin (-1: none), slices, class (-1: none)
 _BUCKET_BYTES = 8 * _WAYS + _ENTRY.size * _WAYS + 8
 _log = logging.getLogger("whimbrel.telemetry")
 
 
 class Prediction(NamedTuple):
-    """What is kept of one predicted row."""
+    """What is kept of one predicted row; ``slices`` are bits, the first slice is bit 0."""
 
     start_ms: int
     value: float
     score_bin: int | None
     predicted: int | None
+    slices: int = 0
 
 
 class PredictionTable:
@@ -91,7 +93,7 @@ class PredictionTable:
             prediction.start_ms,
             prediction.value,
             score_bin,
-            0,
+            prediction.slices,
             predicted,
         )
         _HASH.pack_into(memory, base + 8 * way, key)
@@ -103,7 +105,7 @@ class PredictionTable:
         if key not in hashes:
             return None
         way = hashes.index(key)
-        start_ms, value, score_bin, _, predicted = _ENTRY.unpack_from(
+        start_ms, value, score_bin, slices, predicted = _ENTRY.unpack_from(
             self._memory, base + 8 * _WAYS + _ENTRY.size * way
         )
         _HASH.pack_into(self._memory, base + 8 * way, 0)
@@ -112,6 +114,7 @@ class PredictionTable:
             value,
             None if score_bin < 0 else score_bin,
             None if predicted < 0 else predicted,
+            slices,
         )
 
     def close(self) -> None:

@@ -215,20 +215,6 @@ class Accumulator:
         """Count one request in which the model or runtime failed."""
         self._live[FAILED] += 1
 
-    def slices_of(self, tensors: Mapping[str, NDArray[Any]]) -> list[int]:
-        """Return the slices that each row of a batch is in, as bits (slice 0 is bit 0).
-
-        For `record_label`, when the labels of these rows are known one day. Raises `ProfileError`
-        as `update`.
-        """
-        blocks, rows = self._plan.tensors.blocks(tensors)
-        slicing = self._cells.slicing
-        if slicing is None:
-            return [0] * rows
-        columns = np.concatenate(blocks, axis=1, dtype=np.float32, casting="unsafe").T
-        bits: list[int] = slicing.members(columns).tolist()
-        return bits
-
     def record_label(
         self, score_bin: int | None, predicted: int, actual: int, slices: int = 0
     ) -> None:
@@ -238,7 +224,7 @@ class Accumulator:
             score_bin: `Layout.score_bin` of its score, or None.
             predicted: index of the predicted class.
             actual: index of the true class.
-            slices: that the row is in, as from `slices_of`.
+            slices: that the row is in, bits as from `Memberships`.
 
         Raises:
             ProfileError: not a classifier, or no such class or bin. Nothing is counted then.

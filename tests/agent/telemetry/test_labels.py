@@ -25,6 +25,7 @@ PREDICTIONS = st.builds(
     st.floats(allow_nan=False),
     st.none() | st.integers(0, 19),
     st.none() | st.integers(0, 1023),
+    st.integers(0, (1 << 16) - 1),
 )
 
 

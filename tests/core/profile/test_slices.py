@@ -16,6 +16,7 @@ from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.layout import Layout
+from whimbrel_core.profile.memberships import Memberships
 from whimbrel_core.profile.reference import ColumnSpec, build
 from whimbrel_core.profile.slices import MAX_SLICES, Slice
 from whimbrel_core.profile.window import decode, empty, encode, merge, require_fit
@@ -63,7 +64,7 @@ def test_each_slice_counts_its_rows_one_by_one(
     for part in (rows[:cut], rows[cut:]):
         accumulator.update_rows(np.array(part, np.float32).reshape(-1, 4))
         accumulator.flush()
-    exact = [tuple(map(float, np.float32(row))) for row in rows]
+    exact = [tuple(np.array(row, np.float32).tolist()) for row in rows]
     window = accumulator.window(0, 1)
     for one, counts in zip(SLICED.slices, window.slices, strict=True):
         own = [row for row in exact if inside(one, row)]
@@ -89,13 +90,12 @@ def small_batch(n: int) -> dict[str, Any]:
 
 def test_the_slices_of_a_row_are_known_before_it_is_counted() -> None:
     accumulator = Accumulator(SLICED)
-    bits = accumulator.slices_of(small_batch(500))
-    assert accumulator.rows == 0
+    bits = Memberships(SLICED).of(small_batch(500), 500)
     accumulator.update(small_batch(500))
     counted = [one.rows for one in accumulator.window(0, 1).slices]
     assert [sum(one >> index & 1 for one in bits) for index in range(6)] == counted
     assert min(counted) > 0
-    assert Accumulator(SMALL).slices_of(small_batch(5)) == [0] * 5
+    assert Memberships(SMALL).of(small_batch(5), 5) == [0] * 5
 
 
 def test_labels_are_counted_in_the_slices_of_their_row() -> None:
