@@ -28,12 +28,13 @@ from whimbrel_core.errors import ConfigError, ProfileError, UsageError
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.descriptors import Embedding, Image, Text
+from whimbrel_core.profile.descriptors.declared import MAX_CENTROID_BYTES
 from whimbrel_core.profile.distances import Judge
 from whimbrel_core.profile.layout import MAX_FEATURES
 from whimbrel_core.profile.reference import build
 from whimbrel_core.profile.shift import shifts
 from whimbrel_core.profile.window import merge
-from whimbrel_packager import contents, descriptors
+from whimbrel_packager import contents
 from whimbrel_packager.descriptors import Describe, Source, centroids, describe
 from whimbrel_packager.frame import Frame
 from whimbrel_packager.gates.skew import drifts_of
@@ -428,7 +429,7 @@ def test_centroids_are_few_ordered_and_of_finite_rows() -> None:
     assert centroids(np.ones((9, 3)), 8, 0).tolist() == [[1, 1, 1]]
     assert centroids(np.full((9, 3), np.nan), 8, 0).shape == (0, 3)
     wide = centroids(np.random.default_rng(0).random((20, 20_000), np.float32), 8, 0)
-    assert wide.nbytes <= descriptors.MAX_CENTROID_BYTES
+    assert wide.nbytes <= MAX_CENTROID_BYTES
     assert len(wide) == 3
 
 

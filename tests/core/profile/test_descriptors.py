@@ -68,7 +68,7 @@ def test_a_picture_is_described_by_the_definitions_of_its_figures(
     for picture, found in zip(pixels, made, strict=True):
         expected = picture_columns(picture)
         assert tuple(expected) == declared.columns
-        np.testing.assert_allclose(found, [*expected.values()], atol=3e-5)
+        np.testing.assert_allclose(found, np.array([*expected.values()]), atol=3e-5)
 
 
 def test_the_order_of_dimensions_and_colours_the_type_and_the_range_change_no_figure() -> None:
@@ -77,7 +77,7 @@ def test_the_order_of_dimensions_and_colours_the_type_and_the_range_change_no_fi
         numbers.astype(np.uint8)
     )
     last = numbers.transpose(0, 2, 3, 1)
-    ways = [
+    ways: list[tuple[np.ndarray, Descriptor]] = [
         (
             last.astype(np.uint8),
             Image(tensor="x", shape=(16, 20, 3), layout="NHWC", range=(0, 255)),
@@ -205,8 +205,8 @@ def test_a_missing_text_is_null_bytes_are_read_and_a_long_text_only_in_its_begin
     texts = np.array([None, float("nan"), "Über 9000!".encode(), b"\xff", "x" * 70_000], object)
     made = describe(texts)
     assert np.isnan(made[:2]).all()
-    np.testing.assert_array_equal(made[2], np.float32(text_columns("Über 9000!")))
-    np.testing.assert_array_equal(made[3], np.float32(text_columns("\ufffd")))
+    np.testing.assert_array_equal(made[2], np.array(text_columns("Über 9000!"), np.float32))
+    np.testing.assert_array_equal(made[3], np.array(text_columns("\ufffd"), np.float32))
     assert made[4].tolist()[:4] == [70_000, 1, text.LONGEST, 1]
     many = np.array([f"{i}{'ab' * 9_000}" for i in range(9)], object)
     for written, found in zip(many, describe(many), strict=True):
