@@ -88,15 +88,15 @@ class Totals:
         layout: of the bundle that the windows are of.
     """
 
-    __slots__ = ("_high", "_ints", "_layout", "_low", "_sums", "end_ms", "start_ms", "windows")
+    __slots__ = ("_extremes", "_ints", "_layout", "_sums", "end_ms", "start_ms", "windows")
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         features = len(layout.features)
         self._ints: NDArray[np.int64] = np.zeros(_width(layout), dtype=np.int64)
         self._sums: NDArray[np.float64] = np.zeros(2 * features + 3 * (1 + len(layout.slices)))
-        self._low: NDArray[np.float64] = np.full(features, np.inf)
-        self._high: NDArray[np.float64] = np.full(features, -np.inf)
+        # (2F,) smallest values, then negated largest ones: one minimum for both.
+        self._extremes: NDArray[np.float64] = np.full(2 * features, np.inf)
         self.start_ms: int | None = None
         self.end_ms: int | None = None
         self.windows = 0
@@ -143,7 +143,7 @@ class Totals:
         known = [one or _NO_QUALITY for one in labelled]
         errors = [(one.error, one.absolute, one.squared) for one in known]
         totals._sums = np.append(window.sums, errors)
-        totals._low, totals._high = window.low.copy(), window.high.copy()
+        totals._extremes = np.concatenate([window.low, -window.high])
         totals.start_ms, totals.end_ms, totals.windows = window.start_ms, window.end_ms, windows
         return totals
 
@@ -160,20 +160,18 @@ class Totals:
     @property
     def size_bytes(self) -> int:
         """How much memory the counts take."""
-        return sum(one.nbytes for one in (self._ints, self._sums, self._low, self._high))
+        return self._ints.nbytes + self._sums.nbytes + self._extremes.nbytes
 
     def add(self, other: Totals) -> None:
         """Add ``other``, of the same layout."""
         self._ints += other._ints
         self._sums += other._sums
-        np.minimum(self._low, other._low, out=self._low)
-        np.maximum(self._high, other._high, out=self._high)
+        np.minimum(self._extremes, other._extremes, out=self._extremes)
         self.windows += other.windows
-        if other.start_ms is not None and other.end_ms is not None:
-            self.start_ms = (
-                other.start_ms if self.start_ms is None else min(self.start_ms, other.start_ms)
-            )
-            self.end_ms = other.end_ms if self.end_ms is None else max(self.end_ms, other.end_ms)
+        if other.start_ms is not None and (self.start_ms is None or other.start_ms < self.start_ms):
+            self.start_ms = other.start_ms
+        if other.end_ms is not None and (self.end_ms is None or other.end_ms > self.end_ms):
+            self.end_ms = other.end_ms
 
     def without(self, part: Totals) -> Totals:
         """Return these totals less ``part``, which was added to them before.
@@ -191,7 +189,7 @@ class Totals:
         twin = Totals.__new__(Totals)
         twin._layout = self._layout
         twin._ints, twin._sums = self._ints.copy(), self._sums.copy()
-        twin._low, twin._high = self._low.copy(), self._high.copy()
+        twin._extremes = self._extremes.copy()
         twin.start_ms, twin.end_ms, twin.windows = self.start_ms, self.end_ms, self.windows
         return twin
 
@@ -223,8 +221,8 @@ class Totals:
             sizes=layout.sizes,
             counts=self._ints[:at],
             sums=sums,
-            low=self._low,
-            high=self._high,
+            low=self._extremes[:features],
+            high=-self._extremes[features:],
             ops=ops,
             score_cells=scores if layout.score_tensor is not None else None,
             quality=quality,
