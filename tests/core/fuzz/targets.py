@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
+from tests.core.profile.samples import described_baseline
 from whimbrel_core import identity
 from whimbrel_core.bundle import archive, bundle, manifest, parity, signature
 from whimbrel_core.canonical import canonical_json
@@ -38,6 +39,7 @@ BUNDLE = (CORE / "golden/bundle-v1.whim").read_bytes()
 PUBLISHER = PublicKey.from_pem((CORE / "golden/bundle-v1.pub").read_text())
 WINDOW = (CORE / "profile/golden/window-1.bin").read_bytes()
 BASELINE = (CORE / "profile/golden/baseline-1.bin").read_bytes()
+DESCRIBED = described_baseline().encode()
 KEY = PrivateKey.generate()
 # Whatever is read, memory stays within a small multiple of the bytes that are there.
 LIMITS = archive.Limits(entry_bytes=1 << 20, total_bytes=4 << 20)
@@ -220,7 +222,7 @@ TARGETS: dict[str, Target] = {
     "signature": Target(_signature, (TrustError,), (_SIGNATURE,)),
     "statement": Target(_statement, (TrustError, BundleError), (_STATEMENT,)),
     "assignment": Target(_assignment, (TrustError, WireError, WhimbrelError), (_ASSIGNED,)),
-    "baseline": Target(_baseline, (ProfileError,), (BASELINE,)),
+    "baseline": Target(_baseline, (ProfileError,), (BASELINE, DESCRIBED)),
     "window": Target(_window, (ProfileError,), (WINDOW,)),
     "window-fields": Target(_window_fields, (ProfileError,), (window.inflate(WINDOW),)),
     "message": Target(

@@ -321,6 +321,9 @@ def test_a_layout_keeps_its_descriptors_and_they_decide_its_identity() -> None:
     assert again == one
     assert msgspec.json.decode(msgspec.json.encode(one), type=Layout) == one
     assert again.profile_id == one.profile_id != layout(embedding(2 * np.eye(3))).profile_id
+    whole = layout(Image(tensor="x", shape=(1, 4, 4), layout="NCHW", range=(0, 255)))
+    read = msgspec.msgpack.decode(msgspec.msgpack.encode(whole), type=Layout)
+    assert read.profile_id == whole.profile_id
     with pytest.raises(ProfileError, match="declared twice: t#text"):
         msgspec.structs.replace(one, descriptors=(Text(tensor="t"), Text(tensor="t")))
     with pytest.raises(ProfileError, match="5 columns, none of them is 9"):

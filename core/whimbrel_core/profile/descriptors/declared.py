@@ -108,7 +108,9 @@ class Image(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="im
                 f"{self.channels} channels; 1, 3 or 4 are needed",
                 hint="check the order of the dimensions (layout)",
             )
-        low, high = self.range
+        low, high = map(float, self.range)
+        # 0 and 0.0 would make two identities of one descriptor.
+        msgspec.structs.force_setattr(self, "range", (low, high))
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ProfileError(
                 f"descriptor {self.name!r}: a range goes from the number of black to that of "
