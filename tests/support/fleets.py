@@ -64,8 +64,8 @@ class Crowd:
                 sizes=layout.sizes,
                 counts=counts[d],
                 sums=none,
-                low=none[: len(cells)],
-                high=none[: len(cells)],
+                low=none[: len(cells)] + np.inf,  # sums are not known
+                high=none[: len(cells)] - np.inf,
                 ops=OpsCounts(),
                 score_cells=None,
                 quality=None,

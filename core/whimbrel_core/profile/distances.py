@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.axis import Axis, Extent, extent
 from whimbrel_core.profile.chisquare import ChiSquare
 from whimbrel_core.profile.discoveries import benjamini_hochberg
 from whimbrel_core.profile.divergences import (
@@ -53,6 +54,7 @@ __all__ = [
     "Judge",
     "benjamini_hochberg",
     "compare",
+    "extent",
     "grade",
     "js",
     "ks",
@@ -154,7 +156,8 @@ class Judge:
         self.layout = layout = baseline.layout
         self.thresholds = thresholds
         reference = baseline.window if reference is None else reference
-        (cells,), (invalid,), _ = stacked([flatten(reference)], layout)
+        flat = flatten(reference)
+        (cells,), (invalid,), _ = stacked([flat], layout)
         if not reference.rows:
             raise ProfileError("there are no reference rows to compare a window with")
         features = layout.features
@@ -165,7 +168,8 @@ class Judge:
         self._n = np.add.reduceat(cells, self._starts)
         self._set_effect(cells)
         self._set_evidence(cells)
-        self._set_axis(baseline, cells)
+        self._set_others(cells)
+        self._axis = Axis(baseline, cells, extent([flat]))
         self._invalid_rate = invalid / reference.rows
         self._reference_rows = reference.rows
 
@@ -187,34 +191,12 @@ class Judge:
             hoped = np.add.reduceat(share, grouping.first)
             self._evidence.append((grouping, 1 / share, hoped, ChiSquare(grouping.bins - 1)))
 
-    def _set_axis(self, baseline: Baseline, cells: Counts) -> None:
-        """Prepare distances along the axis: words have none, and never-seen values no place on it."""
-        features = self.layout.features
-        placed = np.ones(len(cells), np.int64)
-        gaps = np.zeros(len(cells))
-        scales = np.ones(len(features))
-        others = []
-        for index, (feature, stats) in enumerate(zip(features, baseline.stats, strict=True)):
-            start = int(self._starts[index])
-            stop = start + feature.cells
-            if feature.kind == "categorical":
-                placed[start:stop] = 0
-            else:
-                last = stop - 1 if feature.kind == "discrete" else stop
-                placed[last:stop] = 0
-                gaps[start : last - 1] = np.diff(stats.cell_means[: last - start])
-                scales[index] = stats.sd or 1.0
-            if feature.kind != "numeric":
-                others.append((index, stop - 1))
-        self._placed = None if placed.all() else placed
-        self._gaps = gaps / scales[self._feature]
-        on_axis = cells * placed
-        n = np.add.reduceat(on_axis, self._starts)
-        self._on_axis = n > 0
-        # Cumulative within each feature: of the whole row of cells, less what came before it.
-        below = np.cumsum(on_axis) - np.repeat(np.cumsum(n) - n, np.diff(self._bounds))
-        self._axis_p = below / np.maximum(n, 1)[self._feature]
-        self._axis_p_all = self._axis_p + self._feature
+    def _set_others(self, cells: Counts) -> None:
+        others = [
+            (index, int(self._bounds[index + 1]) - 1)
+            for index, feature in enumerate(self.layout.features)
+            if feature.kind != "numeric"
+        ]
         self._other_feature = np.array([index for index, _ in others], np.int64)
         self._other_cell = np.array([cell for _, cell in others], np.int64)
         self._other_rate = cells[self._other_cell] / np.maximum(self._n[self._other_feature], 1)
@@ -231,25 +213,34 @@ class Judge:
         """Return `judge` of every window; much cheaper than one by one. Raises `ProfileError`."""
         if not windows:
             return []
-        drifts = self.measure(*stacked([flatten(window) for window in windows], self.layout))
+        flat = [flatten(window) for window in windows]
+        drifts = self.measure(*stacked(flat, self.layout), extent(flat))
         return [self.named(Drifts(*row)) for row in zip(*drifts, strict=True)]
 
     def named(self, row: Drifts) -> tuple[FeatureDrift, ...]:
         """Return one window's row (F,) of `Drifts` as an object per feature."""
         return named_drifts([(one.name, one.role) for one in self.layout.features], row)
 
-    def measure(self, cells: Counts, invalid: Counts, rows: Counts) -> Drifts:
+    def measure(
+        self, cells: Counts, invalid: Counts, rows: Counts, known: Extent | None = None
+    ) -> Drifts:
         """Judge N windows, as arrays.
 
         Args:
             cells: (N, C) counts of all cells, as from `stacked`.
             invalid: (N, F) nulls and infinities.
             rows: (N,) rows of the windows.
+            known: their sums and extremes, as from `extent`; None: distances from counts alone.
         """
         if len(cells) > _AT_ONCE:
             starts = range(0, len(cells), _AT_ONCE)
             parts = [
-                self.measure(cells[part], invalid[part], rows[part])
+                self.measure(
+                    cells[part],
+                    invalid[part],
+                    rows[part],
+                    None if known is None else known.take(part),
+                )
                 for part in (slice(start, start + _AT_ONCE) for start in starts)
             ]
             return Drifts(*map(np.concatenate, zip(*parts, strict=True)))
@@ -259,7 +250,7 @@ class Judge:
         divisor = np.maximum(m, 1)
         blank = (m == 0) | (self._n == 0)
         psi_, js_ = self._effects(below, divisor)
-        ks_, w1_ = self._axis_distances(cells, below)
+        ks_, w1_ = self._axis.distances(cells, below, known)
         p_value = self._pearson(below, m, rows)
         wide = rows[:, np.newaxis]
         null_rate = invalid / np.maximum(wide, 1)
@@ -296,29 +287,6 @@ class Judge:
         terms = (self._js_reference + exact * log_q) / 2 - middle * log_middle
         divergence = np.add.reduceat(terms, effect.first, axis=-1) / _LOG_2
         return np.maximum(psi_, 0.0), np.sqrt(np.maximum(divergence, 0.0))
-
-    def _axis_distances(self, cells: Counts, below: Counts) -> tuple[Floats, Floats]:
-        if self._placed is not None:
-            below = _below(cells * self._placed)
-        ends = below.take(self._bounds, axis=-1)
-        m = np.diff(ends)
-        usable = (m > 0) & self._on_axis
-        weight = usable / np.maximum(m, 1)
-        if (m == m[:, :1]).all() and usable.all():
-            # As many rows in every feature: what came before one of them is its number.
-            difference: Floats = below[:, 1:] * weight[:, :1]
-            difference -= self._axis_p_all
-        else:
-            own = below[:, 1:] - ends[:, :-1].take(self._feature, axis=-1)
-            difference = own * weight.take(self._feature, axis=-1)
-            difference -= self._axis_p
-        np.abs(difference, out=difference)
-        ks_ = np.maximum.reduceat(difference, self._starts, axis=-1)
-        difference *= self._gaps
-        w1_ = np.add.reduceat(difference, self._starts, axis=-1)
-        ks_[~usable] = np.nan
-        w1_[~usable] = np.nan
-        return ks_, w1_
 
     def _pearson(self, below: Counts, m: Counts, rows: Counts) -> Floats:
         fine = rows >= _FINE_ROWS

@@ -25,7 +25,7 @@ from whimbrel_core.profile.alarms import (
     Shown,
     SubjectState,
 )
-from whimbrel_core.profile.distances import Drifts, FeatureDrift, Judge, stacked
+from whimbrel_core.profile.distances import Drifts, FeatureDrift, Judge, extent, stacked
 from whimbrel_core.profile.flat import FlatWindow, flatten
 from whimbrel_core.profile.sequential import NEVER, Detector, Observation, Proofs
 
@@ -135,7 +135,7 @@ class DeviceJudge:
 
     def _judge_some(self, windows: Sequence[FlatWindow]) -> tuple[Drifts, Flags, Floats, Floats]:
         cells, invalid, rows = stacked(windows, self.baseline.layout)
-        drifts = self._judge.measure(cells, invalid, rows)
+        drifts = self._judge.measure(cells, invalid, rows, extent(windows))
         values, variances = self._detector.components.values(cells, invalid, rows)
         return drifts, rows >= self.policy.thresholds.min_rows, values, variances
 

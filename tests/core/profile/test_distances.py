@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -17,10 +18,16 @@ from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile import distances
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.chisquare import chi2_tail
-from whimbrel_core.profile.distances import FeatureDrift, Judge, compare
+from whimbrel_core.profile.distances import FeatureDrift, Judge, compare, stacked
+from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.levels import Held, State, Thresholds, settle
 from whimbrel_core.profile.reference import ColumnSpec, build
 from whimbrel_core.profile.window import Window, empty, merge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 SHIFTS = [0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0]
 
@@ -48,10 +55,50 @@ def test_distances_from_counts_are_close_to_those_from_all_rows(family: str, shi
     drift = judged(reference, window)
     assert drift.ks is not None
     assert drift.w1_sd is not None
-    assert drift.ks == pytest.approx(stats.ks_2samp(reference, window).statistic, abs=0.006)
+    assert drift.ks == pytest.approx(stats.ks_2samp(reference, window).statistic, abs=0.004)
     exact = stats.wasserstein_distance(reference, window) / reference.std()
-    # Far outside the reference the ladder's cells are wide: a few per cent of a huge distance.
-    assert drift.w1_sd == pytest.approx(exact, abs=0.006, rel=0.01 if shift <= 2 else 0.08)
+    assert drift.w1_sd == pytest.approx(exact, abs=0.002)
+
+
+@pytest.mark.parametrize("family", ["normal", "lognormal"])
+def test_spread_that_grows_beyond_the_reference_on_both_sides_is_measured(family: str) -> None:
+    reference, window = pair(family, 0.0)
+    for factor, share in ((0.7, 0.005), (1.5, 0.03), (4.0, 0.02)):
+        wider = (reference.mean() + factor * (window - reference.mean())).astype(np.float32)
+        exact = stats.wasserstein_distance(reference, wider) / reference.std()
+        assert judged(reference, wider).w1_sd == pytest.approx(exact, rel=share, abs=0.002)
+
+
+def test_where_a_window_ends_inside_of_a_cell_the_distance_is_taken_there() -> None:
+    reference, window = pair("normal", 0.0)
+    clipped = np.minimum(window, np.quantile(reference, 0.9).astype(np.float32))
+    exact = stats.ks_2samp(reference, clipped).statistic
+    assert judged(reference, clipped).ks == pytest.approx(exact, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("change", "share"), [(lambda x: x + 40, 0.0), (lambda x: 6 + 2 * (x - 6), 0.1)]
+)
+def test_values_never_seen_are_placed_where_the_sums_say(
+    change: Callable[[NDArray[Any]], NDArray[Any]], share: float
+) -> None:
+    rng = np.random.default_rng(3)
+    reference, window = (rng.poisson(6, n).astype(np.float32) for n in (20_000, 3600))
+    changed = change(window)
+    drift = judged(reference, changed)
+    exact = stats.wasserstein_distance(reference, changed) / reference.std()
+    assert drift.w1_sd == pytest.approx(exact, rel=share, abs=1e-4)
+    assert drift.ks == pytest.approx(stats.ks_2samp(reference, changed).statistic, abs=0.02)
+
+
+def test_without_sums_distances_come_from_counts_alone() -> None:
+    reference, window = pair("normal", 0.5)
+    baseline = build([ColumnSpec("a", "input", "x", 0, reference)], task="regression")
+    accumulator = Accumulator(baseline)
+    accumulator.update({"x": window})
+    flat = [flatten(accumulator.window(0, 1))]
+    alone = Judge(baseline).measure(*stacked(flat, baseline.layout))
+    assert alone.w1_sd[0, 0] == pytest.approx(0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("shift", SHIFTS)
