@@ -157,10 +157,15 @@ class Policies:
         """Whether there is any override."""
         return bool(self._overrides)
 
-    def cohorts(self, model: str) -> tuple[frozenset[str], ...]:
-        """Return the sets of labels that some override of ``model`` names."""
-        found = {one.labels for one in self._overrides if one.labels and one.model in {"", model}}
-        return tuple(sorted(found, key=sorted))
+    def quality_cohorts(self, model: str) -> tuple[str, ...]:
+        """Return the labels whose devices have a limit of their own for the quality of ``model``."""
+        found = {
+            label
+            for one in self._overrides
+            if one.max_quality_drop is not None and one.model in {"", model}
+            for label in one.labels
+        }
+        return tuple(sorted(found))
 
     def follow(self, model: str, declared: DriftPolicy, labels: Iterable[str] = ()) -> Followed:
         """Return what holds for devices with ``labels`` (``key=value``) that serve ``model``.
@@ -226,6 +231,11 @@ def _require_sound(one: Override) -> None:
             )
     if len({label.partition("=")[0] for label in one.labels}) < len(one.labels):
         raise ConfigError(f"{what} asks for two values of one label: no device has them")
+    if one.max_quality_drop is not None and len(one.labels) > 1:
+        raise ConfigError(
+            f"{what} sets max_quality_drop for devices with several labels",
+            hint="labels of predictions are counted by one label of their devices: name one",
+        )
     for name, value in values.items():
         least = _LEAST.get(name)
         if not (value >= least if least is not None else value > 0):

@@ -62,6 +62,8 @@ def quality(
     days: Sequence[Period],
     found: promises.Kept,
     settings: Monitoring,
+    *,
+    subject: str = FLEET,
 ) -> Verdict:
     """Return the verdict of labels over ``days`` that break what the baseline promised."""
     limit = settings.max_quality_drop
@@ -69,7 +71,7 @@ def quality(
         verdict.QUALITY,
         digest=published.digest,
         profile_id=published.profile_id,
-        subject=FLEET,
+        subject=subject,
         inputs=[labelled(layout, day) for day in days],
         policy={
             "max_quality_drop": limit,

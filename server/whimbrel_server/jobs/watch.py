@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import sqlalchemy as sa
 
 from whimbrel_server.domain import aggregation, devices, promises
@@ -13,7 +14,6 @@ from whimbrel_server.store import aggregates, alerts, schema
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.counts import QualityCounts
     from whimbrel_server.config import Monitoring, Retention
     from whimbrel_server.repository import Published, Repository
     from whimbrel_server.store.database import Database
@@ -33,28 +33,80 @@ def watch_quality(
 
     What is promised is the quality that the baseline's own scores and calibration give; what is
     realised comes from labels joined on devices. The alert needs the realised to be below the
-    promised by ``max_quality_drop`` beyond doubt.
+    promised by ``max_quality_drop`` beyond doubt. A cohort for which an operator set a limit of its
+    own is watched by itself, beside the fleet.
     """
     served = set[str]().union(*_served(registry).values())
+    policies = settings.policies()
     for published in repository.published():
         # What nobody serves any more would be raised here and closed by `watch_served`, for ever.
         if published.problem or (served and published.digest not in served):
             continue
-        baseline = repository.contents(published.digest).baseline
-        with database.read() as connection:
-            found = _newest_days(connection, published.digest, settings.quality_days)
-        quality = aggregates.total(baseline.layout, found).window().quality
-        if quality is None or quality.rows < settings.min_labels:
-            continue
-        _judge_quality(database, published, baseline, quality, found, settings, now_ms)
+        contents = repository.contents(published.digest)
+        for cohort in ("", *policies.quality_cohorts(published.name)):
+            labels = [cohort] if cohort else []
+            followed = policies.follow(published.name, contents.manifest.drift, labels)
+            _watch_quality(
+                database,
+                published,
+                contents.baseline,
+                cohort,
+                msgspec.structs.replace(settings, max_quality_drop=followed.max_quality_drop),
+                now_ms,
+            )
 
 
-def _newest_days(connection: sa.Connection, digest: str, days: int) -> list[aggregates.Period]:
+def _watch_quality(  # noqa: PLR0917 - all of it is what is judged
+    database: Database,
+    published: Published,
+    baseline: Baseline,
+    cohort: str,
+    settings: Monitoring,
+    now_ms: int,
+) -> None:
+    subject = f"c:{cohort}" if cohort else FLEET
+    with database.read() as connection:
+        days = _newest_days(connection, published.digest, subject, settings.quality_days)
+    quality = aggregates.total(baseline.layout, days).window().quality
+    if quality is None or quality.rows < settings.min_labels:
+        return
+    found = promises.kept(quality, baseline)
+    if found is None:
+        return
+    limit = settings.max_quality_drop
+    cause = f"quality/{published.digest}{'/' if cohort else ''}{cohort}"
+    if not found.broken(limit):
+        if found.mended(limit):
+            database.write(lambda connection: alerts.close(connection, cause, now_ms))
+        return
+    where = f" in {cohort}" if cohort else ""
+    alert = alerts.NewAlert(
+        cause=cause,
+        at_ms=days[-1].bucket_ms,
+        kind="quality",
+        severity=found.severity(limit),
+        message=(
+            f"{found.measure} of {published.name} {published.version}{where} is "
+            f"{found.realised:.3f} over {found.n} labels; its baseline promised {found.promised:.3f}"
+        ),
+        model=published.name,
+        version=published.version,
+        scope=cohort,
+        evidence=verdicts.quality(
+            published, baseline.layout, days, found, settings, subject=subject
+        ).evidence(),
+    )
+    database.write(lambda connection: alerts.raise_alert(connection, alert, now_ms))
+
+
+def _newest_days(
+    connection: sa.Connection, digest: str, subject: str, days: int
+) -> list[aggregates.Period]:
     table = schema.aggregates
     newest = connection.execute(
         sa.select(sa.func.max(table.c.bucket_ms)).where(
             table.c.digest == digest,
-            table.c.subject == FLEET,
+            table.c.subject == subject,
             table.c.step == "day",
             table.c.labels > 0,
         )
@@ -62,40 +114,9 @@ def _newest_days(connection: sa.Connection, digest: str, days: int) -> list[aggr
     if newest is None:
         return []
     since = newest - (days - 1) * DAY_MS
-    return aggregates.periods(connection, digest, FLEET, "day", since_ms=since, until_ms=newest + 1)
-
-
-def _judge_quality(  # noqa: PLR0917 - all of it is what is judged
-    database: Database,
-    published: Published,
-    baseline: Baseline,
-    quality: QualityCounts,
-    days: list[aggregates.Period],
-    settings: Monitoring,
-    now_ms: int,
-) -> None:
-    found = promises.kept(quality, baseline)
-    if found is None:
-        return
-    cause, limit = f"quality/{published.digest}", settings.max_quality_drop
-    if not found.broken(limit):
-        if found.mended(limit):
-            database.write(lambda connection: alerts.close(connection, cause, now_ms))
-        return
-    alert = alerts.NewAlert(
-        cause=cause,
-        at_ms=days[-1].bucket_ms,
-        kind="quality",
-        severity=found.severity(limit),
-        message=(
-            f"{found.measure} of {published.name} {published.version} is {found.realised:.3f} over "
-            f"{found.n} labels; its baseline promised {found.promised:.3f}"
-        ),
-        model=published.name,
-        version=published.version,
-        evidence=verdicts.quality(published, baseline.layout, days, found, settings).evidence(),
+    return aggregates.periods(
+        connection, digest, subject, "day", since_ms=since, until_ms=newest + 1
     )
-    database.write(lambda connection: alerts.raise_alert(connection, alert, now_ms))
 
 
 def watch_silence(

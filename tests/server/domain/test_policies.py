@@ -98,6 +98,7 @@ def test_a_warning_above_the_bundles_severe_takes_severe_along() -> None:
         (Override(model="m"), "sets nothing"),
         (Override(cohort="ewr", min_rows=5), "names the cohort 'ewr'"),
         (Override(cohort="site=ewr,site=jfk", min_rows=5), "two values of one label"),
+        (Override(cohort="a=b,c=d", max_quality_drop=0.1), "for devices with several labels"),
         (Override(min_rows=0), "min_rows = 0, it must be 1 at least"),
         (Override(warmup_windows=1), "2 at least"),
         (Override(arl_days=0), "above zero"),
@@ -107,6 +108,18 @@ def test_a_warning_above_the_bundles_severe_takes_severe_along() -> None:
 def test_an_override_without_a_meaning_is_refused(override: Override, what: str) -> None:
     with pytest.raises(ConfigError, match=what):
         Policies((override,))
+
+
+def test_a_limit_of_quality_may_be_a_cohorts_own() -> None:
+    policies = Policies(
+        (
+            Override(model="flights", cohort="site=ewr", max_quality_drop=0.1),
+            Override(cohort="site=jfk", warn_psi=0.2),
+        )
+    )
+    assert policies.quality_cohorts("flights") == ("site=ewr",)
+    assert policies.quality_cohorts("churn") == ()
+    assert policies.follow("flights", BUNDLE, ["site=ewr"]).max_quality_drop == 0.1
 
 
 def test_the_fingerprint_tells_apart_what_states_depend_on_and_nothing_else() -> None:

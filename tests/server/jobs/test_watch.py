@@ -14,6 +14,7 @@ from tests.support.windows import Counter, payload
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import State, WindowMessage
 from whimbrel_server import config
+from whimbrel_server.domain.policies import Override
 from whimbrel_server.jobs import watch
 from whimbrel_server.store import schema
 
@@ -89,6 +90,26 @@ def test_quality_below_what_was_promised_is_an_alert_and_ends_when_it_is_back(
     books.fold()
     look(books)
     assert quality_states(books) == ["closed"]
+
+
+def test_a_cohort_with_a_limit_of_its_own_is_watched_by_itself(house: House, books: Books) -> None:
+    made = house.publish("1.0.0", window_s=86_400)
+    fleet = books.fleet
+    fleet.label_device("ewr", {"site": "ewr"}, "operator")
+    books.take([*messages(made, 4), *wrong_world(made, 4, first_day=4)])  # type: ignore[list-item]
+    books.fold()
+    strict = Override(cohort="site=ewr", max_quality_drop=0.02)
+    for override, expected in (((), []), ((strict,), ["site=ewr"])):
+        monitoring = config.Monitoring(max_quality_drop=0.9, override=override)
+        watch.watch_quality(
+            fleet._database, fleet.repository, fleet._registry, monitoring, START_MS
+        )
+        assert [one.scope for one in fleet.alerts() if one.kind == "quality"] == expected
+    (alert,) = fleet.alerts("open")
+    assert alert.message.startswith("AUC of churn 1.0.0 in site=ewr is ")
+    assert alert.evidence["subject"] == "c:site=ewr"
+    assert alert.evidence["thresholds"]["max_quality_drop"] == 0.02
+    assert [one.outcome for one in fleet.replays()] == ["same"]
 
 
 def _moved(message: WindowMessage, days: int) -> WindowMessage:
