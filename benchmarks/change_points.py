@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 TARGET = 0.52
-SEED = 20261121
+SEED = 31_415
 OBSERVATIONS = 720  # of a series without change; the default ARL
 SERIES = 20  # of each kind
 SHIFT_AT = 100
