@@ -86,6 +86,17 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         """Identity of the layout."""
         return self.layout.profile_id
 
+    def __repr__(self) -> str:
+        return (
+            f"<Baseline {self.profile_id[:12]}…: {self.window.rows:,} rows, "
+            f"{len(self.layout.features)} features>"
+        )
+
+    def _repr_html_(self) -> str:
+        from whimbrel_core.pages import notebook
+
+        return notebook.baseline(self)
+
     def encode(self) -> bytes:
         """Return the baseline as the bytes of ``baseline.bin``; equal baselines, equal bytes."""
         return MAGIC + msgspec.msgpack.encode(self)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from whimbrel_core.errors import InputError
 from whimbrel_core.profile.dataset import DatasetProfile
 from whimbrel_core.profile.exports import table as tables
 from whimbrel_core.profile.levels import Thresholds
-from whimbrel_packager.profiles import memory, reading
+from whimbrel_packager.profiles import memory, reading, whylogs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +110,8 @@ def log(
     """Return the profile of a table in memory.
 
     Args:
-        data: a DataFrame of pandas, a table of pyarrow, a dict of arrays, or a matrix.
+        data: a DataFrame of pandas, a table of pyarrow, a dict of arrays, a matrix, or a view of a
+            whylogs profile, which makes a coarse one (`whimbrel_packager.profiles.whylogs`).
         like: in whose cells to count: a profile, or the path of a profile, bundle, baseline or
             data file. None: cells of the data's own quantiles.
         name: what to call it.
@@ -120,7 +122,13 @@ def log(
         UsageError: more columns than a profile holds, or none in common with ``like``.
     """
     cells = None if like is None else _counts(like)
-    found = reading.profile_of(memory.source(data, name), like=cells, columns=columns)
+    if isinstance(data, str | Path):
+        raise InputError(
+            f"{str(data)!r} is no table in memory",
+            hint="profiles.read makes a profile of a file",
+            code="input.data",
+        )
+    found = reading.profile_of(_subject(data, name), like=cells, columns=columns)
     return Profile(found)
 
 
@@ -162,6 +170,11 @@ def _subject(given: Any, name: str) -> reading.Subject:  # noqa: ANN401 - as `co
         return given
     if isinstance(given, str | Path):
         return reading.subject(Path(given))
+    if hasattr(given, "to_pandas") and not hasattr(given, "column_names"):
+        given = given.to_pandas()  # a view of whylogs, and tables of other libraries
+    if whylogs.is_summary([str(column) for column in getattr(given, "columns", ())]):
+        lines = {str(key): dict(line) for key, line in given.iterrows()}
+        return whylogs.from_lines(name, lines)
     return memory.source(given, name)
 
 

@@ -5,8 +5,8 @@ deviation and extremes; of words the most frequent, as estimates. So the profile
 
 - cells are cut at those quantiles: 12 or fewer, where data have 103;
 - a count in a cell is off by the sketch's rank error, about 1.7 % of the rows at its usual size;
-- what whylogs counted cannot be counted anew: columns without quantiles or frequent words are left
-  out, and what lies between two quantiles is taken as spread evenly.
+- what whylogs counted cannot be counted anew: what lies between two quantiles is taken as spread
+  evenly, and columns that neither differing quantiles nor frequent values tell of are left out.
 
 It serves as a reference for data, which are counted in its cells. It never adds up with anything.
 """
@@ -26,6 +26,7 @@ from whimbrel_core.profile.counts import FeatureCounts
 from whimbrel_core.profile.dataset import DatasetProfile, described, middles
 from whimbrel_core.profile.layout import (
     MAX_FEATURES,
+    MAX_VALUES,
     MAX_VOCABULARY,
     MAX_WORD_CHARS,
     Feature,
@@ -44,6 +45,7 @@ _QUANTILES = {
     0.75: "q_75", 0.90: "q_90", 0.95: "q_95", 0.99: "q_99",
 }  # fmt: skip
 _ITEM = re.compile(r"FrequentItem\(value='((?:[^'\\]|\\.)*)', est=([0-9.]+)")
+_COVERED = 0.99  # of the rows: then the frequent items are the values
 _TOP = 3.4028234663852886e38  # the largest float32
 
 
@@ -100,7 +102,7 @@ def from_lines(name: str, lines: Mapping[str, Mapping[str, Any]]) -> DatasetProf
     ]
     if left_out:
         notes.append(
-            f"without quantiles or frequent words, and left out: {', '.join(left_out[:12])}"
+            f"its summary does not tell their distribution, left out: {', '.join(left_out[:12])}"
         )
     return DatasetProfile(name=name, baseline=baseline, notes=tuple(notes), coarse=True)
 
@@ -113,8 +115,35 @@ def _column(name: str, line: Mapping[str, Any], rows: int) -> tuple[Feature, Fea
         and numbers >= words
         and math.isfinite(_number(line.get("distribution/median"), math.nan))
     ):
-        return _numeric(name, line, min(numbers, rows), rows)
+        n = min(numbers, rows)
+        return _values(name, line, n, rows) or _numeric(name, line, n, rows)
     return _categorical(name, line, min(words, rows), rows)
+
+
+def _values(
+    name: str, line: Mapping[str, Any], n: int, rows: int
+) -> tuple[Feature, FeatureCounts] | None:
+    """Return a column of a few numbers, whose frequent items are all of them; else None."""
+    counted: dict[float, int] = {}
+    for text, count in _items(line.get("frequent_items/frequent_strings")).items():
+        try:
+            counted[float(np.float32(text))] = count
+        except ValueError:
+            return None
+    if not counted or len(counted) > MAX_VALUES or sum(counted.values()) < _COVERED * n:
+        return None
+    values = sorted(value for value in counted if math.isfinite(value))
+    cells, left = [], n
+    for value in values:
+        cells.append(min(counted[value], left))
+        left -= cells[-1]
+    mean = sum(v * c for v, c in zip(values, cells, strict=True)) / max(n - left, 1)
+    squares = sum((v - mean) ** 2 * c for v, c in zip(values, cells, strict=True))
+    feature = Feature(name=name, kind="discrete", role="input", tensor=name, values=tuple(values),
+                      centre=mean, scale=math.sqrt(squares / max(n - left, 1)) or 1.0)  # fmt: skip
+    return feature, FeatureCounts(
+        cells=(*cells, left), nulls=rows - n, squares=squares, min=values[0], max=values[-1]
+    )
 
 
 def _numeric(
@@ -123,21 +152,19 @@ def _numeric(
     low, high = (_number(line.get(f"distribution/{end}"), math.nan) for end in ("min", "max"))
     if not (-_TOP <= low <= high <= _TOP):
         return None
-    points = [(0.0, float(np.nextafter(np.float32(low), np.float32(-np.inf))))]
-    points += [
+    known = [
         (q, float(np.float32(value)))
         for q, column in _QUANTILES.items()
-        if low <= (value := _number(line.get(f"distribution/{column}"), math.nan)) <= high
+        if low < (value := _number(line.get(f"distribution/{column}"), math.nan)) < high
     ]
-    points.append((1.0, float(np.float32(high))))
-    # Where quantiles are equal the last one says how much is at or below that value.
-    below: dict[float, float] = {}
-    for q, value in points:
-        below[value] = max(q, below.get(value, 0.0))
-    edges = sorted(below)
-    at = [round(n * below[edge]) for edge in edges]
-    at = list(np.maximum.accumulate(at))
-    cells = [at[0], *(int(b - a) for a, b in pairwise(at)), n - at[-1]]
+    if len({value for _, value in known}) < len(_QUANTILES):
+        return None  # how much is at a value that is two quantiles at once, they do not tell
+    below = float(np.nextafter(np.float32(low), np.float32(-np.inf)))
+    edges = [below, *(value for _, value in known), float(np.float32(high))]
+    if sorted(set(edges)) != edges:
+        return None
+    at = [0, *(round(n * q) for q, _ in known), n]
+    cells = [0, *(b - a for a, b in pairwise(at)), 0]
     mean = _number(line.get("distribution/mean"), (low + high) / 2)
     sd = _number(line.get("distribution/stddev"), 0.0)
     sd = sd if math.isfinite(sd) and sd > 0 else 0.0

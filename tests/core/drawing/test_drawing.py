@@ -21,6 +21,7 @@ from whimbrel_core.drawing import (
     reliability,
     spans,
     theme,
+    written,
 )
 
 DAY_MS = 86_400_000
@@ -210,3 +211,30 @@ def test_every_colour_of_light_is_there_in_dark() -> None:
     assert light - dark == {"--sans", "--mono"}
     used = set(re.findall(r"var\((--[\w-]+)\)", text))
     assert used <= light | {"--tone", "--tone-bg", "--tone-solid"}
+
+
+def test_a_style_within_an_element_reaches_nothing_else_and_follows_the_notebook() -> None:
+    css = (
+        ":root { --a: 1; } /* .x {} */ p, .a:is(.b, .c) d > e { color: red; } "
+        "@media screen and (prefers-color-scheme: dark) { :root { --a: 2; } .f { top: 0; } } "
+        "@font-face { src: url(x); } html { left: 0; }"
+    )
+    found = theme.within(".w", css)
+    assert found.startswith(".w{--a: 1;}.w p,.w .a:is(.b, .c) d > e{color: red;}")
+    assert "@media screen and (prefers-color-scheme: dark){.w{--a: 2;}.w .f{top: 0;}}" in found
+    assert "url" not in found
+    assert ".w{left: 0;}" in found
+    light, dark = (found.partition(f"body.vscode-{name} .w")[2] for name in ("light", "dark"))
+    assert "--a: 1;" in light.partition("}")[0]
+    assert "--a: 2;" in dark.partition("}")[0]
+
+
+def test_a_style_without_dark_rules_does_not_ask_for_the_theme() -> None:
+    assert theme.within(".w", "p { top: 0; }") == ".w p{top: 0;}"
+
+
+def test_bars_of_times_are_marked_by_days() -> None:
+    cells = 40
+    edges = [20_454.0 + i for i in range(cells - 1)]
+    shown = histogram.bars("numeric", [""] * cells, edges, [1 / cells] * cells, write=written.day)
+    assert [text for _, text in shown.ticks][:1] == ["5 Jan 2026"] or "2026" in shown.ticks[0][1]

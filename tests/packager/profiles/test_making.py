@@ -253,7 +253,7 @@ def test_a_matrix_and_columns_named_by_numbers_are_taken() -> None:
         (pd.DataFrame(index=[1, 2]), "no columns"),
         ({"x": [1], "y": [1, 2]}, "different lengths"),
         ([1, 2, 3], "is no table"),
-        ("text", "is no table"),
+        ("text", "is no table in memory"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "two columns of one name"),
         (pd.DataFrame({"v": [[1], [2]]}), "no column of numbers or words"),
     ],
