@@ -148,7 +148,10 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
             means = stats.cell_means
             if len(means) != (feature.cells if feature.ordered else 0):
                 raise ProfileError(f"feature {feature.name!r}: a mean is needed per cell")
-            if not all(map(math.isfinite, means)) or not 0 <= stats.null_rate <= 1:
+            moments = (stats.mean, stats.sd, stats.min, stats.max)
+            sums = (counts.total, counts.squares, counts.min, counts.max)
+            known = [number for number in (*means, *moments, *sums) if number is not None]
+            if not all(map(math.isfinite, known)) or not 0 <= stats.null_rate <= 1:
                 raise ProfileError(f"feature {feature.name!r}: a reference number is out of range")
         if self.calibration is not None:
             self._check_calibration(self.calibration)
