@@ -88,7 +88,8 @@ def explanation(alert: AlertView) -> ExplanationView:
         happenings=(Happening(since - 7_200_000, "agent", "agent 0.1.0 → 0.2.0"),),
     )
     said = wording.labels_say("AUC", 0.641, 0.021, 812)
-    return explain.assembled(alert, one, facts, (loss_view(),), said)
+    moved = "Its mean was 38.1 °F and is 70.4 °F since; its standard deviation was 9.2 and is 8.8."
+    return explain.assembled(alert, one, facts, (loss_view(),), moved=moved, labels=said)
 
 
 def replay(alert: AlertView) -> ReplayView:

@@ -14,11 +14,15 @@ from whimbrel_server.domain import verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from whimbrel_core.profile.counts import FeatureCounts
+    from whimbrel_core.profile.layout import Feature
     from whimbrel_core.profile.loss import Loss
     from whimbrel_server.domain.attribution import Attribution
     from whimbrel_server.domain.verdict import Verdict
 
 _NAMED = 3
+_SHARE = 0.005  # of a share, half a per cent is not worth a word
+_SPELLED = 8
 _READINGS = {
     "harmless": "harmless so far",
     "costly": "it costs quality",
@@ -50,7 +54,35 @@ def found(one: Verdict, message: str, subject: str) -> list[str]:
         return _drifted(one, subject)
     if one.rule == verdict.QUALITY:
         return _broken(one, message)
+    if one.rule == verdict.GROUP_DRIFT:
+        return _together(one, message)
+    if one.rule == verdict.PEERS:
+        return _unlike(one, message)
     return [_sentence(message), *_listed(one)]
+
+
+def moved(feature: Feature, then: FeatureCounts, now: FeatureCounts) -> str:
+    """Return how a feature's values are now, beside the reference's; "" where none are."""
+    if not then.finite or not now.finite:
+        return ""
+    if feature.kind == "numeric":
+        unit = f" {feature.unit}" if feature.unit else ""
+        return (
+            f"Its mean was {_short(then.mean(feature))}{unit} and is {_short(now.mean(feature))}{unit} "
+            f"since; its standard deviation was {_short(then.sd(feature))} and is "
+            f"{_short(now.sd(feature))}."
+        )
+    shares = [
+        (was / then.finite, is_ / now.finite, name)
+        for was, is_, name in zip(then.cells, now.cells, feature.cell_names(), strict=True)
+    ]
+    shares.sort(key=lambda one: -abs(one[1] - one[0]))
+    listed = "; ".join(
+        f"{name} {percent(was)} → {percent(is_)}"
+        for was, is_, name in shares[:_NAMED]
+        if abs(is_ - was) >= _SHARE
+    )
+    return f"How often its values came, and come since: {listed}." if listed else ""
 
 
 def begun(one: Verdict, story: Attribution, subject: str) -> list[str]:
@@ -139,7 +171,7 @@ def names(of: Sequence[str]) -> str:
 def judged(one: Verdict, alert: int) -> list[str]:
     """Return by which rule, on what, and how to check it."""
     last = one.inputs[-1]
-    what = "day" if one.rule == verdict.QUALITY else "window"
+    what = "window" if one.rule == verdict.DEVICE_DRIFT else "period"
     span = f"{count(one.history)} {what}{'' if one.history == 1 else 's'}"
     return [
         (
@@ -210,6 +242,54 @@ def _reached(value: float, limits: Mapping[str, float], key: str) -> str:
     if value >= severe:
         return f"severe from {severe:g}"
     return f"warn from {warn:g}" if value >= warn else f"below {warn:g}, a warning's"
+
+
+def _together(one: Verdict, message: str) -> list[str]:
+    """Return what many devices show together (`whimbrel_server.domain.rollups`)."""
+    figures, limits = one.figures, one.thresholds
+    sentences = [_sentence(message)]
+    named = [str(device) for device in figures.get("drifting") or []]
+    if named:
+        more = int(figures.get("count", len(named))) - len(named)
+        rest = f" and {count(more)} more" if more > 0 else ""
+        sentences.append(
+            f"Strongest evidence first: {', '.join(named[:_SPELLED])}"
+            f"{_rest(len(named) - _SPELLED) if len(named) > _SPELLED else rest}. Of those that are "
+            f"named, {percent(limits['q'])} at most do not drift, on average."
+        )
+    sentences.append(
+        f"Evidence, each device against its own beginning, added up: log e {figures['log_e']:.1f}, "
+        f"where {limits['log_e']:.1f} is due. One budget of false alarms covers the devices, their "
+        "cohorts and the fleet."
+    )
+    if figures.get("hidden"):
+        sentences.append(
+            "The fleet's average shows nothing of it: who looks at merged counts alone is not told."
+        )
+    return sentences
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _rest(number: int) -> str:
+    return f" and {count(number)} more"
+
+
+def _unlike(one: Verdict, message: str) -> list[str]:
+    """Return how a device differs from its peers (`whimbrel_server.domain.outliers`)."""
+    figures = one.figures
+    return [
+        _sentence(message),
+        (
+            f"Its {figures['what']} is {figures['shift']:+.2f} reference standard deviations from "
+            f"all the others together; {count(figures['peers_compared'])} devices differ among each "
+            f"other by {figures['spread']:.2f}. So it was in {count(figures['periods'])} periods in a "
+            f"row."
+        ),
+        "That is no drift: it may always have been so. Look for a sensor, a unit, a place.",
+    ]
 
 
 def _broken(one: Verdict, message: str) -> list[str]:

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.window import Window
     from whimbrel_server.domain.attribution import Attribution, Facts
     from whimbrel_server.domain.verdict import Verdict
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.registry import Registry
     from whimbrel_server.views import AlertView, LossView
+
+
+_DAYS = 31
 
 
 def explain(
@@ -45,9 +49,10 @@ def explain(
         baseline = repository.contents(one.digest).baseline
     except WhimbrelError:
         baseline = None
-    if alert.kind != "drift" or baseline is None:
-        return assembled(alert, one, facts, None, "")
+    if alert.kind not in {"drift", "outlier"} or baseline is None:
+        return assembled(alert, one, facts, None)
     since_ms = one.figures.get("since_ms")
+    then = _since(connection, baseline, one, since_ms)
     cost = losses.since(
         connection,
         baseline,
@@ -57,7 +62,9 @@ def explain(
         # Of an alarm that is over only what it knew: when it ended is not written down.
         until_ms=one.inputs[-1].start_ms if alert.state == "closed" else None,
     )
-    return assembled(alert, one, facts, cost, _labels(connection, baseline, one, since_ms))
+    return assembled(
+        alert, one, facts, cost, moved=_moved(baseline, one, then), labels=_labels(baseline, then)
+    )
 
 
 def assembled(
@@ -65,15 +72,21 @@ def assembled(
     one: Verdict,
     facts: Facts | None,
     cost: tuple[LossView, ...] | None,
-    labels: str,
+    *,
+    moved: str = "",
+    labels: str = "",
 ) -> ExplanationView:
     """Return an explanation made of its parts.
 
     ``facts``: of a device's drift; ``cost``: None where it is not asked for, empty where nothing
-    can be expected; ``labels``: what those of the time say.
+    can be expected; ``moved``: how the feature's values are now; ``labels``: what those of the time
+    say.
     """
     subject = one.subject if one.level == "fleet" else one.subject[2:]
-    parts = [("Found", wording.found(one, alert.message, subject))]
+    said = wording.found(one, alert.message, subject)
+    if moved:
+        said.insert(1, moved)
+    parts = [("Found", said)]
     story = None
     if facts is not None:
         story = attribution.attribute(facts)
@@ -114,28 +127,47 @@ def _rows(cost: tuple[LossView, ...]) -> int:
 
 def subjects_of(one: Verdict) -> tuple[str, ...]:
     """Return whose windows a verdict's drift is in: the drifting devices of a group, or itself."""
+    if one.rule == verdict.PEERS:
+        return (aggregation.device_subject(str(one.figures["device"])),)
     drifting = one.figures.get("drifting")
     if one.level != "device" and isinstance(drifting, list) and drifting:
         return tuple(aggregation.device_subject(str(device)) for device in drifting)
     return (one.subject,)
 
 
-def _labels(
+def _since(
     connection: sa.Connection, baseline: Baseline, one: Verdict, since_ms: int | None
-) -> str:
-    """Return what the labels of the whole days since a drift began say; "" when there are none."""
+) -> Window | None:
+    """Return the counts of the whole days since a drift began, or of the day that it began in."""
     if since_ms is None:
-        return ""
-    first = since_ms + -since_ms % DAY_MS
+        return None
     total = Totals(baseline.layout)
-    for subject in subjects_of(one):
-        days = aggregates.periods(connection, one.digest, subject, "day", since_ms=first, newest=31)
-        if days:
-            total.add(aggregates.total(baseline.layout, days))
-    quality = total.window().quality
-    if quality is None:
+    for first in (since_ms + -since_ms % DAY_MS, since_ms - since_ms % DAY_MS):
+        for subject in subjects_of(one):
+            days = aggregates.periods(
+                connection, one.digest, subject, "day", since_ms=first, newest=_DAYS
+            )
+            if days:
+                total.add(aggregates.total(baseline.layout, days))
+        if total.rows:
+            return total.window()
+    return None
+
+
+def _moved(baseline: Baseline, one: Verdict, then: Window | None) -> str:
+    names = [feature.name for feature in baseline.layout.features]
+    if then is None or one.feature not in names:
         return ""
-    now = realised(quality, binary=baseline.layout.binary)
+    index = names.index(one.feature)
+    feature, reference = baseline.layout.features[index], baseline.window.features[index]
+    return wording.moved(feature, reference, then.features[index])
+
+
+def _labels(baseline: Baseline, then: Window | None) -> str:
+    """Return what labels say of that time; "" when there are none."""
+    if then is None or then.quality is None:
+        return ""
+    now = realised(then.quality, binary=baseline.layout.binary)
     for name, value, error in (
         ("AUC", now.auc, now.auc_se),
         ("accuracy", now.accuracy, now.accuracy_se),

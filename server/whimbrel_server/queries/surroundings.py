@@ -54,7 +54,7 @@ def facts(
         raised_ms=alert.raised_ms,
         window_ms=max(last.end_ms - last.start_ms, 1),
         arrival=_arrival(connection, alert, one),
-        peers=_peers(registry, one, lasting),
+        peers=_peers(connection, registry, one, lasting),
         companions=tuple(
             Companion(feature, at_ms)
             for device, feature, at_ms in lasting
@@ -99,8 +99,18 @@ def _since(evidence: bytes) -> int | None:
 
 
 def _peers(
-    registry: Registry, one: Verdict, lasting: Iterable[tuple[str, str, int]]
+    connection: sa.Connection,
+    registry: Registry,
+    one: Verdict,
+    lasting: Iterable[tuple[str, str, int]],
 ) -> tuple[Peer, ...]:
+    """Return the other devices that serve the version, by what they report or else have sent."""
+    states = schema.detectors
+    sent = set(
+        connection.execute(
+            sa.select(states.c.subject).where(states.c.digest == one.digest)
+        ).scalars()
+    )
     began = {device: at_ms for device, feature, at_ms in lasting if feature == one.feature}
     return tuple(
         Peer(
@@ -110,8 +120,11 @@ def _peers(
         )
         for record in registry.all()
         if aggregation.device_subject(record.device) != one.subject
-        and record.state is not None
-        and any(slot.digest == one.digest for slot in record.state.slots)
+        and (
+            any(slot.digest == one.digest for slot in record.state.slots)
+            if record.state is not None
+            else aggregation.device_subject(record.device) in sent
+        )
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from whimbrel_server import views as v
+from whimbrel_server.web.alert_page import AlertPage
 from whimbrel_server.web.device_page import DevicePage
 from whimbrel_server.web.fleet_page import FleetPage
 from whimbrel_server.web.model_page import ModelPage
@@ -52,6 +53,7 @@ TWINS = {
     "/models.json": tuple[v.ModelView, ...],
     "/models/flights.json?version=1.0.0&subject=lga": ModelPage,
     "/devices/lga.json": DevicePage,
+    "/alerts/3.json": AlertPage,
     "/rollouts.json": RolloutsPage,
     "/rollouts/2.json": RolloutPage,
 }
