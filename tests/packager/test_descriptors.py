@@ -27,7 +27,7 @@ from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import ConfigError, ProfileError, UsageError
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.descriptors import Embedding, Image, Text
+from whimbrel_core.profile.descriptors import Embedding, Image, Text, describer
 from whimbrel_core.profile.descriptors.declared import MAX_CENTROID_BYTES
 from whimbrel_core.profile.distances import Judge
 from whimbrel_core.profile.layout import MAX_FEATURES
@@ -260,6 +260,7 @@ def test_a_recipe_says_what_a_tensor_is_and_the_command_follows_it(
         '[[profile.describe]]\ntensor = "x"\nkind = "image"\nlayout = "NCHW"\n'
         'range = [-1, 1]\ncolours = "BGR"\n'
         '[[profile.describe]]\ntensor = "probabilities"\nkind = "embedding"\ncentroids = 2\n'
+        '[[profile.slices]]\nname = "gloom"\nfeature = "x.brightness"\nhigh = 0.3\n'
     )
     arguments = ("--recipe", tmp_path / "whimbrel.toml", "--key", material.key, "--out", tmp_path)
     done = whimbrel("pack", *arguments)
@@ -272,7 +273,11 @@ def test_a_recipe_says_what_a_tensor_is_and_the_command_follows_it(
         io.BytesIO((tmp_path / "scenes-1.0.0.whim").read_bytes()),
         [keyfiles.public(material.public)],
     )
-    layout = Baseline.decode(bundle.read("baseline.bin")).layout
+    baseline = Baseline.decode(bundle.read("baseline.bin"))
+    layout = baseline.layout
+    (gloom,) = baseline.window.slices
+    brightness = describer(layout.descriptors[0])(pictures(0, 300) * 2 - 1)[:, 0]
+    assert gloom.rows == (brightness <= np.float32(0.3)).sum() > 0
     assert layout.descriptors[0] == Image(
         tensor="x", shape=(3, SIDE, SIDE), layout="NCHW", range=(-1, 1), colours="BGR"
     )
