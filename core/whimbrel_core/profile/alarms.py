@@ -10,9 +10,10 @@ An alarm needs both:
 
 The second because a device that began on one side of the reference can move by a lot, and be no
 farther from it on the other. An alarm does not begin with a change below "notice": a device that
-was always far off is no news. It ends when the effect is gone, or the evidence. States that people are shown follow the same rule
-(`told`). Everything here is a fold over windows sorted by
-`Position`: replaying the same windows gives the same states and alarms, whenever they arrived.
+was always far off is no news. It ends when the effect is gone, or when less than half of the
+evidence is left (in logarithms). States that people are shown follow the same rule (`told`).
+Everything here is a fold over windows sorted by `Position`: replaying the same windows gives the
+same states and alarms, whenever they arrived.
 """
 
 from __future__ import annotations

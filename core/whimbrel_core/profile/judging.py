@@ -275,12 +275,15 @@ class DeviceJudge:
             proofs.component, proofs.shift, self.policy.thresholds
         )
         speaks = proofs.since_ms != NEVER
-        apart, judged = judged, np.where(proofs.alarm, np.maximum(judged, own), judged)
+        # An alarm that stands is not over at the first window that speaks a little against it.
+        evident = proofs.alarm | ((alarm >= 0) & (proofs.log_e >= self.threshold / 2))
+        apart, judged = judged, np.where(evident, np.maximum(judged, own), judged)
         # As `whimbrel_core.profile.levels.settle`: up at once, down after some calm windows.
         moves = (held < 0) | (judged >= held) | (calm + 1 >= self.policy.calm_windows)
         level = np.where(moves, judged, held)
         lasting = np.where(speaks & (np.maximum(level, own) >= WARN), strong + 1, 0)
-        due = proofs.alarm & (lasting >= self.policy.confirm_windows) & (level >= WARN)
+        lasts = (alarm >= 0) | (lasting >= self.policy.confirm_windows)
+        due = evident & lasts & (level >= WARN)
         # An alarm begins with a change that is one, not with a device that was always far off.
         severity = np.where(due & ((alarm >= 0) | (own >= NOTICE)), level, -1)
         began = np.where(alarm >= 0, since, proofs.since_ms)

@@ -9,7 +9,8 @@ r (1 − gain)) of it is left. So each Shiryaev–Roberts sum M has two likeliho
     M ← M · L_old + L_new
 
 The variance of e is estimated from so many windows (`Numbers.worth`), so densities are Student's t
-with as many degrees of freedom, not normal ones: what a short warm-up cannot know, it does not claim. While
+with as many degrees of freedom, not normal ones: what a short warm-up cannot know, it does not
+claim. Twenty at most, because what happens to real devices has heavier tails than a normal. While
 nothing speaks for a change, the variance and the correlation are learnt on, so that the product of
 the densities in the denominator becomes that of a Bayesian who learns from the stream.
 
@@ -39,6 +40,7 @@ _LEAST = math.exp(-30.0)
 _FOLLOWED = 3.5  # standard deviations of an innovation that the filter follows at once
 _LEARNT = 3.0  # standard deviations of a deviation that is learnt from
 _QUIET = math.exp(2.0)  # sums below this speak for nothing: the stream is learnt on
+_TAILS = 20.0  # degrees of freedom at most: real shocks have heavier tails than normal ones
 _MOST_WORTH = 200.0  # windows: older ones are forgotten
 _LEAST_SHARE = 0.15  # of the newest window in the level: after a repair it must come down
 
@@ -98,8 +100,9 @@ def step(
 
     margin = left * (sizes.margin + numbers.doubt)
     fresh = sizes.margin + left * numbers.doubt
-    tail = worth * spread
-    power = (worth + 1) / 2
+    freedom = np.minimum(worth, _TAILS)
+    tail = freedom * spread
+    power = (freedom + 1) / 2
     old, new = [], []
     for y in (innovation, -innovation):
         old.append(power * _log_ratio(y, margin, left * (sizes.tilt + numbers.doubt), tail))
@@ -110,7 +113,12 @@ def step(
     vague = spread * (1 + 1 / (numbers.age + 1))
     old.append(
         _wide_ratio(
-            innovation, centre=left * level, margin=margin, spread=spread, wide=vague, worth=worth
+            innovation,
+            centre=left * level,
+            margin=margin,
+            spread=spread,
+            wide=vague,
+            freedom=freedom,
         )
     )
     new.append(
@@ -120,7 +128,7 @@ def step(
             margin=fresh,
             spread=spread,
             wide=spread + sizes.jump**2,
-            worth=worth,
+            freedom=freedom,
         )
     )
     continued = np.stack([numbers.up, numbers.down, numbers.jump])
@@ -171,11 +179,11 @@ def _wide_ratio(
     margin: Floats,
     spread: Floats,
     wide: Floats,
-    worth: Floats,
+    freedom: Floats,
 ) -> Floats:
     """Return log (t density of variance ``wide`` about ``centre``) / (… of the nearest null)."""
     scale = wide / spread
-    past = np.maximum(np.abs(e) - margin, 0.0) ** 2 + worth * spread
-    ratio = past * scale / ((e - centre) ** 2 + worth * wide)
-    found: Floats = (worth + 1) / 2 * np.log(ratio) - np.log(scale) / 2
+    past = np.maximum(np.abs(e) - margin, 0.0) ** 2 + freedom * spread
+    ratio = past * scale / ((e - centre) ** 2 + freedom * wide)
+    found: Floats = (freedom + 1) / 2 * np.log(ratio) - np.log(scale) / 2
     return found

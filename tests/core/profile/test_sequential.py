@@ -110,8 +110,8 @@ def test_a_device_that_sleeps_at_night_does_not_wake_up_to_an_alarm() -> None:
         (0.3, 4, 8, {}),
         (-0.3, 4, 8, {}),
         (4.0, 2, 2, {}),
-        (0.5, 2, 40, {"wander": 0.1, "correlation": 0.9}),
-        (0.5, 5, 10, {"wander": 0.1}),
+        (0.5, 4, 40, {"wander": 0.1, "correlation": 0.9}),
+        (0.5, 6, 15, {"wander": 0.1}),
     ],
     ids=str,
 )
