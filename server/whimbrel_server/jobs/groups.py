@@ -106,7 +106,8 @@ class Groups:
             stands = self._stands(connection, digest, members)
             windows = [total(key).flat() for key in keys]
             positions = [drift.Position(key.bucket_ms, "") for key in keys]
-            drifts, _ = judge.judge_all(windows, positions)
+            merged = [total(key).windows for key in keys]
+            drifts, _ = judge.judge_all(windows, positions, merged)
             kept = judgements.keep(judge, windows, positions, drifts, None)
             evidence = np.array([_evident(judge, stands, members, key.subject) for key in keys])
             levels = judge.told(drifts.level, evidence)
@@ -163,6 +164,7 @@ class Groups:
                 followed.calm_windows,
                 peers.open_rollups(connection, digest),
             )
+        kept = peers.load(connection, digest)
         history = self._compare(connection, digest, buckets, members, stands, total)
         told = peers.open_outliers(connection, digest)
         unlike = tuple(
@@ -173,6 +175,12 @@ class Groups:
             if aggregation.device_subject(one.newest.device) in members
         )
         if history:
+            # What is remembered of periods ends before an outlier does.
+            began = {
+                (one.newest.device, one.newest.feature): one.since_ms
+                for one in (kept[-1].lasting if kept else ())
+            }
+            unlike = tuple(_began(one, began) for one in unlike)
             newest = msgspec.structs.replace(history[-1], lasting=unlike)
             history = (*history[:-1], newest)
         return Found(
@@ -304,6 +312,11 @@ def _evident(
     excess = np.array([one.log_e - one.threshold for one in some])
     alarms = np.array([one.alarm for one in some]).max(axis=0).tolist()
     return [alarms[f] >= 0 or rollups.evidence(excess[:, f]) >= 0 for f in range(features)]
+
+
+def _began(one: Outlier, began: Mapping[tuple[str, str], int]) -> Outlier:
+    since_ms = began.get((one.newest.device, one.newest.feature), one.since_ms)
+    return msgspec.structs.replace(one, since_ms=min(since_ms, one.since_ms))
 
 
 def members_of(labels: Iterable[tuple[str, Mapping[str, str]]]) -> Members:

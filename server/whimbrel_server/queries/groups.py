@@ -40,11 +40,19 @@ def groups(
     for published in repository.published():
         if published.name != name or version not in {None, published.version}:
             continue
+        drifted = set()
         for one, updated_ms in peers.rollups_of(connection, published.digest):
             rolled.append(_rollup(one, published, updated_ms))
+            drifted |= {(device, one.feature) for device in one.names}
         period = peers.newest_period(connection, published.digest)
-        if period is not None:
-            unlike += [_outlier(one, len(period.devices), published) for one in period.lasting]
+        if period is None:
+            continue
+        # What has drifted is unlike the others, of course.
+        unlike += [
+            _outlier(one, len(period.devices), published)
+            for one in period.lasting
+            if (one.newest.device, one.newest.feature) not in drifted
+        ]
     rolled.sort(key=lambda one: (_GRAVITY.index(one.severity), -one.count, one.feature))
     unlike.sort(key=lambda one: (_GRAVITY.index(one.severity), -abs(one.z), one.device))
     return GroupsView(rollups=tuple(rolled), outliers=tuple(unlike))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.house import House
     from tests.support.models import MadeBundle
+    from whimbrel_server.views import AlertView
 
 START_MS = 1_735_689_600_000
 DAY_MS = 86_400_000
@@ -80,6 +81,10 @@ class Books:
         self.fleet._fold.catch_up()
 
 
+def alerts_of_x0(fleet: Fleet, *kinds: str) -> list[AlertView]:
+    return [one for one in fleet.alerts("open") if one.feature == "x0" and one.kind in kinds]
+
+
 @pytest.fixture
 def made(house: House) -> MadeBundle:
     return house.publish("1.0.0", window_s=86_400)
@@ -90,11 +95,11 @@ def test_a_drift_of_some_devices_is_one_alert_with_theirs_under_it_though_the_av
 ) -> None:
     books = Books(house, made, tmp_path, DEVICES, SHORT)
     books.days(0, 10)
-    assert books.fleet.alerts("open") == ()
+    assert alerts_of_x0(books.fleet, "drift", "outlier") == []
     drifting = set(DEVICES[:4])
     books.days(10, 15, lambda device: 0.9 if device in drifting else 0.0)
     books.days(15, 16, lambda device: 0.9 if device in drifting else 0.0)
-    alerts = [one for one in books.fleet.alerts("open") if one.feature == "x0"]
+    alerts = alerts_of_x0(books.fleet, "drift", "outlier")
     (top,) = attention.standing(alerts)
     assert top.scope == "fleet"
     assert top.device == ""
@@ -115,13 +120,22 @@ def test_a_drift_of_some_devices_is_one_alert_with_theirs_under_it_though_the_av
     assert found.alert
     assert found.fleet_psi is not None
     assert found.fleet_psi < 0.02
+    explained = books.fleet.explain(top.id)
+    assert "site=ewr" in msgspec.json.encode(explained).decode()
+    assert top.evidence["figures"]["count"] == 4
+    assert top.evidence["thresholds"]["q"] == 0.05
+    again = {one.alert: one.outcome for one in books.fleet.replays()}
+    assert again[top.id] == "incomplete", "it is of many devices, whose own verdicts are"
+    assert {again[one.id] for one in under} == {"same"}
     seen = books.fleet.acknowledge_alert(top.id, "operator")
     assert seen.state == "acknowledged"
-    assert not [one for one in books.fleet.alerts("open") if one.feature == "x0"]
+    assert alerts_of_x0(books.fleet, "drift", "outlier") == []
     # Something comes to rest: the finding ends with its devices' alarms.
     books.days(16, 30)
     assert not [
-        one for one in books.fleet.alerts() if one.feature == "x0" and one.state != "closed"
+        one
+        for one in books.fleet.alerts()
+        if one.feature == "x0" and one.kind == "drift" and one.state != "closed"
     ]
     assert not [one for one in books.fleet.groups("churn").rollups if one.feature == "x0"]
     books.fleet.stop()
@@ -133,12 +147,13 @@ def test_a_device_unlike_its_peers_is_told_without_any_change_and_ends_when_it_i
     books = Books(house, made, tmp_path, DEVICES[:10], sites=False)
     odd = DEVICES[3]
     books.days(0, 4, lambda device: 2.0 if device == odd else 0.0)
-    (alert,) = [one for one in books.fleet.alerts("open") if one.feature == "x0"]
+    (alert,) = alerts_of_x0(books.fleet, "drift", "outlier")
     assert (alert.kind, alert.device, alert.severity) == ("outlier", odd, "warn")
     assert alert.message.startswith("x0 of churn 1.0.0 on d03 is unlike the others: location +2.")
     (found,) = [one for one in books.fleet.groups("churn").outliers if one.feature == "x0"]
     assert (found.device, found.devices, found.since_ms) == (odd, 10, START_MS)
     assert found.z > 5
+    assert books.fleet.explain(alert.id).alert.id == alert.id
     # After a restart it is the same one; it ends after calm periods.
     books.again()
     books.days(4, 9)
