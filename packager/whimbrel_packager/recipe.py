@@ -9,6 +9,7 @@ no part of it: they belong to the person who signs.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -19,6 +20,7 @@ from whimbrel_core import config, identity
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import UsageError
+from whimbrel_core.profile.noise import MIN_EPSILON
 from whimbrel_core.profile.words import MAX_DEVICES
 from whimbrel_packager.conversion.child import Limits
 from whimbrel_packager.descriptors import Describe
@@ -153,6 +155,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         identity.version(self.version)
         if self.release < 1:
             raise UsageError(f"release counter is {self.release}, it starts at 1")
+        epsilon = self.drift.noise_epsilon
+        if epsilon and not MIN_EPSILON <= epsilon < math.inf:
+            raise UsageError(
+                f"drift.noise_epsilon is {epsilon:g}; it is {MIN_EPSILON:g} or more (much noise to "
+                "little), or 0 for none"
+            )
         if not 0 <= self.drift.release_words <= MAX_DEVICES:
             raise UsageError(
                 f"drift.release_words is {self.drift.release_words}; it is the number of devices "

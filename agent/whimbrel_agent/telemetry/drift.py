@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:
     from whimbrel_agent.telemetry.watchfile import WatchFile
     from whimbrel_core.bundle.manifest import DriftPolicy
@@ -120,7 +122,9 @@ class DriftWatch:
             from whimbrel_core.profile.judging import DeviceJudge
 
             streams = len(self._baseline.layout.features)
-            self._judge = DeviceJudge(self._baseline, policy_for(self._policy, streams=streams))
+            # Noise is put on what leaves the device; here the counts are exact.
+            exact = msgspec.structs.replace(self._policy, noise_epsilon=0.0)
+            self._judge = DeviceJudge(self._baseline, policy_for(exact, streams=streams))
         return self._judge
 
 

@@ -315,7 +315,7 @@ class Recorder:
         if window.empty:
             window.discard()
             return
-        counted, message = window.close()
+        counted, message = window.close(self.baseline, self._policy)
         self.ended = counts.merge_ops(self.ended, counted.ops)
         window.release()
         self._sink(counted, message, window.path)

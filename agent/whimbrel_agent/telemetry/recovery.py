@@ -64,7 +64,8 @@ def recover(
             window = windowfile.recover(path, known.baseline)
             if window is None:
                 continue
-            counted, message = window.close()
+            baseline, manifest = known.get(window.digest)
+            counted, message = window.close(baseline, manifest.drift)
         except StorageError as error:
             if _age_s(path) > _WAIT_S:
                 damaged += 1

@@ -21,6 +21,7 @@ import errno
 import fcntl
 import mmap
 import os
+import random
 import secrets
 import struct
 import zlib
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from whimbrel_core.bundle.manifest import DriftPolicy
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.window import Window
 
@@ -117,9 +119,24 @@ class OpenWindow:
         """Return the counts so far."""
         return self.accumulator.window(self.start_ms, self.end_ms)
 
-    def close(self) -> tuple[Window, ClosedWindow]:
-        """Return the counts, and as what control is told of them. The file stays."""
+    @property
+    def digest(self) -> str:
+        """Of the bundle that the rows were answered by."""
+        return self._identity.model.digest
+
+    def close(self, baseline: Baseline, policy: DriftPolicy) -> tuple[Window, ClosedWindow]:
+        """Return the counts, and as what control is told of them. The file stays.
+
+        What is told has the noise that the bundle's policy asks for; the exact counts stay here.
+        """
         counted = self.window()
+        told = counted
+        if policy.noise_epsilon:
+            # Not at a cold start, and in few bundles.
+            from whimbrel_core.profile.noise import noised
+
+            uniform = random.SystemRandom().random
+            told = noised(counted, baseline, policy.noise_epsilon, uniform)
         model = self._identity.model
         return counted, ClosedWindow(
             window_id=self.window_id,
@@ -132,7 +149,7 @@ class OpenWindow:
             end_ms=self.end_ms,
             rows=counted.rows,
             clock=self._identity.clock,
-            payload=windows.encode(counted),
+            payload=windows.encode(told),
         )
 
     def release(self) -> None:

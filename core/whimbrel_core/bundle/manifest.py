@@ -184,6 +184,8 @@ class DriftPolicy(msgspec.Struct, frozen=True):
     Args:
         release_words: a word that a category's vocabulary lacks is readable for the server once so
             many devices have met it (`whimbrel_core.profile.words`); 0: never told at all.
+        noise_epsilon: counts leave a device with noise that hides a single row: the ε of each
+            feature (`whimbrel_core.profile.noise`), smaller hides more; 0: exact counts.
     """
 
     window_s: int = 300
@@ -193,6 +195,7 @@ class DriftPolicy(msgspec.Struct, frozen=True):
     warmup_windows: int = 48
     arl_s: int = 30 * 86_400
     release_words: int = 5
+    noise_epsilon: float = 0.0
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ import numpy as np
 
 from whimbrel_core.profile.distances import FeatureDrift
 from whimbrel_core.profile.levels import LEVELS, Held, State, Thresholds
+from whimbrel_core.profile.noise import variance
 from whimbrel_core.profile.sequential import (
     NEVER,
     DetectorSettings,
@@ -196,7 +197,9 @@ def policy_for(declared: DriftPolicy, *, streams: int, confirm: int = 2, calm: i
     """Return the policy of a bundle: its declared thresholds, for a fleet of ``streams``."""
     psi = (min(0.02, declared.warn_psi), declared.warn_psi, declared.severe_psi)
     return Policy(
-        thresholds=Thresholds(min_rows=declared.min_rows, psi=psi),
+        thresholds=Thresholds(
+            min_rows=declared.min_rows, psi=psi, noise=variance(declared.noise_epsilon)
+        ),
         detector=DetectorSettings(
             streams=max(streams, 1),
             arl_windows=max(declared.arl_s // max(declared.window_s, 1), 2),

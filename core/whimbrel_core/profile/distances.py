@@ -181,6 +181,9 @@ class Judge:
         self._p = np.maximum(counts, 0.5) / n
         self._log_p = np.log(self._p)
         self._bias_reference = (effect.bins - 1) / np.maximum(self._n, 1)
+        self._noise_effect = self.thresholds.noise * np.add.reduceat(
+            effect.sizes / self._p, effect.first
+        )
         self._js_reference = self._p_exact * self._log_p
 
     def _set_evidence(self, cells: Counts) -> None:
@@ -189,7 +192,10 @@ class Judge:
             grouping = Grouping(self.layout, cells, bins=bins, share=1 / bins)
             share = np.maximum(grouping.sum(cells), 0.5) / np.maximum(self._n, 1)[grouping.feature]
             hoped = np.add.reduceat(share, grouping.first)
-            self._evidence.append((grouping, 1 / share, hoped, ChiSquare(grouping.bins - 1)))
+            # Noise on its cells widens a bin beyond chance: on average over the bins, by so much.
+            wider = np.add.reduceat(grouping.sizes / share, grouping.first)
+            wider *= self.thresholds.noise / np.maximum(grouping.bins - 1, 1)
+            self._evidence.append((grouping, 1 / share, hoped, ChiSquare(grouping.bins - 1), wider))
 
     def _set_others(self, cells: Counts) -> None:
         others = [
@@ -222,7 +228,12 @@ class Judge:
         return named_drifts([(one.name, one.role) for one in self.layout.features], row)
 
     def measure(
-        self, cells: Counts, invalid: Counts, rows: Counts, known: Extent | None = None
+        self,
+        cells: Counts,
+        invalid: Counts,
+        rows: Counts,
+        known: Extent | None = None,
+        merged: Counts | None = None,
     ) -> Drifts:
         """Judge N windows, as arrays.
 
@@ -231,6 +242,7 @@ class Judge:
             invalid: (N, F) nulls and infinities.
             rows: (N,) rows of the windows.
             known: their sums and extremes, as from `extent`; None: distances from counts alone.
+            merged: (N,) how many windows each is the sum of: each brought its own noise.
         """
         if len(cells) > _AT_ONCE:
             starts = range(0, len(cells), _AT_ONCE)
@@ -240,6 +252,7 @@ class Judge:
                     invalid[part],
                     rows[part],
                     None if known is None else known.take(part),
+                    None if merged is None else merged[part],
                 )
                 for part in (slice(start, start + _AT_ONCE) for start in starts)
             ]
@@ -249,9 +262,10 @@ class Judge:
         m = np.diff(below.take(self._bounds, axis=-1))
         divisor = np.maximum(m, 1)
         blank = (m == 0) | (self._n == 0)
-        psi_, js_ = self._effects(below, divisor)
+        many = np.ones((1, 1)) if merged is None else merged[:, np.newaxis]
+        psi_, js_ = self._effects(below, divisor, many)
         ks_, w1_ = self._axis.distances(cells, below, known)
-        p_value = self._pearson(below, m, rows)
+        p_value = self._pearson(below, m, rows, many)
         wide = rows[:, np.newaxis]
         null_rate = invalid / np.maximum(wide, 1)
         other_rate = cells[:, self._other_cell] / divisor[:, self._other_feature]
@@ -272,7 +286,9 @@ class Judge:
         significant, level = grade(drifts, rows, self.thresholds)
         return drifts._replace(significant=significant, level=level)
 
-    def _effects(self, below: Counts, divisor: Counts) -> tuple[Floats, Floats]:
+    def _effects(
+        self, below: Counts, divisor: Counts, merged: NDArray[Any]
+    ) -> tuple[Floats, Floats]:
         effect = self._effect
         counts = effect.between(below)
         exact = counts / divisor[:, effect.feature]
@@ -281,6 +297,8 @@ class Judge:
         terms = (q - self._p) * (log_q - self._log_p)
         psi_ = np.add.reduceat(terms, effect.first, axis=-1)
         psi_ -= self._bias_reference + (effect.bins - 1) / divisor
+        if self.thresholds.noise:
+            psi_ -= merged * self._noise_effect / divisor.astype(np.float64) ** 2
         # Jensen–Shannon: 0 log 0 is 0, so that the logarithm of any q serves where there is none.
         middle = (self._p_exact + exact) / 2
         log_middle = np.log(np.maximum(middle, _TINY))
@@ -288,10 +306,10 @@ class Judge:
         divergence = np.add.reduceat(terms, effect.first, axis=-1) / _LOG_2
         return np.maximum(psi_, 0.0), np.sqrt(np.maximum(divergence, 0.0))
 
-    def _pearson(self, below: Counts, m: Counts, rows: Counts) -> Floats:
+    def _pearson(self, below: Counts, m: Counts, rows: Counts, merged: NDArray[Any]) -> Floats:
         fine = rows >= _FINE_ROWS
         p_value = np.empty(m.shape)
-        for chosen, (grouping, inverse, hoped, chi_square) in zip(
+        for chosen, (grouping, inverse, hoped, chi_square, wider) in zip(
             (~fine, fine), self._evidence, strict=True
         ):
             if not chosen.any():
@@ -305,7 +323,11 @@ class Judge:
             statistic = np.add.reduceat(seen, grouping.first, axis=-1)
             statistic /= np.maximum(of, 1)
             statistic += (hoped - 2) * of
-            statistic /= 1 + of / np.maximum(self._n, 1)
+            spread = 1 + of / np.maximum(self._n, 1)
+            if self.thresholds.noise:
+                some = merged if every or len(merged) == 1 else merged[chosen]
+                spread = spread + some * wider / np.maximum(of, 1)
+            statistic /= spread
             tails = chi_square.tail(np.maximum(statistic, 0.0))
             p_value[slice(None) if every else chosen] = tails
         return p_value

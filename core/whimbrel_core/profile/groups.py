@@ -57,6 +57,12 @@ class Grouping:
         #: (F,) first bin of each feature
         self.first = np.cumsum(self.bins) - self.bins
 
+    @property
+    def sizes(self) -> Counts:
+        """(G,) number of cells in each bin."""
+        cells: Counts = np.diff(self._bounds)
+        return cells
+
     def sum(self, cells: Counts) -> Counts:
         """Return (…, G): ``cells`` (…, C) summed per bin."""
         summed: Counts = np.add.reduceat(cells, self.starts, axis=-1)

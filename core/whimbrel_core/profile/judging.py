@@ -112,19 +112,23 @@ class DeviceJudge:
         return Judged(position, window.end_ms, window.rows, drift, observation)
 
     def judge_all(
-        self, windows: Sequence[FlatWindow], positions: Sequence[Position]
+        self,
+        windows: Sequence[FlatWindow],
+        positions: Sequence[Position],
+        merged: Sequence[int] = (),
     ) -> tuple[Drifts, Seen]:
         """Return what each of N windows says by itself.
 
         Args:
             windows: one at least.
             positions: where each stands in its device's history.
+            merged: how many windows each is the sum of; none: one.
 
         Raises:
             ProfileError: a window belongs to another layout.
         """
         parts = [
-            self._judge_some(windows[start : start + _AT_ONCE])
+            self._judge_some(windows[start : start + _AT_ONCE], merged[start : start + _AT_ONCE])
             for start in range(0, len(windows), _AT_ONCE)
         ]
         drifts = Drifts(*map(np.concatenate, zip(*(part[0] for part in parts), strict=True)))
@@ -133,9 +137,12 @@ class DeviceJudge:
         )
         return drifts, Seen(positions, drifts.level, enough, values, variances)
 
-    def _judge_some(self, windows: Sequence[FlatWindow]) -> tuple[Drifts, Flags, Floats, Floats]:
+    def _judge_some(
+        self, windows: Sequence[FlatWindow], merged: Sequence[int]
+    ) -> tuple[Drifts, Flags, Floats, Floats]:
         cells, invalid, rows = stacked(windows, self.baseline.layout)
-        drifts = self._judge.measure(cells, invalid, rows, extent(windows))
+        many = np.array(merged, np.int64) if merged else None
+        drifts = self._judge.measure(cells, invalid, rows, extent(windows), many)
         values, variances = self._detector.components.values(cells, invalid, rows)
         return drifts, rows >= self.policy.thresholds.min_rows, values, variances
 

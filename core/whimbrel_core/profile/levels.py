@@ -24,6 +24,8 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
         psi: debiased PSI for notice, warn, severe.
         w1_sd: Wasserstein-1 distance in baseline standard deviations, for the same.
         rate: shift of the share of missing (or never seen) values, for the same.
+        noise: variance of what was added to each count before a window left its device
+            (`whimbrel_core.profile.noise`); 0 for exact counts.
     """
 
     min_rows: int = 100
@@ -31,6 +33,7 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     psi: tuple[float, float, float] = (0.02, 0.1, 0.25)
     w1_sd: tuple[float, float, float] = (0.1, 0.3, 0.5)
     rate: tuple[float, float, float] = (0.02, 0.1, 0.25)
+    noise: float = 0.0
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

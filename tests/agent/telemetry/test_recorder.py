@@ -6,6 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from whimbrel_agent.telemetry import windowfile
 from whimbrel_agent.telemetry.recorder import Clocks, Recorder
 from whimbrel_agent.telemetry.windowfile import ServedModel
 from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.window import decode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,10 +206,35 @@ def test_a_killed_recorders_window_is_recovered_whole(world: World) -> None:
     copy.write_bytes(window.path.read_bytes())
     found = windowfile.recover(copy, lambda _: world.made.baseline)
     assert found is not None
-    counted, message = found.close()
+    counted, message = found.close(world.made.baseline, world.made.manifest.drift)
     assert (counted.rows, message.window_id) == (7, window.window_id)
     assert (message.start_ms, message.clock) == (NOON_MS, "event")
     found.release()
+
+
+def test_what_leaves_has_the_noise_that_the_bundle_asks_for_and_what_stays_has_none(
+    world: World,
+) -> None:
+    noisy = msgspec.structs.replace(world.made.manifest.drift, noise_epsilon=0.5)
+    world.recorder._policy = noisy
+    world.predict(50, NOON_MS)
+    [window] = world.recorder.open_windows
+    exact = window.window()
+    copy = world.folder / ("1" * 16 + ".open")
+    assert window.path is not None
+    copy.write_bytes(window.path.read_bytes())
+    world.recorder.close()
+    found = windowfile.recover(copy, lambda _: world.made.baseline)
+    assert found is not None
+    [(counted, message, _)] = world.closed
+    recovered, told = found.close(world.made.baseline, noisy)
+    found.release()
+    assert counted == exact == recovered
+    for payload in (message.payload, told.payload):
+        sent = decode(payload)
+        assert sent.rows == exact.rows
+        assert [one.cells for one in sent.features] != [one.cells for one in exact.features]
+        assert all(one.min is None for one in sent.features)
 
 
 @pytest.mark.parametrize("length", [0, 100, 4096, 5000])
