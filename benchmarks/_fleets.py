@@ -36,15 +36,23 @@ HOUR_MS = 3_600_000
 DEVICE_SD = 0.2
 _REFERENCES = 4  # columns that features take turns in
 _STEP = 0.01
+_AWAKE = 8
+_WORKDAYS = 5
 _REACH = 2.8
 
 
 class Setting(NamedTuple):
-    """How restless a fleet is: sd and correlation of its shocks, rows of its windows."""
+    """How restless a fleet is: sd and correlation of its shocks, rows of its windows.
+
+    ``habit``: "heavy": shocks are of Student's t with four degrees of freedom; "odd": one window in
+    a hundred is off by 2 sd; "daily", "weekly": means go up and down by .2 sd over a day, or are .2
+    sd higher at weekends; "asleep": devices are awake for eight hours a day.
+    """
 
     shock_sd: float
     correlation: float
     rows: int = 3600
+    habit: str = ""
 
 
 class Change(NamedTuple):
@@ -140,19 +148,34 @@ def _counted(drawn: Floats, edges: Floats, means: Floats) -> NDArray[np.int16]:
 def wander(
     setting: Setting,
     devices: int,
-    hours: int,
+    windows: int,
     rng: np.random.Generator,
     change: Change | None = None,
-) -> Iterator[Floats]:
-    """Yield the means (devices, F) of every hour."""
-    sd, r, _ = setting
+) -> Iterator[tuple[int, Floats]]:
+    """Yield the hour of every window, and its means (devices, F)."""
+    sd, r, _, habit = setting
     shape = (devices, FEATURES)
     offset = DEVICE_SD * rng.normal(size=shape)
+    phase = rng.uniform(0, 24, shape)
     shock = sd * rng.normal(size=shape)
-    for hour in range(hours):
-        if hour:
-            shock = r * shock + sd * sqrt(1 - r * r) * rng.normal(size=shape)
+    at = 0
+    for window in range(windows):
+        hour = window // _AWAKE * 24 + window % _AWAKE if habit == "asleep" else window
+        for _ in range(at, hour):
+            fresh = (
+                rng.standard_t(4, size=shape) / sqrt(2)
+                if habit == "heavy"
+                else rng.normal(size=shape)
+            )
+            shock = r * shock + sd * sqrt(1 - r * r) * fresh
+        at = hour
         means = offset + shock
-        if change is not None and hour >= change.at:
+        if habit == "odd":
+            means += 2.0 * (rng.random(shape) < 0.01)
+        elif habit == "daily":
+            means += 0.2 * np.sin(2 * np.pi * (hour + phase) / 24)
+        elif habit == "weekly":
+            means += 0.2 * (hour // 24 % 7 >= _WORKDAYS)
+        if change is not None and window >= change.at:
             means[:, change.features] += change.shift
-        yield means
+        yield hour, means

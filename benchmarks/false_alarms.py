@@ -66,6 +66,14 @@ GRID = (
     Setting(0.2, 0.9),
     Setting(0.05, 0.5, rows=300),
 )
+HABITS = (
+    Setting(0.05, 0.5, habit="heavy"),
+    Setting(0.05, 0.5, habit="odd"),
+    Setting(0.05, 0.5, habit="daily"),
+    Setting(0.05, 0.5, habit="weekly"),
+    Setting(0.1, 0.9, habit="asleep"),
+)
+"""What the detector's model of a device does not know; measured on a tenth of the fleet."""
 SHIFTS = (0.3, 0.5)
 _CHANGED = (0, 5, 10, 15)  # one feature of each reference column
 _WITHIN = 40  # windows in which a change is to be found
@@ -104,7 +112,7 @@ def verdicts(
     setting: Setting,
     *,
     devices: int,
-    hours: int,
+    windows: int,
     seed: int,
     change: Change | None = None,
     budget: int | None = None,
@@ -112,18 +120,22 @@ def verdicts(
     """Yield what the rules say, a day at a time; ``budget``: devices that share the alarms'."""
     rng = np.random.default_rng(seed)
     settings = DetectorSettings(
-        streams=(budget or devices) * FEATURES, arl_windows=DAYS * 24, warmup=WARMUP
+        streams=(budget or devices) * FEATURES,
+        arl_windows=DAYS * 24,
+        warmup=WARMUP,
+        period_s=HOUR_MS // 1000,
     )
     judge = DeviceJudge(draws.baseline, Policy(detector=settings))
     states = [judge.start()] * devices
-    walk = wander(setting, devices, hours, rng, change)
-    for first in range(0, hours, _HOURS_AT_ONCE):
-        windows, positions = [], []
-        for hour in range(first, min(first + _HOURS_AT_ONCE, hours)):
-            windows += draws.hour(next(walk), hour, rng)
+    walk = wander(setting, devices, windows, rng, change)
+    for first in range(0, windows, _HOURS_AT_ONCE):
+        arrived, positions = [], []
+        for _ in range(first, min(first + _HOURS_AT_ONCE, windows)):
+            hour, means = next(walk)
+            arrived += draws.hour(means, hour, rng)
             positions += [Position(hour * HOUR_MS)] * devices
-        drifts, seen = judge.judge_all(windows, positions)
-        queues = [list(range(d, len(windows), devices)) for d in range(devices)]
+        drifts, seen = judge.judge_all(arrived, positions)
+        queues = [list(range(d, len(arrived), devices)) for d in range(devices)]
         states, told, _ = judge.advance_all(states, seen, queues)
         shape = (-1, devices, FEATURES)
         yield Verdicts(
@@ -145,9 +157,13 @@ def peers(drifts: Drifts, rows: int) -> tuple[Flags, ...]:
     )
 
 
-def quiet(draws: Draws, setting: Setting, devices: int, seed: int) -> Quiet:
-    """Return what the rules say of a fleet without drift."""
-    days = list(verdicts(draws, setting, devices=devices, hours=DAYS * 24, seed=seed))
+def quiet(
+    draws: Draws, setting: Setting, devices: int, seed: int, budget: int | None = None
+) -> Quiet:
+    """Return what the rules say of a fleet, or a part of it, without drift."""
+    days = list(
+        verdicts(draws, setting, devices=devices, windows=DAYS * 24, seed=seed, budget=budget)
+    )
     told = np.concatenate([day.told for day in days])[WARMUP:]
     evidence = np.concatenate([day.evidence for day in days])[WARMUP:]
     others = [np.concatenate([day.peers[i] for day in days])[WARMUP:] for i in range(len(PEERS))]
@@ -167,7 +183,7 @@ def found(draws: Draws, setting: Setting, shift: float, budget: int, seed: int) 
         draws,
         setting,
         devices=max(budget // 4, 1),
-        hours=change.at + _WITHIN,
+        windows=change.at + _WITHIN,
         seed=seed,
         change=change,
         budget=budget,
@@ -179,7 +195,7 @@ def found(draws: Draws, setting: Setting, shift: float, budget: int, seed: int) 
     return Found(float(np.median(windows)), float(np.isinf(windows).mean()))
 
 
-def measured(devices: int, settings: tuple[Setting, ...] = GRID) -> Iterator[dict[str, object]]:
+def measured(devices: int, settings: tuple[Setting, ...]) -> Iterator[dict[str, object]]:
     """Measure every setting, and yield it as soon as it is."""
     baseline = reference(SEED, REFERENCE_ROWS)
     drawn: dict[int, Draws] = {}
@@ -189,13 +205,15 @@ def measured(devices: int, settings: tuple[Setting, ...] = GRID) -> Iterator[dic
             drawn = {setting.rows: Draws(baseline, setting.rows, SEED + setting.rows)}
         draws = drawn[setting.rows]
         seed = SEED + 10 * index
-        calm = quiet(draws, setting, devices, seed)
+        part = max(devices // 10, 1) if setting.habit else devices
+        calm = quiet(draws, setting, part, seed, devices)
         soon = {
             shift: found(draws, setting, shift, devices, seed + 1 + i)
             for i, shift in enumerate(SHIFTS)
         }
         yield {
             **setting._asdict(),
+            "devices": part,
             **calm._asdict(),
             "found": {shift: one._asdict() for shift, one in soon.items()},
             "seconds": time.perf_counter() - started,
@@ -205,7 +223,8 @@ def measured(devices: int, settings: tuple[Setting, ...] = GRID) -> Iterator[dic
 def line(one: dict[str, object]) -> str:
     """Return a setting as a line of the table."""
     soon = {shift: Found(**figures) for shift, figures in one["found"].items()}  # type: ignore[attr-defined]
-    cells = [f"{one['shock_sd']:>5}{one['correlation']:>5}{one['rows']:>6}"]
+    cells = [f"{one['shock_sd']:>5}{one['correlation']:>5}{one['rows']:>6} {one['habit']:<7}"]
+    cells.append(f"{one['devices']:>7,}")
     cells.append(f"{one['alarms']:>9}{one['evident']:>10}")
     for shift in SHIFTS:
         median = soon[shift].median
@@ -224,9 +243,9 @@ def head(devices: int) -> str:
         f"warm-up of {WARMUP}\n"
         f"targets at the headline {HEADLINE}: 1 false alarm at most; +.5 sd in 2 windows and +.3 "
         f"in 8, median\n\n"
-        f"{'':<16}{'false alarms':>19}{'windows until told (missed)':>34}"
+        f"{'':<31}{'false alarms':>19}{'windows until told (missed)':>34}"
         f"{'windows called drifted, of all':>40}{'streams called drifted, ever':>40}\n"
-        f"{'sd':>5}{'r':>5}{'rows':>6}{'told':>9}{'evidence':>10}"
+        f"{'sd':>5}{'r':>5}{'rows':>6} {'habit':<7}{'devices':>7}{'told':>9}{'evidence':>10}"
         f"{'+.3 sd':>17}{'+.5 sd':>17}{peers_}{peers_}"
     )
 
@@ -238,7 +257,7 @@ def main() -> int:
     parser.add_argument("--headline", action="store_true", help="measure the headline alone")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     chosen = parser.parse_args()
-    settings = (HEADLINE,) if chosen.headline else GRID
+    settings = (HEADLINE,) if chosen.headline else GRID + HABITS
     if not chosen.json:
         print(head(chosen.devices), flush=True)
     lines = []

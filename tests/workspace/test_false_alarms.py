@@ -40,13 +40,24 @@ def test_a_window_that_was_counted_beforehand_is_that_of_its_rows(draws: Draws) 
 def test_fleets_wander_as_they_are_set_to_and_change_when_told() -> None:
     setting = Setting(0.1, 0.8)
     change = Change(0.5, 150, (0, 3))
-    walk = np.array(list(wander(setting, 60, 300, np.random.default_rng(1), change)))
+    walk = np.array(
+        [means for _, means in wander(setting, 60, 300, np.random.default_rng(1), change)]
+    )
     calm = walk[:, :, 1] - walk[:, :, 1].mean(axis=0)
     assert walk[0].std() == pytest.approx(np.hypot(0.2, 0.1), rel=0.1)
     assert calm.std() == pytest.approx(0.1, rel=0.1)
     assert (calm[1:] * calm[:-1]).mean() / calm.var() == pytest.approx(0.8, abs=0.05)
     moved = walk[150:, :, [0, 3]].mean() - walk[:150, :, [0, 3]].mean()
     assert moved == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_device_that_sleeps_wanders_on_meanwhile() -> None:
+    setting = Setting(0.1, 0.9, habit="asleep")
+    hours, means = zip(*wander(setting, 200, 16, np.random.default_rng(2)), strict=True)
+    assert hours == (*range(8), *range(24, 32))
+    steps = np.diff(np.array(means), axis=0).std(axis=(1, 2))
+    assert steps[:7] == pytest.approx(0.1 * np.sqrt(2 - 2 * 0.9), rel=0.1)
+    assert steps[7] == pytest.approx(0.1 * np.sqrt(2 - 2 * 0.9**17), rel=0.1)
 
 
 def test_a_small_fleet_is_quiet_and_a_change_in_it_is_found(draws: Draws) -> None:
