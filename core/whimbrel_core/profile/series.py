@@ -202,12 +202,13 @@ def advance(state: SeriesState, at: int, value: float, settings: SeriesSettings)
     held, value = _hold(state), float(value)
     if not math.isfinite(value) or (len(held.at) and at <= held.at[-1]):
         return state
-    clean = _clipped(held, value, settings) if state.n > marginals.INITIAL else value
+    begun = state.n > marginals.INITIAL
+    clean = _drawn_in(held, value, settings) if begun else np.append(held.clean, value)
     held = held._replace(
         origin=held.origin if state.n else value,
         at=np.append(held.at, at),
         raw=np.append(held.raw, value),
-        clean=np.append(held.clean, clean),
+        clean=clean,
     )
     if len(held.at) > MEMORY:
         held = held._replace(
@@ -356,24 +357,29 @@ def _log_ratios(held: _Held, settings: SeriesSettings) -> tuple[Places, Floats]:
     return places + 2, marginals.changed(total, upto, floor, prior) - best
 
 
-def _clipped(held: _Held, value: float, settings: SeriesSettings) -> float:
-    """Return ``value``, at most as far from what was expected as `_CLIP` sd of a normal.
+def _drawn_in(held: _Held, value: float, settings: SeriesSettings) -> Floats:
+    """Return (m + 1,): `_Held.clean` with ``value``, at most `_CLIP` sd from what was expected.
 
-    The likeliest φ with a constant mean predicts; the distance is Student's, turned into a normal
-    one by Wallace's approximation (1959), so that short histories clip little.
+    The likeliest explanation predicts; the distance is Student's, turned into a normal one by
+    Wallace's approximation (1959), so that short histories clip little. Where nothing has varied so
+    far there is no scale to judge by: the first that departs is held back, and let in, with the
+    next, when that one departs, too.
     """
-    floor = _floor(held, settings)
-    if not floor:
-        return value
-    total = marginals.whiten(_totals(held))
-    likely = marginals.unchanged(total, floor) + held.learnt - held.given + _allowed(settings)
-    forecast, variance = marginals.forecast(
-        total, int(np.argmax(likely)), float(held.clean[-1]) - held.origin
-    )
-    n = float(total.n)
-    if variance <= floor:
-        return value  # a perfect line so far: no scale to judge by
-    free = n - 1
-    z = _CLIP * (8 * free + 3) / (8 * free + 1)
-    limit = math.sqrt(math.expm1(z * z / free) * free * variance)
-    return held.origin + min(max(value - held.origin, forecast - limit), forecast + limit)
+    floor = _floor(held, SeriesSettings())
+    forecast, variance, free = 0.0, settings.noise_floor**2, 1.0
+    if floor:
+        total = marginals.whiten(_totals(held))
+        likely = marginals.unchanged(total, max(floor, variance))
+        best = int(np.argmax(likely + held.learnt - held.given + _allowed(settings)))
+        forecast, seen = marginals.forecast(total, best, float(held.clean[-1]) - held.origin)
+        variance, free = max(seen, variance), float(total.n) - 1
+    away = value - held.origin - forecast
+    if variance > floor:
+        z = _CLIP * (8 * free + 3) / (8 * free + 1)
+        limit = math.sqrt(math.expm1(z * z / free) * free * variance)
+        return np.append(held.clean, held.origin + forecast + min(max(away, -limit), limit))
+    if away**2 <= floor:
+        return np.append(held.clean, value)
+    if held.raw[-1] != held.clean[-1]:
+        return np.append(held.clean[:-1], [held.raw[-1], value])
+    return np.append(held.clean, held.origin + forecast)

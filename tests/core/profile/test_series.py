@@ -116,6 +116,7 @@ def test_a_constant_series_says_nothing_until_it_stays_elsewhere() -> None:
     values = np.full(60, 7.0)
     state, changes = watch(values)
     assert (changes, state.log_e) == ([], -math.inf)
+    assert watch(np.append(values, [9.0, 7.0, 7.0, 7.0, 7.0, 7.0]))[1] == []  # a blip
     _, changes = watch(np.append(values, [9.0, 9.0, 9.0]))
     assert [(change.began_at, change.before, change.after) for change in changes] == [
         (60, 7.0, 9.0)
