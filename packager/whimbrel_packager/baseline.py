@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from whimbrel_packager.conversion.conversion import Result
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.segments import Segment
+    from whimbrel_packager.sources import Description
 
     Array = np.ndarray[Any, Any]
 
@@ -171,10 +172,7 @@ def build(
         *columns,
         *(column for column in made if column.role == "output"),
     ]
-    classifier = description.task == "classification"
-    calibrated = labelled is not None and score_tensor is not None and classifier
-    rows = labelled.held_out if labelled is not None else np.zeros(0, dtype=bool)
-    label = next((n for n, role in description.roles.items() if role == "label"), None)
+    told = {} if labelled is None else _told(labelled, outputs, description, columns, score_tensor)
     return reference.build(
         columns,
         task=description.task,
@@ -183,10 +181,40 @@ def build(
         score_tensor=score_tensor,
         descriptors=described.descriptors,
         slices=[segment.slice() for segment in segments],
-        labels=labelled.labels[rows] if calibrated and labelled is not None else None,
-        scores=outputs[score_tensor][rows] if calibrated and score_tensor is not None else None,
-        predicted=class_names(outputs[label][rows]) if calibrated and label is not None else None,
+        **told,
     )
+
+
+def _told(
+    labelled: Labelled,
+    outputs: Mapping[str, Array],
+    description: Description,
+    columns: Sequence[reference.ColumnSpec],
+    score_tensor: str | None,
+) -> dict[str, Array | None]:
+    """Return what held-out rows tell of quality: their labels, with scores or predictions."""
+    rows = labelled.held_out
+    if description.task != "classification":
+        value = _only_value(columns, description)
+        if value is None:
+            return {}
+        return {"labels": labelled.labels[rows].astype(float), "predicted": value[rows]}
+    if score_tensor is None:
+        return {}
+    label = next((n for n, role in description.roles.items() if role == "label"), None)
+    return {
+        "labels": labelled.labels[rows],
+        "scores": outputs[score_tensor][rows],
+        "predicted": None if label is None else class_names(outputs[label][rows]),
+    }
+
+
+def _only_value(columns: Sequence[reference.ColumnSpec], of: Description) -> Array | None:
+    """Return what a regression predicts, where that is one number a row; else None."""
+    found = [column for column in columns if column.role == "output"]
+    if of.task != "regression" or len(found) != 1 or of.roles.get(found[0].tensor) != "value":
+        return None
+    return found[0].values
 
 
 def notes(profile: Baseline, result: Result, declared: Sequence[Describe]) -> tuple[str, ...]:

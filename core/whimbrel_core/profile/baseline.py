@@ -1,4 +1,4 @@
-"""The baseline of a bundle: a layout, the reference counts, and how scores came true.
+"""The baseline of a bundle: a layout, the reference counts, and how predictions came true.
 
 ``baseline.bin`` inside a bundle is `Baseline.encode`: magic, then msgpack, not compressed (that is
 the transport's work, and deltas see plain bytes); equal baselines give equal bytes. The
@@ -13,6 +13,7 @@ import math
 import msgspec
 
 from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.errormodel import ErrorModel
 from whimbrel_core.profile.layout import Layout
 from whimbrel_core.profile.packing import MAX_COUNT
 from whimbrel_core.profile.window import Window, require_fit
@@ -74,12 +75,14 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         window: counts of the reference rows (start and end 0).
         stats: per feature, in the layout's order.
         calibration: None when no labelled scores were given.
+        errors: of a regression; None when no labelled predictions were given.
     """
 
     layout: Layout
     window: Window
     stats: tuple[FeatureStats, ...]
     calibration: Calibration | None = None
+    errors: ErrorModel | None = None
 
     @property
     def profile_id(self) -> str:
@@ -155,6 +158,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
                 raise ProfileError(f"feature {feature.name!r}: a reference number is out of range")
         if self.calibration is not None:
             self._check_calibration(self.calibration)
+        if self.errors is not None:
+            self.errors.check(self.layout)
 
     def _check_calibration(self, calibration: Calibration) -> None:
         bins = self.layout.score_bins

@@ -17,6 +17,9 @@ W_b = (Σ_{a>b} P_a + P_b / 2) / P:
     ∂A/∂P_b = (V_b − A) / P     ∂A/∂N_b = (W_b − A) / N
     g_b = c_b ∂A/∂P_b + (1 − c_b) ∂A/∂N_b     ∂A/∂c_b = p_b (∂A/∂P_b − ∂A/∂N_b)
 
+A regression's MAE and RMSE come from its error model in the same way: shares of the predicted value's
+bins, with mean |e| and e² per bin in the place of rates.
+
 Rows are taken as independent; windows that hang together are less sure than this says. And none
 of it sees a change of the relation between score and truth: that shows in labels alone.
 """
@@ -29,7 +32,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import numpy as np
 
-from whimbrel_core.profile.quality import expected
+from whimbrel_core.profile.errormodel import PRIOR_ROWS
+from whimbrel_core.profile.quality import expected, expected_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from whimbrel_core.profile.baseline import Baseline, Calibration
+    from whimbrel_core.profile.errormodel import ErrorModel
     from whimbrel_core.profile.flat import FlatWindow
 
     Floats = NDArray[np.float64]
@@ -46,6 +51,7 @@ Reading = Literal["harmless", "costly", "better", "unclear"]
 
 HARMLESS = 0.01  # a hundredth of AUC or accuracy, or a hundredth of the error, is no loss
 _SIGMAS = 2.0
+_NO_ERROR = 1e-300
 ERRORS = frozenset({"MAE", "RMSE"})
 """Measures of which less is better."""
 
@@ -92,11 +98,15 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
 def cells(window: FlatWindow, baseline: Baseline) -> tuple[int, ...]:
     """Return the counts of ``window`` that its quality is expected from; () where none can be.
 
-    They add, as windows do.
+    Of scores, or of a regression's predicted values. They add, as windows do.
     """
-    if baseline.calibration is None or window.score_cells is None:
-        return ()
-    return tuple(window.score_cells)
+    if baseline.calibration is not None and window.score_cells is not None:
+        return tuple(window.score_cells)
+    if baseline.errors is not None:
+        first = sum(window.sizes[: baseline.errors.feature])
+        size = window.sizes[baseline.errors.feature]
+        return baseline.errors.binned(window.counts[first : first + size].tolist())
+    return ()
 
 
 def losses(counted: Sequence[int], baseline: Baseline) -> tuple[Loss, ...]:
@@ -104,9 +114,55 @@ def losses(counted: Sequence[int], baseline: Baseline) -> tuple[Loss, ...]:
 
     Empty without rows, and where nothing can be expected.
     """
-    if baseline.calibration is None or baseline.window.score_cells is None:
+    reference = baseline.window.score_cells
+    if baseline.calibration is not None and reference is not None:
+        return between(counted, reference, baseline.calibration)
+    if baseline.errors is not None:
+        own = baseline.window.features[baseline.errors.feature].cells
+        return between_errors(counted, baseline.errors.binned(own), baseline.errors)
+    return ()
+
+
+def between_errors(
+    counted: Sequence[int], reference: Sequence[int], model: ErrorModel
+) -> tuple[Loss, ...]:
+    """Return the expected error of rows with these counts per bin beside ``reference``'s."""
+    if not sum(counted) or not sum(reference):
         return ()
-    return between(counted, baseline.window.score_cells, baseline.calibration)
+    now, then = expected_error(counted, model), expected_error(reference, model)
+    absolute, squared = np.array(model.absolute), np.array(model.squared)
+    shares = [np.array(counts, float) / sum(counts) for counts in (counted, reference)]
+    rows = (sum(counted), sum(reference))
+    # Var |e| and, taking errors within a bin as normal, Var e² = 2 s².
+    variances = (np.maximum(squared - absolute**2, 0.0), 2 * squared**2)
+    found: list[Loss] = []
+    values: tuple[tuple[Measure, float | None, float | None], ...] = (
+        ("MAE", then.mae, now.mae),
+        ("RMSE", then.rmse, now.rmse),
+    )
+    for (measure, before, current), per_bin, variance in zip(
+        values, (absolute, squared), variances, strict=True
+    ):
+        if before is None or current is None:
+            continue
+        total = sum(
+            float(p @ per_bin**2 - (p @ per_bin) ** 2) / n
+            for p, n in zip(shares, rows, strict=True)
+        )
+        seen = np.array(model.rows, float) + PRIOR_ROWS
+        total += float((shares[0] - shares[1]) ** 2 @ (variance / seen))
+        # A root's slope is 1 / (2 root).
+        slope = 1.0 if measure == "MAE" else 1 / max(before + current, _NO_ERROR)
+        found.append(
+            Loss(
+                measure=measure,
+                reference=before,
+                current=current,
+                se=sqrt(max(total, 0.0)) * slope,
+                rows=now.rows,
+            )
+        )
+    return tuple(found)
 
 
 def between(

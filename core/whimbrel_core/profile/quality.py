@@ -14,6 +14,9 @@ that of the reference (covariate shift), and says nothing about a change of that
 c_b and r_b are shrunk with one pseudo-row, so that an empty bin has a value: to the bin's mean
 score x_b for c_b, and for r_b to what a calibrated model has, max(x_b, 1 − x_b) or x_b (a confidence).
 
+Regressions have no scores. Their error model has, per bin of the predicted value, how far off
+predictions were: MAE = Σ n_b a_b / Σ n_b, RMSE = √(Σ n_b s_b / Σ n_b) (`expected_error`).
+
 Realised (labels joined). The same AUC with counted P_b and N_b; its standard error is DeLong's:
 for placements V_b = (Σ_{a<b} N_a + N_b / 2) / ΣN of positives and W_b likewise of negatives,
 Var(AUC) = Var(V) / ΣP + Var(W) / ΣN. (DeLong, DeLong, Clarke-Pearson 1988.)
@@ -32,22 +35,28 @@ from whimbrel_core.errors import ProfileError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whimbrel_core.profile.baseline import Calibration
+    from whimbrel_core.profile.baseline import Baseline, Calibration
     from whimbrel_core.profile.counts import QualityCounts
+    from whimbrel_core.profile.errormodel import ErrorModel
+    from whimbrel_core.profile.window import Window
 
 
 class ExpectedQuality(msgspec.Struct, frozen=True, kw_only=True):
-    """Quality that the scores promise.
+    """Quality that the scores, or predicted values, promise. None: no rows, or does not apply.
 
     Args:
         rows: scored rows.
-        accuracy: expected share of right predictions; None without rows.
-        auc: expected area under the ROC curve; None when the claim is not about a positive class.
+        accuracy: expected share of right predictions.
+        auc: expected area under the ROC curve; of a claim about a positive class.
+        mae: expected mean absolute error (regression).
+        rmse: expected root mean squared error (regression).
     """
 
     rows: int
-    accuracy: float | None
-    auc: float | None
+    accuracy: float | None = None
+    auc: float | None = None
+    mae: float | None = None
+    rmse: float | None = None
 
 
 class RealisedQuality(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +69,7 @@ class RealisedQuality(msgspec.Struct, frozen=True, kw_only=True):
         positive_rate: share of rows whose claim was true.
         bias: mean error (regression).
         mae: mean absolute error (regression).
+        mae_se: standard error of it.
         rmse: root mean squared error (regression).
     """
 
@@ -71,6 +81,7 @@ class RealisedQuality(msgspec.Struct, frozen=True, kw_only=True):
     positive_rate: float | None = None
     bias: float | None = None
     mae: float | None = None
+    mae_se: float | None = None
     rmse: float | None = None
 
 
@@ -102,6 +113,39 @@ def expected(score_cells: tuple[int, ...], calibration: Calibration) -> Expected
     return ExpectedQuality(rows=rows, accuracy=accuracy, auc=_auc(positives, negatives))
 
 
+def expected_error(counted: Sequence[int], model: ErrorModel) -> ExpectedQuality:
+    """Return the quality expected of rows with these counts per bin of the predicted value.
+
+    Args:
+        counted: as `ErrorModel.binned` gives them, of any merge of windows.
+        model: of the baseline.
+
+    Raises:
+        ProfileError: the counts and the model have different numbers of bins.
+    """
+    if len(counted) != len(model.starts):
+        raise ProfileError(
+            f"{len(counted)} counts do not fit an error model of {len(model.starts)} bins",
+            code="profile.mismatch",
+        )
+    rows = sum(counted)
+    if not rows:
+        return ExpectedQuality(rows=0)
+    absolute = sum(n * a for n, a in zip(counted, model.absolute, strict=True))
+    squared = sum(n * s for n, s in zip(counted, model.squared, strict=True))
+    return ExpectedQuality(rows=rows, mae=absolute / rows, rmse=sqrt(squared / rows))
+
+
+def expected_of(window: Window, baseline: Baseline) -> ExpectedQuality | None:
+    """Return the quality expected of ``window``; None where the baseline promises nothing."""
+    if baseline.calibration is not None and window.score_cells is not None:
+        return expected(window.score_cells, baseline.calibration)
+    if baseline.errors is not None:
+        cells = window.features[baseline.errors.feature].cells
+        return expected_error(baseline.errors.binned(cells), baseline.errors)
+    return None
+
+
 def realised(counts: QualityCounts, *, binary: bool = True) -> RealisedQuality:
     """Return the quality of labelled predictions.
 
@@ -114,8 +158,13 @@ def realised(counts: QualityCounts, *, binary: bool = True) -> RealisedQuality:
     if not n:
         return RealisedQuality(n=0)
     if not counts.scores and not counts.confusion and not counts.right:
+        mae, square = counts.absolute / n, counts.squared / n
         return RealisedQuality(
-            n=n, bias=counts.error / n, mae=counts.absolute / n, rmse=sqrt(counts.squared / n)
+            n=n,
+            bias=counts.error / n,
+            mae=mae,
+            mae_se=sqrt(max(square - mae**2, 0.0) / n),
+            rmse=sqrt(square),
         )
     accuracy = counts.right / n
     quality = RealisedQuality(

@@ -26,8 +26,9 @@ import numpy as np
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.accumulator import Accumulator, rounded
 from whimbrel_core.profile.baseline import Baseline, FeatureStats
-from whimbrel_core.profile.calibration import calibrate, scores_of
+from whimbrel_core.profile.calibration import calibrate, declare_errors, scores_of
 from whimbrel_core.profile.cells import cells_of
+from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.layout import (
     MAX_VALUES,
     MAX_VOCABULARY,
@@ -109,11 +110,12 @@ def build(
             are not profiled.
         descriptors: that made some of the columns; those name the tensors that they make.
         slices: segments of the rows that get a small profile of their own.
-        labels: (m,) true classes of held-out rows, as class names or class indices.
+        labels: (m,) true classes of held-out rows, as class names or class indices; or their true
+            values (regression with one output).
         scores: the model's probabilities on the same rows: (m,) or (m, 1) of the positive class,
             or (m, classes).
         predicted: (m,) predicted classes of the same rows; None: the largest probability, and
-            with one column the positive class from one half on.
+            with one column the positive class from one half on. Of a regression: predicted values.
 
     Raises:
         ProfileError: no rows, lengths that differ, unknown labels, or beyond the layout's limits.
@@ -131,7 +133,9 @@ def build(
         score_tensor=score_tensor,
         descriptors=tuple(descriptors),
     )
-    if (scores is None) != (labels is None):
+    if task == "regression" and (labels is None) != (predicted is None):
+        raise ProfileError("labels and predictions of held-out rows belong together")
+    if task == "classification" and (scores is None) != (labels is None):
         raise ProfileError("scores and labels of held-out rows belong together; one is missing")
     known = _reference_scores(columns, prepared, layout)
     if layout.score_tensor is not None:
@@ -165,6 +169,11 @@ def build(
             None
             if scores is None or labels is None
             else calibrate(layout, labels, scores, predicted)
+        ),
+        errors=(
+            None
+            if task != "regression" or labels is None or predicted is None
+            else declare_errors(layout, flatten(window).cells, predicted, labels)
         ),
     )
     baseline.check()
