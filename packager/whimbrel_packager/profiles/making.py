@@ -228,7 +228,7 @@ def _counted_like(
     words = frozenset(name for name in shared if known[name].kind == "categorical")
     seen = {name: _Seen() for name in shared}
     tally = Tally(layout)
-    typed = Typed(source, shared)
+    typed = Typed(source, shared, again=False)
     for rows, piece in typed.read(words, lambda far: stage(f"counting {source.name}: {far}")):
         tally.add(
             {name: _fitted(pair, known[name], seen[name]) for name, pair in piece.items()}, rows

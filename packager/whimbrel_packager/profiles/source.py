@@ -69,10 +69,17 @@ class Source(Protocol):
 
 
 class Typed:
-    """Typed pieces of some columns of a source, kept in memory if they are few."""
+    """Typed pieces of some columns of a source, kept in memory if they are few.
 
-    def __init__(self, source: Source, columns: Sequence[str]) -> None:
+    Args:
+        source: of the pieces.
+        columns: that are wanted.
+        again: whether the same pieces are read a second time.
+    """
+
+    def __init__(self, source: Source, columns: Sequence[str], *, again: bool = True) -> None:
         self.source, self.columns = source, tuple(columns)
+        self._again = again
         self._held: list[tuple[int, dict[str, tuple[Column, Any]]]] | None = []
         self._held_words: frozenset[str] | None = None
 
@@ -83,7 +90,7 @@ class Typed:
         if self._held_words == words and self._held is not None:
             yield from self._held
             return
-        held: list[tuple[int, dict[str, tuple[Column, Any]]]] | None = []
+        held: list[tuple[int, dict[str, tuple[Column, Any]]]] | None = [] if self._again else None
         size = 0
         for piece in self.source.pieces(self.columns, words, far):
             columns = {name: (typed(piece[name]), piece[name]) for name in self.columns}

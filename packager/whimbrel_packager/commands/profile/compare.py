@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whimbrel_packager.commands import output
-from whimbrel_packager.commands.profile.made import FILE, columns_option, written
+from whimbrel_packager.commands.profile.made import FILE, columns_option, progress, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def compare(reference: Path, current: Path, **given: Any) -> None:  # noqa: ANN4
     page: Path | None = given["page"]
     as_json: bool = given["as_json"]
     thresholds = Thresholds(**({"min_rows": given["min_rows"]} if given["min_rows"] else {}))
-    with output.stages(quiet=as_json or page == _STDOUT) as stage:
+    with progress(quiet=as_json or page == _STDOUT) as stage:
         found = reading.comparison(
             reading.subject(reference),
             reading.subject(current),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from whimbrel_packager.commands import output
-from whimbrel_packager.commands.profile.made import FILE, read, written
+from whimbrel_packager.commands.profile.made import FILE, progress, read, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def export(profile: Path, form: str, out: Path | None, tags: tuple[str, ...], ce
     from whimbrel_core.errors import UsageError
 
     named = output.pairs(tags, "--tag")
-    with output.stages(quiet=out is None) as stage:
+    with progress(quiet=out is None) as stage:
         found = read(profile, stage=stage)
     if form == "parquet":
         from whimbrel_packager.profiles import parquet

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from whimbrel_packager.commands import output
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from whimbrel_core.profile.dataset import DatasetProfile
 
@@ -20,6 +24,11 @@ columns_option = click.option(
     metavar="NAME",
     help="Only these columns: a name or a pattern such as 'temp_*' (repeat for several).",
 )
+
+
+def progress(*, quiet: bool) -> AbstractContextManager[Callable[[str], None]]:
+    """Show how far it is, on a terminal alone: logs of pipelines want the result."""
+    return output.stages(quiet=quiet or not sys.stderr.isatty())
 
 
 def read(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from whimbrel_packager.commands import output
-from whimbrel_packager.commands.profile.made import FILE, columns_option, read, written
+from whimbrel_packager.commands.profile.made import FILE, columns_option, progress, read, written
 
 
 @click.command(epilog="Example: whimbrel profile make february.csv --like flights-1.0.0.whim")
@@ -31,7 +31,7 @@ def make(
     from whimbrel_packager.profiles.files import suffix_of
 
     target = out or Path(data.name[: len(data.name) - len(suffix_of(data))] + ".wprof")
-    with output.stages(quiet=as_json) as stage:
+    with progress(quiet=as_json) as stage:
         found = read(data, like=like, columns=columns, stage=stage)
     content = found.encode()
     written(target, content, data, *([like] if like else []))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from whimbrel_packager.commands import output
-from whimbrel_packager.commands.profile.made import FILE, read, written
+from whimbrel_packager.commands.profile.made import FILE, progress, read, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def merge(profiles: tuple[Path, ...], out: Path, as_json: bool) -> None:
                 f"{path} is no profile (.wprof)",
                 hint="make one of it with 'whimbrel profile make', and the same --like for all",
             )
-    with output.stages(quiet=True) as stage:
+    with progress(quiet=True) as stage:
         found = [read(path, stage=stage) for path in profiles]
     whole = reduce(lambda a, b: a.merge(b), found)
     content = whole.encode()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from whimbrel_packager.commands import output
-from whimbrel_packager.commands.profile.made import FILE, columns_option, read
+from whimbrel_packager.commands.profile.made import FILE, columns_option, progress, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def show(profile: Path, columns: tuple[str, ...], page: Path | None, as_json: bo
     from whimbrel_packager.commands.profile.made import written
     from whimbrel_packager.profiles.making import matches, select
 
-    with output.stages(quiet=as_json) as stage:
+    with progress(quiet=as_json) as stage:
         found = read(profile, columns=columns, stage=stage)
     if page is not None:
         from whimbrel_core.pages import notebook
