@@ -241,9 +241,16 @@ def test_a_device_describes_what_it_serves_and_sends_counts_alone(
 def test_the_same_reference_gives_the_same_centroids_and_so_the_same_profile(
     topics: Packed, material: Material, tmp_path: Path
 ) -> None:
+    said = [Describe("x", "embedding")]
     again = packed(
-        material, tmp_path, network(image=False), vectors(0, 2000), options=PROBABILITIES
+        material,
+        tmp_path,
+        network(image=False),
+        vectors(0, 2000),
+        options=PROBABILITIES,
+        describe=said,
     )
+    assert "'x' is profiled as an embedding of 96 numbers (8 centroids)" in again.done.report.notes
     assert again.baseline.profile_id == topics.baseline.profile_id
     assert again.baseline.encode() == topics.baseline.encode()
 
