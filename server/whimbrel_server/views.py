@@ -16,7 +16,7 @@ from whimbrel_core.wire.messages import Phase
 
 DriftState = Literal["too_few", "ok", "notice", "warn", "severe"]
 Level = Literal["device", "cohort", "fleet"]
-AlertKind = Literal["drift", "outlier", "quality", "device", "rollout", "retraining"]
+AlertKind = Literal["drift", "outlier", "data", "quality", "device", "rollout", "retraining"]
 Severity = Literal["notice", "warn", "severe"]
 AlertState = Literal["open", "acknowledged", "closed"]
 Reading = Literal["harmless", "costly", "better", "unclear"]
@@ -131,6 +131,20 @@ class LossView(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str = ""
 
 
+class FindingView(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with the data of a window: in a ``share`` of the rows, ``usual`` in the reference.
+
+    ``feature`` is "" for the whole window.
+    """
+
+    feature: str
+    kind: str
+    share: float
+    usual: float
+    level: DriftState
+    message: str
+
+
 class FeatureView(msgspec.Struct, frozen=True, kw_only=True):
     """One feature of a judged profile: evidence, effect, and the state that needs both."""
 
@@ -155,7 +169,8 @@ class FeatureView(msgspec.Struct, frozen=True, kw_only=True):
 class DriftView(msgspec.Struct, frozen=True, kw_only=True):
     """The newest judgement of one subject (a device, a cohort ``key=value``, or ``fleet``).
 
-    ``losses`` are of the windows since an alarm began, or else of the newest window.
+    ``losses`` are of the windows since an alarm began, or else of the newest window; ``findings`` are
+    about the data of the newest window of a device.
     """
 
     level: Level
@@ -169,6 +184,7 @@ class DriftView(msgspec.Struct, frozen=True, kw_only=True):
     worst: DriftState = "too_few"
     against: Literal["baseline", "peers"] = "baseline"
     losses: tuple[LossView, ...] = ()
+    findings: tuple[FindingView, ...] = ()
 
 
 class WordView(msgspec.Struct, frozen=True, kw_only=True):

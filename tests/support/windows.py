@@ -44,11 +44,15 @@ class Counter:
         shift: float = 0.0,
         labels: bool = False,
         failed: int = 0,
+        stuck: bool = False,
     ) -> Window:
-        """Return the counts of ``rows`` fresh rows; ``shift`` moves the first column."""
+        """Return the counts of ``rows`` fresh rows; ``shift`` moves the first column.
+
+        ``stuck``: the first column has one value in all of them.
+        """
         accumulator, layout = Accumulator(self.made.baseline), self.made.baseline.layout
         x = self._rng.normal(size=(rows, len(self._weights))).astype(np.float32)
-        x[:, 0] += np.float32(shift)
+        x[:, 0] = 0.25 if stuck else x[:, 0] + np.float32(shift)
         names = [output.name for output in self.made.recipe.outputs]
         answers = dict(zip(names, self._session.run(names, {"x": x}), strict=True))
         accumulator.update({"x": x, **answers})

@@ -22,12 +22,15 @@ Level = Literal["device", "cohort", "fleet"]
 
 DEVICE_DRIFT = "drift.device"
 QUALITY = "quality.realised"
+DATA = "data.findings"
 GROUP_DRIFT = "drift.group"
 PEERS = "outlier.peers"
 
 RULES: dict[str, int] = {
     # The e-detector over one device's windows, with the effect against the signed baseline.
     DEVICE_DRIFT: 1,
+    # What is wrong with the data of the newest windows in a row.
+    DATA: 1,
     # Joined labels of the newest days against what the baseline promised.
     QUALITY: 1,
     # The devices' e-detectors added up, and e-BH over all of their streams.

@@ -54,6 +54,8 @@ def found(one: Verdict, message: str, subject: str) -> list[str]:
         return _drifted(one, subject)
     if one.rule == verdict.QUALITY:
         return _broken(one, message)
+    if one.rule == verdict.DATA:
+        return _wrong(one, message)
     if one.rule == verdict.GROUP_DRIFT:
         return _together(one, message)
     if one.rule == verdict.PEERS:
@@ -171,7 +173,7 @@ def names(of: Sequence[str]) -> str:
 def judged(one: Verdict, alert: int) -> list[str]:
     """Return by which rule, on what, and how to check it."""
     last = one.inputs[-1]
-    what = "window" if one.rule == verdict.DEVICE_DRIFT else "period"
+    what = "window" if one.rule in {verdict.DEVICE_DRIFT, verdict.DATA} else "period"
     span = f"{count(one.history)} {what}{'' if one.history == 1 else 's'}"
     return [
         (
@@ -275,6 +277,38 @@ def _short(value: float | None) -> str:
 
 def _rest(number: int) -> str:
     return f" and {count(number)} more"
+
+
+_LOOK = {
+    "missing": "Look at what fills it: a sensor, a join, a client that leaves it out.",
+    "infinite": "Look at what computes it: a division, a unit, an overflow.",
+    "out_of_range": "Look at its unit and its sensor; a model is not proven out there.",
+    "unknown": "Words or values that the model never saw: see 'whimbrel fleet words'.",
+    "constant": "A value that never changes is a sensor that is stuck, or a default that was put in.",
+    "stuck": "A value that seldom changes is a sensor that is stuck, or is read too seldom.",
+    "duplicates": "The same rows again and again: a client that repeats itself, or a frozen source.",
+    "mistyped": "The application sends what the model does not take: compare it with the model's inputs.",
+}
+
+
+def _wrong(one: Verdict, message: str) -> list[str]:
+    """Return what is wrong with the data (`whimbrel_core.profile.findings`)."""
+    figures, limits = one.figures, one.thresholds
+    running = int(figures["windows"])
+    rows = (
+        f"So it was in the newest {count(running)} windows in a row"
+        if running
+        else ("In the newest window it is not so any more, in some before it was")
+    )
+    sentences = [
+        _sentence(message),
+        (
+            f"That is a share of {percent(figures['share'])}, where {percent(figures['usual'])} was "
+            f"usual in the reference. {rows}; {limits['windows']:g} make an alert."
+        ),
+    ]
+    look = _LOOK.get(str(figures["kind"]))
+    return [*sentences, look] if look else sentences
 
 
 def _unlike(one: Verdict, message: str) -> list[str]:

@@ -25,7 +25,7 @@ from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.domain import aggregation, drift, effects
 from whimbrel_server.domain.aggregation import FLEET, Key, Totals
 from whimbrel_server.ingest.journal import Entry
-from whimbrel_server.jobs import findings, verdicts
+from whimbrel_server.jobs import data, findings, verdicts
 from whimbrel_server.jobs.groups import Groups
 from whimbrel_server.jobs.histories import Arrived, Histories
 from whimbrel_server.store import alerts, policies, schema
@@ -283,6 +283,14 @@ class Fold:
             published = self._repository.get(turned.at[0])
             if published is not None:
                 _alert(connection, turned, published, now_ms)
+        touched = {(str(row["digest"]), str(row["subject"])) for row in judged.detectors}
+        data.tell(
+            connection,
+            sorted(touched),
+            self._repository.get,
+            lambda at: self._judges.of(*at).policy,
+            now_ms,
+        )
 
 
 def _aggregate(key: Key, totals: Totals) -> dict[str, object]:

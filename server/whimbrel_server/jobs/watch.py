@@ -153,14 +153,14 @@ def watch_served(database: Database, registry: Registry, now_ms: int) -> None:
     served = _served(registry)
     everywhere = set[str]().union(*served.values())
     with database.read() as connection:
-        drifts = alerts.causes(connection, "drift/")
+        of_devices = [*alerts.causes(connection, "drift/"), *alerts.causes(connection, "data/")]
         of_versions = [
             cause
             for kind in ("quality/", "rollup/", "outlier/")
             for cause in alerts.causes(connection, kind)
         ]
     over = [cause for cause in of_versions if cause.split("/")[1] not in everywhere]
-    for cause in drifts:
+    for cause in of_devices:
         _, digest, subject, _ = cause.split("/", 3)
         device = subject.removeprefix("d:")
         if device in served and digest not in served[device]:

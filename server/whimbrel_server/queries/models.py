@@ -20,6 +20,7 @@ from whimbrel_server.views import (
     DriftState,
     DriftView,
     FeatureView,
+    FindingView,
     Level,
     LossView,
     ModelView,
@@ -175,6 +176,7 @@ def drift_view(
         window_end_ms=judged.end_ms,
         rows=judged.rows,
         features=features,
+        findings=tuple(FindingView(**msgspec.structs.asdict(one)) for one in judgement.findings),
         worst=drift.worst_of(one.state for one in features),
     )
 

@@ -42,6 +42,7 @@ _PARTS = {
     "values": "what the detector saw",
     "variances": "the variances that the detector saw",
     "scores": "the score counts",
+    "findings": "the findings about its data",
 }
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile.alarms import changes
-from whimbrel_server.domain import promises, verdict
+from whimbrel_server.domain import drift, promises, troubles, verdict
 from whimbrel_server.domain.aggregation import DAY_MS, Totals
 from whimbrel_server.domain.drift import Position
 from whimbrel_server.domain.judging import DeviceJudge
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     History = list[tuple[Kept, Said]]
 
+_BY = {verdict.DEVICE_DRIFT: "detector", verdict.DATA: "inspection of data"}
 _TOLD = 5  # faults that are spelled out
 
 
@@ -60,7 +61,7 @@ def replays(
     wanted = {
         (one.digest, one.subject)
         for _, one in found
-        if one is not None and one.rule == verdict.DEVICE_DRIFT
+        if one is not None and one.rule in {verdict.DEVICE_DRIFT, verdict.DATA}
     }
     windows = recount.held(connection, wanted)
     return tuple(
@@ -83,6 +84,8 @@ def _again(
     if one.rule in {verdict.GROUP_DRIFT, verdict.PEERS}:
         return Again({}, "it is of many devices; ask for the verdicts of its devices")
     try:
+        if one.rule == verdict.DATA:
+            return _data(connection, repository, one, windows.get((one.digest, one.subject), {}))
         if one.rule == verdict.DEVICE_DRIFT:
             return _device_drift(
                 connection, repository, one, windows.get((one.digest, one.subject), {})
@@ -120,6 +123,42 @@ def _device_drift(
     if one.policy != _plain(policy):
         faults.append("the policy in the verdict is not the one that its windows name")
     return Again(figures, "", len(history), recounted, tuple(faults))
+
+
+def _data(
+    connection: sa.Connection,
+    repository: Repository,
+    one: Verdict,
+    windows: Mapping[Position, FlatWindow],
+) -> Again:
+    last = one.inputs[-1]
+    position = Position(last.start_ms, last.key)
+    history = judgements.history(connection, one.digest, one.subject, position)[-len(one.inputs) :]
+    gone = _lack(one, [_input(kept) for kept, _ in history])
+    if gone:
+        return Again({}, gone)
+    policy = msgspec.convert(one.policy, drift.Policy)
+    judge = DeviceJudge(repository.contents(one.digest).baseline, policy)
+    recounted, faults = recount.faults(judge, [kept for kept, _ in history], windows)
+    inspected = [
+        troubles.Inspected(kept.findings, enough=kept.rows >= policy.thresholds.min_rows)
+        for kept, _ in history
+    ]
+    # What fewer windows in a row have than make an alert was told before them, and lasts.
+    key = (one.feature, str(one.figures["kind"]))
+    told = {key} if int(one.figures["windows"]) < policy.confirm_windows else set[troubles.Key]()
+    found = troubles.troubles(
+        inspected, told, confirm=policy.confirm_windows, calm=policy.calm_windows
+    )
+    figures = next(
+        (
+            troubles.figures(trouble)
+            for trouble in found
+            if (trouble.finding.feature, trouble.finding.kind) == key
+        ),
+        {},
+    )
+    return Again(figures, "", len(history), recounted, faults)
 
 
 def _figures(judges: Mapping[str, DeviceJudge], history: History, feature: str) -> dict[str, Any]:
@@ -213,7 +252,7 @@ def _sentence(one: Verdict, again: Again, differences: int) -> str:
     if one.rule == verdict.QUALITY:
         made = f"The labels of {again.windows} days"
     else:
-        made = f"{again.windows} windows through the detector again"
+        made = f"{again.windows} windows through the {_BY[one.rule]} again"
         made += (
             f", {again.recounted} of them from their very counts"
             if again.recounted

@@ -7,6 +7,7 @@ written and replayed as arrays (`Kept`, `Said`), and become objects where somebo
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from whimbrel_core.profile.distances import Drifts, grade, named_drifts
+from whimbrel_core.profile.findings import Finding, Inspector
 from whimbrel_core.profile.layout import Role
 from whimbrel_core.profile.loss import cells
 from whimbrel_core.profile.sequential import NEVER
@@ -52,6 +54,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
             None for a group.
         variances: (K,) float64, likewise.
         scores: what quality is expected from, as `whimbrel_core.profile.loss.cells` gives it.
+        findings: what is wrong with the data; of groups nothing is said.
     """
 
     start_ms: int
@@ -66,6 +69,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     values: bytes | None = None
     variances: bytes | None = None
     scores: tuple[int, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def position(self) -> drift.Position:
@@ -115,6 +119,7 @@ def keep(
     distances = np.stack(columns, axis=1).astype("<f4")
     finite, significant = drifts.rows.astype("<i8"), drifts.significant.astype(np.uint8)
     levels = drifts.level.astype(np.int8)
+    inspector = _inspector(judge)
     found = []
     for n, (window, position) in enumerate(zip(windows, positions, strict=True)):
         found.append(
@@ -131,9 +136,15 @@ def keep(
                 None if seen is None else seen.values[n].astype("<f8", copy=False).tobytes(),
                 None if seen is None else seen.variances[n].astype("<f8", copy=False).tobytes(),
                 cells(window, judge.baseline),
+                () if seen is None else inspector.inspect(window),
             )
         )
     return found
+
+
+@lru_cache(maxsize=64)
+def _inspector(judge: DeviceJudge) -> Inspector:
+    return Inspector(judge.baseline, judge.policy.thresholds)
 
 
 def say(judge: DeviceJudge, told: Told, chosen: Sequence[int]) -> list[Said]:
@@ -275,6 +286,7 @@ class StoredJudgement(msgspec.Struct, frozen=True):
     judged: drift.Judged
     shown: tuple[drift.Shown, ...] = ()
     scores: tuple[int, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @staticmethod
     def decode(payload: bytes) -> StoredJudgement:
@@ -314,4 +326,4 @@ def judgement(kept: Kept, said: Said) -> StoredJudgement:
             )
         )  # fmt: skip
     judged = drift.Judged(kept.position, kept.end_ms, kept.rows, named)
-    return StoredJudgement(judged, shown, kept.scores)
+    return StoredJudgement(judged, shown, kept.scores, kept.findings)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from whimbrel_server.views import DeviceView
 
 # A rollout that failed is about a version that nobody serves, because it failed.
-_OF_A_VERSION = frozenset({"drift", "quality", "retraining"})
+_OF_A_VERSION = frozenset({"drift", "data", "quality", "retraining"})
 
 
 class Drifted(msgspec.Struct, frozen=True, kw_only=True):
