@@ -16,13 +16,16 @@ from whimbrel_core.profile.comparing import measured
 from whimbrel_core.profile.dataset import DatasetProfile, of_window
 from whimbrel_core.profile.distances import Judge
 from whimbrel_core.profile.report import (
+    ORDER,
     DriftReport,
     FeatureReport,
     Place,
+    Remark,
     Side,
     worst_first,
     worst_of,
 )
+from whimbrel_core.profile.segments import segments
 from whimbrel_core.profile.window import decode, empty, merge
 
 if TYPE_CHECKING:
@@ -116,6 +119,10 @@ def build(
         ),
         features=worst_first(reports),
         thresholds=fleet.thresholds,
+        remarks=_remarks(own),
+        slices=segments(baseline.layout, baseline.window, window, fleet.thresholds)
+        if window.rows
+        else (),
         subjects=_subjects(own),
         notes=() if own else ("Nothing is judged yet: windows are still to come.",),
     )
@@ -183,13 +190,31 @@ def _subjects(views: Iterable[DriftView]) -> tuple[tuple[str, Place], ...]:
     for view in views:
         if view.features:
             worst = max(view.features, key=lambda one: _rank(_place(view, one)))
-            found.append((worst.feature, _place(view, worst)))
+            place = _place(view, worst)
+            loss = max(view.losses, key=lambda one: one.reading == "costly", default=None)
+            if loss is not None:
+                place = msgspec.structs.replace(place, cost=loss.sentence, reading=loss.reading)
+            found.append((worst.feature, place))
     return tuple(sorted(found, key=lambda one: (_rank(one[1]), one[1].subject), reverse=True))
 
 
+def _remarks(views: Iterable[DriftView]) -> tuple[Remark, ...]:
+    """Return what is wrong with the data of devices, worst first."""
+    found = [
+        Remark(
+            message=f"{view.subject}: {one.message}",
+            state=one.level,
+            feature=one.feature,
+            kind=one.kind,
+        )
+        for view in views
+        for one in view.findings
+    ]
+    return tuple(sorted(found, key=lambda one: -ORDER.index(one.state)))
+
+
 def _rank(place: Place) -> tuple[bool, int, float]:
-    states = ("too_few", "ok", "notice", "warn", "severe")
-    return (place.alarm, states.index(place.state), place.psi or 0.0)
+    return (place.alarm, ORDER.index(place.state), place.psi or 0.0)
 
 
 def _weight(places: tuple[Place, ...]) -> tuple[bool, int, float]:

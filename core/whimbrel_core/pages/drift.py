@@ -28,6 +28,7 @@ WORDS = {
     "warn": "warn",
     "severe": "severe",
 }
+READINGS = {"harmless": "ok", "better": "ok", "costly": "severe", "unclear": "none"}
 PROBLEMS = {"gone": "gone", "new": "new", "type": "other type"}
 _VERDICTS: dict[State, str] = {
     "too_few": "too few rows to judge",
@@ -62,6 +63,7 @@ def build(report: DriftReport) -> str:
             _distributions(report),
             _columns(report),
             _remarks(report),
+            _slices(report),
             _devices(report) if fleet else None,
             rules(report),
         ],
@@ -321,7 +323,34 @@ def _remarks(report: DriftReport) -> Section:
     )
 
 
+def _slices(report: DriftReport) -> Section:
+    rows: list[list[Child]] = [
+        [
+            [one.name, tag("span", one.condition, class_="of")],
+            layout.badge(WORDS[one.state], TONES.get(one.state, one.state)),
+            one.feature,
+            _distance(one.psi),
+            written.count(one.rows),
+            written.percent(one.share),
+            written.percent(one.reference_share),
+        ]
+        for one in report.slices
+    ]
+    columns: list[Column | str] = [
+        "Slice", "State", "Worst feature", Column("PSI", number=True), Column("Rows", number=True),
+        Column("Share", number=True), Column("In the reference", number=True),
+    ]  # fmt: skip
+    return Section(
+        "slices",
+        "Slices",
+        "Declared segments of the rows, each compared with the same segment of the reference, on "
+        "ten coarse cells.",
+        [layout.table(columns, rows, style="cards")],
+    )
+
+
 def _devices(report: DriftReport) -> Section:
+    told = any(place.cost for _, place in report.subjects)
     rows: list[list[Child]] = [
         [
             place.subject,
@@ -334,14 +363,21 @@ def _devices(report: DriftReport) -> Section:
             _log_e(place.log_e),
             written.date(place.since_ms) if place.since_ms else "",
             written.count(place.rows),
+            [
+                maybe(place.reading, layout.badge(place.reading, READINGS.get(place.reading, "none"))),
+                " " if place.reading else None,
+                place.cost,
+            ],
         ]
         for feature, place in report.subjects
     ]  # fmt: skip
     columns: list[Column | str] = [
         "Subject", "Level", "State", "Worst feature", Column("PSI", number=True),
         Column("W1 / sd", number=True), Column("log e", number=True), "Since",
-        Column("Rows", number=True),
+        Column("Rows", number=True), *(["Expected quality"] if told else []),
     ]  # fmt: skip
+    if not told:
+        rows = [row[:-1] for row in rows]
     return Section(
         "devices",
         "Devices",

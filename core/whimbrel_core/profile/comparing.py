@@ -22,6 +22,7 @@ from whimbrel_core.profile.report import (
     Side,
     worst_first,
 )
+from whimbrel_core.profile.segments import segments
 from whimbrel_core.profile.shift import shifts
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def compare(
         features=worst_first([*_shared(reference, current, drifts), *_fresh(reference, current)]),
         thresholds=thresholds,
         remarks=_remarks(reference, current, thresholds) if same else (),
+        slices=segments(a.layout, a.window, b.window, thresholds) if same else (),
         exact=same and not estimated,
         notes=tuple(notes),
     )

@@ -31,7 +31,11 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """One device (or cohort) on which a feature moved."""
+    """One device (or cohort) on which a feature moved.
+
+    ``cost`` says what quality is expected to lose by it, ``reading`` what that means: "harmless",
+    "costly", "better" or "unclear"; "" where nothing is known.
+    """
 
     subject: str
     state: State
@@ -42,6 +46,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     log_e: float | None = None
     alarm: bool = False
     since_ms: int | None = None
+    cost: str = ""
+    reading: str = ""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +129,27 @@ class Remark(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = ""
 
 
+class SliceReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One declared segment of the rows.
+
+    Args:
+        name: of the slice, with its ``condition``.
+        state: of the feature that moved most in it.
+        rows: of the newer data in it, a ``share`` of all, and the ``reference_share``.
+        feature: that moved most; "" when there are too few rows.
+        psi: of it, on coarse cells.
+    """
+
+    name: str
+    state: State
+    condition: str = ""
+    rows: int = 0
+    share: float = 0.0
+    reference_share: float = 0.0
+    feature: str = ""
+    psi: float | None = None
+
+
 class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     """What changed, worst first.
 
@@ -134,6 +161,7 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
         thresholds: of the levels.
         source: two data sets, or a fleet's counts.
         remarks: on the quality of the data.
+        slices: declared segments of the rows, worst first.
         subjects: devices and cohorts, worst first, each with its worst feature as a `Place`.
         exact: whether both sides were counted in the same cells; else distances are about right.
         notes: what a reader should know.
@@ -146,6 +174,7 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: Thresholds = _DEFAULT
     source: Literal["data", "fleet"] = "data"
     remarks: tuple[Remark, ...] = ()
+    slices: tuple[SliceReport, ...] = ()
     subjects: tuple[tuple[str, Place], ...] = ()
     exact: bool = True
     notes: tuple[str, ...] = ()
@@ -153,7 +182,13 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def worst(self) -> State:
         """The worst level of any feature or remark."""
-        return worst_of([*(f.state for f in self.features), *(r.state for r in self.remarks)])
+        return worst_of(
+            [
+                *(f.state for f in self.features),
+                *(r.state for r in self.remarks),
+                *(s.state for s in self.slices),
+            ]
+        )
 
     @property
     def drifted(self) -> tuple[FeatureReport, ...]:

@@ -44,6 +44,10 @@ def summary(report: DriftReport) -> str:
             names = _names([f.feature for f in found])
             word = "Column" if len(found) == 1 else "Columns"
             sentences.append(f"{word} {names} {one if len(found) == 1 else many}.")
+    weak = [one for one in report.slices if one.state in {"warn", "severe"}]
+    if weak:
+        rest = f", and {len(weak) - 1} more slices moved" if len(weak) > 1 else ""
+        sentences.append(f"In {weak[0].name} {weak[0].feature} has drifted{rest}.")
     places = [place for _, place in report.subjects if place.alarm and place.level == "device"]
     if places:
         count = len(places)

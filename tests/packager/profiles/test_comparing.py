@@ -14,7 +14,10 @@ import pytest
 from tests.packager.command import whimbrel
 from tests.packager.profiles.tables import HOSTILE, month, save
 from tests.support.page import Reader
-from whimbrel_core.profile import telling
+from whimbrel_core.profile import reference, telling
+from whimbrel_core.profile.dataset import DatasetProfile
+from whimbrel_core.profile.reference import ColumnSpec
+from whimbrel_core.profile.slices import Slice
 from whimbrel_packager import profiles
 
 if TYPE_CHECKING:
@@ -293,3 +296,39 @@ def test_nothing_in_the_data_becomes_markup() -> None:
         assert not {"script", "img"} & set(seen.tags)
         assert not [name for name, _ in seen.attributes if name.startswith("on")]
         assert '<script>alert("1")' in seen.text
+
+
+def test_a_segment_that_moves_is_named_although_the_whole_has_hardly() -> None:
+    dice = np.random.default_rng(5)
+    n = 20_000
+    site = dice.choice(["big", "small"], n, p=[0.95, 0.05]).astype(object)
+    temp = dice.normal(size=n)
+    base = reference.build(
+        [
+            ColumnSpec("temp", "input", "temp", 0, temp),
+            ColumnSpec("site", "input", "site", 0, site),
+        ],
+        task="regression",
+        slices=[
+            Slice(name="small sites", feature="site", words=("small",)),
+            Slice(name="large sites", feature="site", words=("big",)),
+            Slice(name="hot", feature="temp", low=9.0),
+        ],
+    )
+    usual = profiles.Profile(DatasetProfile(name="usual", baseline=base))
+    calm = usual.compare({"temp": dice.normal(size=n), "site": site})
+    assert {one.name: one.state for one in calm.slices} == {
+        "small sites": "ok", "large sites": "ok", "hot": "too_few",
+    }  # fmt: skip
+    moved = dice.normal(size=n) + (site == "small")
+    report = usual.compare({"temp": moved, "site": site})
+    assert {one.feature: one.state for one in report.features} == {"temp": "ok", "site": "ok"}
+    worst = report.slices[0]
+    assert (worst.name, worst.feature, worst.state) == ("small sites", "temp", "severe")
+    assert worst.psi == pytest.approx(1.0, abs=0.35), "about the square of the shift in sd"
+    assert worst.share == pytest.approx(0.05, abs=0.01)
+    assert report.slices[1].state == "ok"
+    seen = Reader(report.html())
+    assert "site = small" in seen.text
+    assert "Slices" in seen.titles
+    assert "In small sites temp has drifted" in telling.summary(report)
