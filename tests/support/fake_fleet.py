@@ -681,6 +681,19 @@ def _drift(level: v.Level, subject: str, version: str) -> v.DriftView:
         rows=301 if level == "device" else 903,
         features=tuple(features),
         worst=features[0].state,
+        losses=(fake_verdicts.loss_view(),),
+        findings=(
+            v.FindingView(
+                feature="wind_gust",
+                kind="stuck",
+                share=0.97,
+                usual=0.02,
+                level="severe",
+                message="wind_gust has not changed for 291 of 301 rows",
+            ),
+        )
+        if subject == "lga"
+        else (),
     )
 
 

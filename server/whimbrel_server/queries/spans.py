@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.profile.distances import Judge
+from whimbrel_core.profile.flat import flatten
+from whimbrel_core.profile.loss import cells
 from whimbrel_server.domain import drift
 from whimbrel_server.domain.aggregation import FLEET
+from whimbrel_server.queries import losses
 from whimbrel_server.queries.history import Span, spanned
 from whimbrel_server.queries.measures import merged
 from whimbrel_server.queries.memo import Memo
@@ -74,6 +77,8 @@ def span_drift(  # noqa: PLR0917 - the parts of a question
         window_end_ms=window.end_ms,
         rows=window.rows,
         features=features,
+        losses=losses.of_counts(cells(flatten(window), contents.baseline), contents.baseline),
+        findings=(),
         worst=drift.worst_of(feature.state for feature in features),
     )
 

@@ -116,6 +116,13 @@ def drift(
         for f in v.features
         if everything or f.state not in {"ok", "too_few"}
     ]
+    wrong = [(v.subject, one) for v in found for one in v.findings]
+    if wrong:
+        print_table(
+            ("data of", "level", "what is wrong in the newest window"),
+            [(plain(who), styled(one.level), plain(one.message)) for who, one in wrong],
+        )
+        click.echo()
     if not rows:
         click.echo(
             f"{len(found)} subjects are judged and none has moved (--all shows every feature)"
