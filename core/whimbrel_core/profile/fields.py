@@ -31,15 +31,17 @@ __all__ = [
     "Head",
     "Rest",
     "Sliced",
-    "deflate",
-    "inflate",
     "read_head",
     "read_rest",
+    "unwrap",
+    "wrap",
     "write_head",
     "write_rest",
 ]
 
 MAGIC = b"WPW1"
+_DEFLATED_AT = len(MAGIC) + 32
+_BEST = 9
 MAX_ENCODED_BYTES = 64 * 1024
 MAX_PLAIN_BYTES = 512 * 1024  # 256 features × 103 cells × 8 bytes and their sums fit
 _MAX_TIME_MS = 1 << 47  # the year 6429
@@ -95,7 +97,6 @@ class Counted(Protocol):
 
 def write_head(out: Writer, window: Counted, cells: bytes) -> None:
     """Write what stands before the counts of features; ``cells``: a byte per feature."""
-    out.raw(bytes.fromhex(window.profile_id))
     out.signed(window.start_ms)
     out.unsigned(window.end_ms - window.start_ms)
     out.unsigned(window.rows)
@@ -113,7 +114,7 @@ def write_head(out: Writer, window: Counted, cells: bytes) -> None:
 
 
 def write_rest(out: Writer, window: Counted) -> None:
-    """Write what stands after the counts of features."""
+    """Write what stands between the head and the counts of features."""
     ops = window.ops
     if ops != OpsCounts():
         for number in (ops.requests, ops.rejected, ops.failed, ops.mistyped):
@@ -128,10 +129,29 @@ def write_rest(out: Writer, window: Counted) -> None:
         _write_slices(out, window.sliced)
 
 
-def deflate(out: Writer, *, level: int) -> bytes:
-    """Return the wire form of packed fields."""
-    deflater = zlib.compressobj(level=level, strategy=zlib.Z_FILTERED)
-    return MAGIC + deflater.compress(bytes(out.buffer)) + deflater.flush()
+def wrap(profile_id: str, packed: bytes, cuts: Sequence[int] = (), *, level: int = 9) -> bytes:
+    """Return the wire form of packed fields: magic, profile id, and the fields deflated.
+
+    Args:
+        profile_id: 64 hexadecimal digits.
+        packed: the fields.
+        cuts: ascending places where another block may begin, if that makes it smaller.
+        level: of zlib; only the highest tries blocks.
+    """
+    best = _deflated([packed], level, zlib.Z_FILTERED)
+    if level == _BEST and cuts:
+        ends = zip([0, *cuts], [*cuts, len(packed)], strict=True)
+        blocks = _deflated([packed[a:b] for a, b in ends], level, zlib.Z_RLE)
+        best = min(best, blocks, key=len)
+    return MAGIC + bytes.fromhex(profile_id) + best
+
+
+def _deflated(blocks: list[bytes], level: int, strategy: int) -> bytes:
+    deflater = zlib.compressobj(level=level, strategy=strategy)
+    out = deflater.compress(blocks[0])
+    for block in blocks[1:]:
+        out += deflater.flush(zlib.Z_BLOCK) + deflater.compress(block)
+    return out + deflater.flush()
 
 
 class Head(NamedTuple):
@@ -155,9 +175,8 @@ class Rest(NamedTuple):
     sliced: Sliced | None
 
 
-def read_head(source: Reader) -> Head:
+def read_head(source: Reader, profile_id: str) -> Head:
     """Read the beginning of a window. Raises `ProfileError`, as `decode`."""
-    profile_id = source.raw(32).hex()
     start_ms = source.signed()
     end_ms = start_ms + source.unsigned(_MAX_TIME_MS)
     if not -_MAX_TIME_MS <= start_ms <= end_ms <= _MAX_TIME_MS:
@@ -176,7 +195,7 @@ def read_head(source: Reader) -> Head:
 
 
 def read_rest(source: Reader, head: Head) -> Rest:
-    """Read what follows the features, to the end. Raises `ProfileError`, as `decode`."""
+    """Read what stands between head and features. Raises `ProfileError`, as `decode`."""
     flags, rows = head.flags, head.rows
     ops = _read_ops(source) if flags & _HAS_OPS else OpsCounts()
     score_cells = source.cells(source.unsigned(MAX_SCORE_BINS)) if flags & _HAS_SCORES else None
@@ -189,12 +208,11 @@ def read_rest(source: Reader, head: Head) -> Rest:
         labels = 0 if quality is None else quality.rows
         if any(one is not None and one.rows > labels for one in sliced.quality):
             raise ProfileError(f"a slice has more labels than the {labels} of its window")
-    source.finish()
     return Rest(ops, score_cells, quality, sliced)
 
 
-def inflate(data: bytes) -> bytes:
-    """Return the packed fields of a window. Raises `ProfileError`, as `decode`."""
+def unwrap(data: bytes) -> tuple[str, bytes]:
+    """Return profile id and packed fields of a window. Raises `ProfileError`, as `decode`."""
     if len(data) > MAX_ENCODED_BYTES:
         raise ProfileError(
             f"a profile window of {len(data)} bytes is above the limit of {MAX_ENCODED_BYTES}",
@@ -209,7 +227,7 @@ def inflate(data: bytes) -> bytes:
         )
     inflater = zlib.decompressobj()
     try:
-        plain = inflater.decompress(data[len(MAGIC) :], MAX_PLAIN_BYTES)
+        plain = inflater.decompress(data[_DEFLATED_AT:], MAX_PLAIN_BYTES)
     except zlib.error as error:
         raise ProfileError(f"a profile window is damaged: {error}") from None
     if not inflater.eof or inflater.unused_data:
@@ -218,7 +236,7 @@ def inflate(data: bytes) -> bytes:
             f"{MAX_PLAIN_BYTES} bytes",
             code="profile.truncated",
         )
-    return plain
+    return data[len(MAGIC) : _DEFLATED_AT].hex(), plain
 
 
 def _read_ops(source: Reader) -> OpsCounts:

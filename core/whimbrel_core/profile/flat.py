@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -21,14 +21,15 @@ from whimbrel_core.profile.fields import (
     MAX_SUM,
     MAX_VALUE,
     Sliced,
-    deflate,
-    inflate,
     read_head,
     read_rest,
+    unwrap,
+    wrap,
     write_head,
     write_rest,
 )
 from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer, require_finite
+from whimbrel_core.profile.planes import Body, own_order, read_body, wire_order, write_body
 from whimbrel_core.profile.window import Window, fits_quality, fits_slices, slices_of
 
 if TYPE_CHECKING:
@@ -154,19 +155,21 @@ def decode(data: bytes) -> FlatWindow:
         ProfileError: these bytes are no window, are truncated or beyond a limit, or their counts
             do not add up. Nothing else is raised, whatever the bytes.
     """
-    source = Reader(inflate(data))
-    head = read_head(source)
-    count = len(head.cells)
-    if head.rows:
-        counts = _read_counts(source, head.cells)
-        _require_rows(counts, head.cells, head.rows)
-        sums = _read_reals(source, 2 * count, "<f8", rows=2)
-        extremes = _read_reals(source, 2 * count, "<f4", rows=2)
-        low, high = _checked(sums, extremes)
-    else:
-        counts, sums = np.zeros(sum(head.cells) + 4 * count, np.int64), np.zeros(2 * count)
-        low, high = np.full(count, np.inf), np.full(count, -np.inf)
+    profile_id, packed = unwrap(data)
+    source = Reader(packed)
+    head = read_head(source, profile_id)
     rest = read_rest(source, head)
+    sizes, count = head.cells, len(head.cells)
+    if head.rows:
+        body = read_body(source, sizes)
+        counts = np.concatenate([_counts(*body.cells)[_own_order(sizes)], _counts(*body.others)])
+        _require_rows(counts, sizes, head.rows)
+        sums = np.frombuffer(b"".join(body.reals[:2]), ">f8").astype(np.float64)
+        low, high = _checked(sums, np.frombuffer(b"".join(body.reals[2:]), ">f4"))
+    else:
+        counts, sums = np.zeros(sum(sizes) + 4 * count, np.int64), np.zeros(2 * count)
+        low, high = np.full(count, np.inf), np.full(count, -np.inf)
+    source.finish()
     return FlatWindow(
         profile_id=head.profile_id,
         start_ms=head.start_ms,
@@ -192,18 +195,12 @@ def encode(window: FlatWindow, *, level: int = 9) -> bytes:
         ProfileError: a count is negative or above 2^53, or a sum is not finite.
     """
     out = Writer()
-    count = len(window.sizes)
+    cuts: tuple[int, ...] = ()
     write_head(out, window, window.sizes)
-    if window.rows:
-        _write_counts(out, window.counts, window.sizes)
-        for row in window.sums.reshape(2, count):
-            require_finite(row.tolist())
-            out.raw(_planes(row.astype("<f8")))
-        none = window.low > window.high
-        for row in (window.low, window.high):
-            out.raw(_planes(np.where(none, np.nan, row).astype("<f4")))
     write_rest(out, window)
-    return deflate(out, level=level)
+    if window.rows:
+        cuts = write_body(out, _packed(window), window.sizes)
+    return wrap(window.profile_id, bytes(out.buffer), cuts, level=level)
 
 
 def require_fit(window: FlatWindow, layout: Layout) -> None:
@@ -239,24 +236,24 @@ def _starts(sizes: bytes) -> Counts:
     return starts
 
 
-def _read_counts(source: Reader, sizes: bytes) -> Counts:
-    """Read the rows of cells, the three of missing values and that of repeats into one array."""
-    lengths = (*sizes, *(len(sizes),) * 4)
-    rows = [source.planes(length) for length in lengths]
-    # Nearly all counts of a window fit a byte: the low planes of all rows at once, then the rest.
-    low = b"".join(
-        planes if width == 1 else planes[:length]
-        for length, (width, planes) in zip(lengths, rows, strict=True)
-    )
-    counts: Counts = np.frombuffer(low, np.uint8).astype(np.int64)
-    at = 0
-    for length, (width, planes) in zip(lengths, rows, strict=True):
-        if width > 1 and length:
-            woven = np.frombuffer(planes, np.uint8).reshape(width, length).T.copy()
-            counts[at : at + length] = woven.view(f"<u{width}").ravel()
-        at += length
+@lru_cache(64)
+def _wire_order(sizes: bytes) -> Counts:
+    return np.array(wire_order(sizes), np.intp)
+
+
+@lru_cache(64)
+def _own_order(sizes: bytes) -> Counts:
+    return np.array(own_order(sizes), np.intp)
+
+
+def _counts(width: int, planes: bytes) -> Counts:
+    """Return the counts of one row of byte planes. Raises `ProfileError` above 2^53."""
+    if width == 1:
+        return np.frombuffer(planes, np.uint8).astype(np.int64)
+    woven = np.frombuffer(planes, np.uint8).reshape(width, -1).T.copy()
+    counts: Counts = woven.view(f"<u{width}").ravel().astype(np.int64)
     # An unsigned count above 2^63 has become negative.
-    if any(width == 8 for width, _ in rows) and not ((counts >= 0) & (counts <= MAX_COUNT)).all():  # noqa: PLR2004 - narrower ones cannot be
+    if width == 8 and not ((counts >= 0) & (counts <= MAX_COUNT)).all():  # noqa: PLR2004 - narrower ones cannot be
         raise ProfileError("a count in a profile is above 2^53")
     return counts
 
@@ -278,33 +275,28 @@ def _require_rows(counts: Counts, sizes: bytes, rows: int) -> None:
         raise ProfileError(f"{others[3].max()} of {rows} rows repeat the one before")
 
 
-def _write_counts(out: Writer, counts: Counts, sizes: bytes) -> None:
+def _packed(window: FlatWindow) -> Body:
+    counts, count = window.counts, len(window.sizes)
     if len(counts) and not 0 <= counts.min() <= counts.max() <= MAX_COUNT:
         raise ProfileError(f"counts must be in 0 … 2^53, got {counts.min()} … {counts.max()}")
-    low = (counts & 0xFF).astype(np.uint8).tobytes()
-    lengths = (*sizes, *(len(sizes),) * 4)
-    starts = np.cumsum((0, *lengths[:-1]))
-    tops: list[int] = np.maximum.reduceat(counts, starts).tolist()
-    for start, length, top in zip(starts.tolist(), lengths, tops, strict=True):
-        width = 1 if top < 1 << 8 else 2 if top < 1 << 16 else 4 if top < 1 << 32 else 8
-        out.raw(bytes((width,)))
-        row = slice(start, start + length)
-        out.raw(low[row] if width == 1 else _planes(counts[row].astype(f"<u{width}")))
+    require_finite(window.sums.tolist())
+    totals, squares = window.sums.astype(">f8").reshape(2, count)
+    none = window.low > window.high
+    lows, highs = (np.where(none, np.nan, row).astype(">f4") for row in (window.low, window.high))
+    cells = window.cells
+    return Body(
+        _planes(counts[len(cells) :]),
+        _planes(cells[_wire_order(window.sizes)]),
+        (totals.tobytes(), squares.tobytes(), lows.tobytes(), highs.tobytes()),
+    )
 
 
-def _planes(numbers: NDArray[Any]) -> bytes:
-    """Return a row of numbers as byte planes: all first bytes, then and so on."""
-    planes: NDArray[np.uint8] = numbers.view(np.uint8).reshape(len(numbers), -1).T
-    return planes.tobytes()
-
-
-def _read_reals(source: Reader, count: int, dtype: str, *, rows: int) -> Floats:
-    """Read ``rows`` rows of byte planes, ``count`` numbers in all."""
-    width = np.dtype(dtype).itemsize
-    planes = np.frombuffer(source.raw(width * count), np.uint8)
-    woven = planes.reshape(rows, width, count // rows).transpose(0, 2, 1).copy()
-    numbers: Floats = woven.view(dtype).reshape(count)
-    return numbers
+def _planes(counts: Counts) -> tuple[int, bytes]:
+    """Return bytes a count, and the byte planes of one row of counts."""
+    top = int(counts.max(initial=0))
+    width = 1 if top < 1 << 8 else 2 if top < 1 << 16 else 4 if top < 1 << 32 else 8
+    planes = counts.astype(f"<u{width}").view(np.uint8).reshape(len(counts), width).T
+    return width, planes.tobytes()
 
 
 def _checked(sums: Floats, extremes: Floats) -> tuple[Floats, Floats]:

@@ -2,7 +2,7 @@
 
 - unsigned integers: LEB128 varints; signed ones are zigzagged first;
 - rows of counts: the narrowest of 1, 2, 4 or 8 bytes that holds the largest count;
-- rows of floats: IEEE 754, 8 or 4 bytes.
+- rows of floats: IEEE 754, 8 bytes.
 
 Rows are written as byte planes (all low bytes, then all next bytes, …): as small as varints once
 deflated, because the high planes of counts and the low planes of rounded sums are nearly empty,
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from whimbrel_core.errors import ProfileError
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 MAX_COUNT = 1 << 53  # counts stay exact in float64 and in JSON
 _MAX_VARINT_BITS = 63
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
-_FLOATS = {"f": 4, "d": 8}
-
-Width = Literal["f", "d"]
 
 
 class Writer:
@@ -55,23 +52,17 @@ class Writer:
         """Append an integer in ±2^62."""
         self.unsigned(number << 1 if number >= 0 else (-number << 1) - 1)
 
-    def reals(self, numbers: Sequence[float], *, width: Width = "d") -> None:
-        """Append a row of numbers as byte planes of float64 ("d") or float32 ("f")."""
-        packed = struct.pack(f"<{len(numbers)}{width}", *numbers)
-        size = _FLOATS[width]
-        for plane in range(size):
-            self.buffer += packed[plane::size]
+    def reals(self, numbers: Sequence[float]) -> None:
+        """Append a row of float64 numbers as byte planes."""
+        packed = struct.pack(f"<{len(numbers)}d", *numbers)
+        for plane in range(8):
+            self.buffer += packed[plane::8]
 
     def cells(self, counts: Sequence[int]) -> None:
         """Append one row of counts (0 … 2^53 each): width byte, then byte planes."""
-        top = max(counts, default=0)
-        if top > MAX_COUNT or min(counts, default=0) < 0:
-            raise ProfileError(f"counts must be in 0 … 2^53, got {min(counts)} … {top}")
-        width = 1 if top < 1 << 8 else 2 if top < 1 << 16 else 4 if top < 1 << 32 else 8
+        width, planes = planes_of(counts)
         self.buffer.append(width)
-        packed = struct.pack(f"<{len(counts)}{_UNSIGNED[width]}", *counts)
-        for plane in range(width):
-            self.buffer += packed[plane::width]
+        self.buffer += planes
 
 
 class Reader:
@@ -123,36 +114,27 @@ class Reader:
         number = self.unsigned()
         return (number >> 1) if not number & 1 else -((number + 1) >> 1)
 
-    def reals(
-        self, count: int, limit: float, *, width: Width = "d", missing: bool = False
-    ) -> tuple[float, ...]:
-        """Take a row of numbers of magnitude at most ``limit``; NaN only where ``missing``."""
-        packed = _woven(self.raw(_FLOATS[width] * count), _FLOATS[width])
-        numbers: tuple[float, ...] = struct.unpack(f"<{count}{width}", packed)
-        for number in numbers:
-            if not -limit <= number <= limit and not (missing and number != number):  # noqa: PLR0124
-                raise ProfileError(f"a profile holds the number {number!r}, the limit is {limit!r}")
+    def reals(self, count: int, limit: float) -> tuple[float, ...]:
+        """Take a row of float64 numbers of magnitude at most ``limit``."""
+        numbers: tuple[float, ...] = struct.unpack(f"<{count}d", _woven(self.raw(8 * count), 8))
+        require_within(numbers, limit)
         return numbers
 
     def cells(self, count: int) -> tuple[int, ...]:
         """Take one row of ``count`` counts."""
-        width, planes = self.planes(count)
-        if width == 1:
-            return tuple(planes)
-        packed = _woven(planes, width)
-        counts: tuple[int, ...] = struct.unpack(f"<{count}{_UNSIGNED[width]}", packed)
-        if width > 4 and max(counts, default=0) > MAX_COUNT:  # noqa: PLR2004 — narrower ones cannot be
-            raise ProfileError("a count in a profile is above 2^53")
-        return counts
+        return counts_of(*self.planes(count))
 
     def planes(self, count: int) -> tuple[int, bytes]:
         """Take one row of ``count`` counts as it is: bytes a count, and its byte planes."""
-        at = self._at
-        width = self._data[at] if at < len(self._data) else self.byte()
+        width = self.width()
+        return width, self.raw(width * count)
+
+    def width(self) -> int:
+        """Take the number of bytes a count of a row."""
+        width = self.byte()
         if width not in _UNSIGNED:
             raise ProfileError(f"a row of counts has {width} bytes a count; 1, 2, 4 or 8 are known")
-        self._at = at + 1
-        return width, self.raw(width * count)
+        return width
 
     def finish(self) -> None:
         """Require that nothing is left."""
@@ -161,12 +143,43 @@ class Reader:
             raise ProfileError(f"a profile has {left} bytes after its end")
 
 
+def planes_of(counts: Sequence[int]) -> tuple[int, bytes]:
+    """Return bytes a count, and byte planes, of a row of counts (0 … 2^53 each)."""
+    top = max(counts, default=0)
+    if top > MAX_COUNT or min(counts, default=0) < 0:
+        raise ProfileError(f"counts must be in 0 … 2^53, got {min(counts)} … {top}")
+    if top < 1 << 8:
+        return 1, bytes(counts)
+    width = 2 if top < 1 << 16 else 4 if top < 1 << 32 else 8
+    packed = struct.pack(f"<{len(counts)}{_UNSIGNED[width]}", *counts)
+    return width, b"".join(packed[plane::width] for plane in range(width))
+
+
+def counts_of(width: int, planes: bytes) -> tuple[int, ...]:
+    """Return the counts of `planes_of`. Raises `ProfileError` above 2^53."""
+    if width == 1:
+        return tuple(planes)
+    counts: tuple[int, ...] = struct.unpack(
+        f"<{len(planes) // width}{_UNSIGNED[width]}", _woven(planes, width)
+    )
+    if width > 4 and max(counts, default=0) > MAX_COUNT:  # noqa: PLR2004 — narrower ones cannot be
+        raise ProfileError("a count in a profile is above 2^53")
+    return counts
+
+
 def _woven(planes: bytes, width: int) -> bytes:
     count = len(planes) // width
     woven = bytearray(len(planes))
     for plane in range(width):
         woven[plane::width] = planes[plane * count : (plane + 1) * count]
     return bytes(woven)
+
+
+def require_within(numbers: Sequence[float], limit: float, *, missing: bool = False) -> None:
+    """Require numbers of magnitude at most ``limit``; NaN only where ``missing``."""
+    for number in numbers:
+        if not -limit <= number <= limit and not (missing and number != number):  # noqa: PLR0124
+            raise ProfileError(f"a profile holds the number {number!r}, the limit is {limit!r}")
 
 
 def require_finite(numbers: list[float]) -> list[float]:

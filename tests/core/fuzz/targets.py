@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import io
 import pathlib
-import zlib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,7 +25,7 @@ from whimbrel_core import identity
 from whimbrel_core.bundle import archive, bundle, manifest, parity, signature
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import BundleError, ProfileError, TrustError, WhimbrelError, WireError
-from whimbrel_core.profile import baseline, window
+from whimbrel_core.profile import baseline, fields, flat, window
 from whimbrel_core.signing import dsse
 from whimbrel_core.signing.keys import PrivateKey, PublicKey
 from whimbrel_core.wire import assignment, codec, messages
@@ -145,11 +144,12 @@ def _baseline(data: bytes) -> None:
 def _window(data: bytes) -> None:
     read = window.decode(data)
     assert window.decode(window.encode(read)) == read
+    assert flat.decode(data).window() == read
 
 
 def _window_fields(data: bytes) -> None:
     """Compress the bytes as a window's fields are."""
-    _window(window.MAGIC + zlib.compress(data, 1))
+    _window(fields.wrap("ab" * 32, data, level=1))
 
 
 def _codec(kind: type[messages.UpMessage]) -> Callable[[bytes], None]:
@@ -224,7 +224,7 @@ TARGETS: dict[str, Target] = {
     "assignment": Target(_assignment, (TrustError, WireError, WhimbrelError), (_ASSIGNED,)),
     "baseline": Target(_baseline, (ProfileError,), (BASELINE, DESCRIBED)),
     "window": Target(_window, (ProfileError,), (WINDOW,)),
-    "window-fields": Target(_window_fields, (ProfileError,), (window.inflate(WINDOW),)),
+    "window-fields": Target(_window_fields, (ProfileError,), (fields.unwrap(WINDOW)[1],)),
     "message": Target(
         _codec(messages.WindowMessage), (WireError,), (codec.encode(_WINDOW_MESSAGE),)
     ),

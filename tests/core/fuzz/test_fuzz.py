@@ -63,7 +63,7 @@ def test_a_bomb_is_not_inflated_beyond_its_limit() -> None:
 
     from whimbrel_core.profile import fields
 
-    bomb = fields.MAGIC + zlib.compress(bytes(200 * MIB), 9)
+    bomb = fields.MAGIC + bytes(32) + zlib.compress(bytes(200 * MIB), 9)
     assert len(bomb) < MIB
     tracemalloc.start()
     try:

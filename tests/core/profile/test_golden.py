@@ -26,7 +26,7 @@ def test_a_window_of_format_1_is_read_as_it_was_written() -> None:
     assert sum(temp.cells) + temp.nulls == 500
     assert (temp.nulls, temp.total, temp.min, temp.max) == (
         5,
-        -189.08203125,
+        -189.0625,
         -4.097846984863281,
         24.144493103027344,
     )
