@@ -192,7 +192,7 @@ def _subjects(views: Iterable[DriftView]) -> tuple[tuple[str, Place], ...]:
             worst = max(view.features, key=lambda one: _rank(_place(view, one)))
             place = _place(view, worst)
             loss = max(view.losses, key=lambda one: one.reading == "costly", default=None)
-            if loss is not None:
+            if loss is not None and place.state not in {"ok", "too_few"}:
                 place = msgspec.structs.replace(place, cost=loss.sentence, reading=loss.reading)
             found.append((worst.feature, place))
     return tuple(sorted(found, key=lambda one: (_rank(one[1]), one[1].subject), reverse=True))

@@ -351,39 +351,35 @@ def _slices(report: DriftReport) -> Section:
 
 def _devices(report: DriftReport) -> Section:
     told = any(place.cost for _, place in report.subjects)
-    rows: list[list[Child]] = [
-        [
-            place.subject,
-            place.level,
-            layout.badge(f"{WORDS[place.state]}, alarm" if place.alarm else WORDS[place.state],
-                         TONES.get(place.state, place.state)),
+    rows: list[list[Child]] = []
+    for feature, place in report.subjects:
+        since = maybe(
+            place.since_ms, tag("span", f"since {written.date(place.since_ms)}", class_="of line")
+        )
+        word = f"{WORDS[place.state]}, alarm" if place.alarm else WORDS[place.state]
+        line: list[Child] = [
+            [place.subject, maybe(place.level == "cohort", tag("span", place.level, class_="of"))],
+            [layout.badge(word, TONES.get(place.state, place.state)), since],
             feature,
             _distance(place.psi),
             _distance(place.w1_sd),
             _log_e(place.log_e),
-            written.date(place.since_ms) if place.since_ms else "",
             written.count(place.rows),
-            [
-                maybe(place.reading, layout.badge(place.reading, READINGS.get(place.reading, "none"))),
-                " " if place.reading else None,
-                place.cost,
-            ],
         ]
-        for feature, place in report.subjects
-    ]  # fmt: skip
+        reading = layout.badge(place.reading, READINGS.get(place.reading, "none"))
+        cost = [maybe(place.reading, reading), tag("span", place.cost, class_="of line")]
+        rows.append([*line, maybe(place.cost, cost)] if told else line)
     columns: list[Column | str] = [
-        "Subject", "Level", "State", "Worst feature", Column("PSI", number=True),
-        Column("W1 / sd", number=True), Column("log e", number=True), "Since",
-        Column("Rows", number=True), *(["Expected quality"] if told else []),
+        "Subject", "State", "Worst feature", Column("PSI", number=True),
+        Column("W1 / sd", number=True), Column("log e", number=True), Column("Rows", number=True),
+        *(["Expected quality"] if told else []),
     ]  # fmt: skip
-    if not told:
-        rows = [row[:-1] for row in rows]
     return Section(
         "devices",
         "Devices",
         "Each by its newest judged window and its worst feature. A fleet's average hides a drifting "
         "device, so alarms are per device.",
-        [layout.table(columns, rows, style="cards small")],
+        [layout.table(columns, rows, style="cards small drift")],
     )
 
 
