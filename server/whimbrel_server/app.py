@@ -25,6 +25,7 @@ from whimbrel_server.jobs.costs import Costs
 from whimbrel_server.jobs.fold import Fold
 from whimbrel_server.jobs.groups import members_of
 from whimbrel_server.jobs.judges import Judges
+from whimbrel_server.jobs.rates import watch_slots
 from whimbrel_server.jobs.rollouts import RolloutJudge
 from whimbrel_server.jobs.rounds import Job, Rounds
 from whimbrel_server.jobs.signing import Signing
@@ -283,6 +284,11 @@ class Fleet(FleetReads):
                 "alerts of earlier versions",
                 _QUALITY_EVERY_S,
                 lambda: watch.watch_served(database, registry, now_ms()),
+            ),
+            Job(
+                "rates of slots that are gone",
+                _SLOW_EVERY_S,
+                lambda: watch_slots(database, registry, now_ms()),
             ),
             Job(
                 "new words",

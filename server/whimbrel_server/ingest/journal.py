@@ -17,7 +17,7 @@ from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import EventMessage, WindowMessage
 from whimbrel_server.domain import aggregation, devices
 from whimbrel_server.domain.streams import Stream, StreamState
-from whimbrel_server.store import schema, words
+from whimbrel_server.store import rates, schema, words
 from whimbrel_server.store.database import upsert
 from whimbrel_server.store.registry import Record
 
@@ -237,6 +237,9 @@ def _keep_events(
     rows += changes
     if rows:
         connection.execute(sa.insert(schema.events), rows)
+    for message, at_ms in events:
+        if message.kind == rates.KIND:
+            rates.tell(connection, [message], at_ms)
 
 
 def _event(message: EventMessage, at_ms: int) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """What devices and the server told, as lines of a log: one sentence, a tone, a time.
 
-The sentences follow the kinds that an agent sends (`drift`, `update.*`, `worker.down`,
+The sentences follow the kinds that an agent sends (`drift`, `rate`, `update.*`, `worker.down`,
 `window_damaged`), what the server finds to be another (`device.changed`), and the actions that it
 notes of a rollout. A newer agent may send others: those are written as their name and their fields, with times and numbers made readable.
 """
@@ -14,6 +14,7 @@ import msgspec
 
 from whimbrel_server.domain.devices import CHANGED
 from whimbrel_server.domain.wording import names
+from whimbrel_server.store import rates
 from whimbrel_server.web import scale, written
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def sentence(kind: str, detail: Mapping[str, str]) -> str:
     try:
         if kind == "drift" and detail.get("feature"):
             return _drift(detail)
+        if kind == rates.KIND and (rate := rates.read(detail)) is not None:
+            return _rate(rate)
         if kind == CHANGED and detail:
             said = "; ".join(f"{what} {change}" for what, change in detail.items())
             return said[0].upper() + said[1:]
@@ -107,6 +110,13 @@ def sentence(kind: str, detail: Mapping[str, str]) -> str:
     except KeyError:
         pass  # another version's fields: the plain line loses none of them
     return _plain(kind, detail)
+
+
+def _rate(told: rates.Told) -> str:
+    if told.severity is None:
+        return f"Asked as much as usual again: {told.requests:,.0f} requests in a window"
+    said = rates.sentence(told)
+    return said[0].upper() + said[1:]
 
 
 def _drift(detail: Mapping[str, str], *, several: bool = False) -> str:

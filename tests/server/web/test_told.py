@@ -19,6 +19,15 @@ SERVED = {"phase": "serving", "name": "flights", "version": "1.1.0"}
 FAILED = SERVED | {"code": "probation.failed", "reason": "the AUC is 0.417."}
 
 
+RATE = {
+    "requests": "120",
+    "expected": "20.8",
+    "z": "8.51",
+    "window_start_ms": "1378857600000",
+    "window_end_ms": "1378861200000",
+}
+
+
 @pytest.mark.parametrize(
     ("kind", "detail", "text"),
     [
@@ -44,6 +53,13 @@ FAILED = SERVED | {"code": "probation.failed", "reason": "the AUC is 0.417."}
             {"feature": "gust", "before": "warn", "now": "severe", "psi": "", "w1_sd": "1.2"},
             "gust went from warn to severe (W1 1.20)",
         ),
+        (
+            "rate",
+            RATE | {"now": "severe"},
+            "Is asked 5.7 times as much as usual: 120 requests where 21 are expected",
+        ),
+        ("rate", RATE | {"now": "ok"}, "Asked as much as usual again: 120 requests in a window"),
+        ("rate", {"now": "severe"}, "Rate: now severe"),
         ("update.assigned", {"phase": "fetching"}, "Asked for a new version; fetching it"),
         ("update.switched", SERVED, "Serves flights 1.1.0, on probation"),
         (
