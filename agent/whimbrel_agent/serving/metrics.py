@@ -34,7 +34,7 @@ def render_metrics(services: Iterable[SlotService], waiting: int) -> bytes:
         ("requests_total", "counter", "Requests by outcome.", _requests),
         ("rows_total", "counter", "Predicted rows.", _rows),
         ("labels_joined_total", "counter", "Labels joined to predictions.", _labels),
-        ("drift_level", "gauge", "Highest level held: 0 ok, 1 notice, 2 warn, 3 severe.", _drift),
+        ("drift_level", "gauge", "Highest level told: 0 ok, 1 notice, 2 warn, 3 severe.", _drift),
         ("telemetry_troubles_total", "counter", "Requests not counted.", _troubles),
         ("model_info", "gauge", "What is served.", _info),
         ("request_duration_seconds", "histogram", "Time from request to answer.", _durations),

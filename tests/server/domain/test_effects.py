@@ -18,7 +18,9 @@ NONE_LEFT = {"psi": None, "w1_sd": None, "null_rate": 1.0, "null_shift": 0.8}
     ("changes", "said"),
     [
         ({}, "location, PSI 0.31, W1/sd 0.52"),
-        ({"what": "share of AA", "w1_sd": None}, "share of AA, PSI 0.31"),
+        ({"shift": 0.351}, "location +0.35 sd, PSI 0.31, W1/sd 0.52"),
+        ({"shift": -0.7, "what": "scale"}, "scale × 0.50, PSI 0.31, W1/sd 0.52"),
+        ({"what": "share of AA", "shift": 0.5, "w1_sd": None}, "share of AA, PSI 0.31"),
         ({"psi": None, "w1_sd": None}, "location"),
         ({"what": "scale", **NONE_LEFT}, "scale, missing values 20 % → 100 %"),
         ({"what": "missing", **NONE_LEFT}, "missing values 20 % → 100 %"),
