@@ -99,7 +99,7 @@ def page(found: DatasetProfile) -> str:
             maybe(found.notes, tag("ul", (tag("li", note) for note in found.notes), class_="notes")),
         ],
         [
-            layout.Section("features", "Features", "Counts alone: no row of the data is in this file.",
+            layout.Section("features", "Features", "Counts, and the most frequent words of text columns; no rows.",
                            [_table(found.baseline)])
         ],
         None,

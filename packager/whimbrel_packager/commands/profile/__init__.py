@@ -16,7 +16,8 @@ def profile() -> None:
     """Profile data, and compare data with data: no fleet, server or bundle is needed.
 
     Data are .csv, .csv.gz, .tsv, .parquet, .feather and .npz files; they are read in pieces, so that
-    they may be larger than memory. A profile (.wprof) holds counts, no rows.
+    they may be larger than memory. A profile (.wprof) holds counts, and the 63 most frequent words of
+    each text column: no rows.
     """
 
 

@@ -34,8 +34,12 @@ _DAY_MS = 86_400_000
 )
 @click.option("--step", type=click.Choice(["hour", "day", "all"]), default="day", show_default=True,
               help="Length of a period.")  # fmt: skip
-@click.option("--since", type=_DAY, help="Only periods from here on (UTC, event time).")
-@click.option("--until", type=_DAY, help="Only periods that begin before (UTC, event time).")
+@click.option(
+    "--since", type=_DAY, metavar="DAY", help="Only periods from here on (UTC, event time)."
+)
+@click.option(
+    "--until", type=_DAY, metavar="DAY", help="Only periods that begin before (UTC, event time)."
+)
 @click.option("--format", "form", type=_FORMATS, required=True, help="influx: line protocol, a line "
               "per period and feature; prometheus: text exposition of all periods together; parquet, "
               "json: tables; wprof: all periods together, for 'whimbrel profile'.")  # fmt: skip
