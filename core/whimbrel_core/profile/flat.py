@@ -236,12 +236,13 @@ def _starts(sizes: bytes) -> Counts:
     return starts
 
 
-@lru_cache(64)
+# Not many: sizes are foreign, and an order of 256 features takes 200 KB.
+@lru_cache(32)
 def _wire_order(sizes: bytes) -> Counts:
     return np.array(wire_order(sizes), np.intp)
 
 
-@lru_cache(64)
+@lru_cache(32)
 def _own_order(sizes: bytes) -> Counts:
     return np.array(own_order(sizes), np.intp)
 

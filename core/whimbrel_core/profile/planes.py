@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,33 +96,38 @@ def read_body(source: Reader, sizes: bytes) -> Body:
     return Body(others, (width, low + high), (totals, squares, lows, highs))
 
 
-@lru_cache(maxsize=64)
-def wire_order(sizes: bytes) -> tuple[int, ...]:
+def wire_order(sizes: bytes) -> list[int]:
     """Return where the cells that travel first, second, … stand among all cells of all features.
 
     By their distance from the nearest end of their feature, and then feature by feature.
     """
     distances = [min(cell, size - 1 - cell) for size in sizes for cell in range(size)]
-    return tuple(sorted(range(len(distances)), key=distances.__getitem__))
+    return sorted(range(len(distances)), key=distances.__getitem__)
 
 
-@lru_cache(maxsize=64)
-def own_order(sizes: bytes) -> tuple[int, ...]:
+def own_order(sizes: bytes) -> list[int]:
     """Return where each cell stands in `wire_order`."""
     found = [0] * sum(sizes)
     for place, cell in enumerate(wire_order(sizes)):
         found[cell] = place
-    return tuple(found)
+    return found
 
 
-def reordered(numbers: Sequence[int], order: tuple[int, ...]) -> Sequence[int]:
-    """Return ``numbers`` in the order of the places ``order``."""
-    return _taker(order)(numbers) if len(order) > 1 else tuple(numbers)
+# Few are kept: sizes are foreign, and the orders of 256 features take a megabyte.
+@lru_cache(maxsize=8)
+def to_wire(sizes: bytes) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    """Return what puts all cells of all features in `wire_order`."""
+    return _taker(wire_order(sizes))
 
 
-@lru_cache(maxsize=128)
-def _taker(order: tuple[int, ...]) -> Callable[[Sequence[int]], Any]:
-    return itemgetter(*order)
+@lru_cache(maxsize=8)
+def from_wire(sizes: bytes) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    """Return what puts them back."""
+    return _taker(own_order(sizes))
+
+
+def _taker(order: list[int]) -> Callable[[Sequence[int]], tuple[int, ...]]:
+    return itemgetter(*order) if len(order) > 1 else tuple
 
 
 @lru_cache(maxsize=64)

@@ -53,10 +53,9 @@ from whimbrel_core.profile.packing import (
 )
 from whimbrel_core.profile.planes import (
     Body,
-    own_order,
+    from_wire,
     read_body,
-    reordered,
-    wire_order,
+    to_wire,
     write_body,
 )
 
@@ -293,7 +292,7 @@ def _packed(features: tuple[FeatureCounts, ...], sizes: bytes) -> Body:
     highs = [math.nan if feature.max is None else feature.max for feature in features]
     return Body(
         planes_of(others),
-        planes_of(reordered(cells, wire_order(sizes))),
+        planes_of(to_wire(sizes)(cells)),
         (
             struct.pack(f">{count}d", *totals),
             struct.pack(f">{count}d", *squares),
@@ -305,7 +304,7 @@ def _packed(features: tuple[FeatureCounts, ...], sizes: bytes) -> Body:
 
 def _features(body: Body, sizes: bytes, rows: int) -> tuple[FeatureCounts, ...]:
     count = len(sizes)
-    cells = reordered(counts_of(*body.cells), own_order(sizes))
+    cells = from_wire(sizes)(counts_of(*body.cells))
     others = counts_of(*body.others)
     totals, squares = (struct.unpack(f">{count}d", packed) for packed in body.reals[:2])
     lows, highs = (struct.unpack(f">{count}f", packed) for packed in body.reals[2:])

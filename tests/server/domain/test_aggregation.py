@@ -9,15 +9,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.core.profile.samples import SLICED
+from tests.core.profile.samples import windows as sampled
 from tests.support.models import MadeBundle, build_bundle, logistic
 from tests.support.windows import Counter
 from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile import flat
 from whimbrel_core.profile import window as profile_windows
 from whimbrel_server.domain.aggregation import DAY_MS, HOUR_MS, Key, Step, Totals, keys_of
+from whimbrel_server.domain.streams import Stream, StreamState
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.window import Window
 
+SOME = sampled(SLICED)
 START_MS = 1_735_689_600_000
 D = "d" * 64
 
@@ -55,6 +60,44 @@ def test_order_and_grouping_do_not_matter(
     left, right = total(made, shuffled[:cut]), total(made, shuffled[cut:])
     left.add(right)
     assert left == total(made, windows)
+
+
+def added(windows: list[Window]) -> Totals:
+    totals = Totals(SLICED)
+    for window in windows:
+        totals.add(Totals.of(SLICED, window))
+    return totals
+
+
+@given(SOME, SOME, SOME)
+def test_totals_of_any_windows_with_slices_add_in_any_order_and_grouping(
+    a: Window, b: Window, c: Window
+) -> None:
+    whole = added([a, b, c])
+    assert added([c, a, b]) == whole
+    pair = added([b, c])
+    pair.add(added([a]))
+    assert pair == whole
+    pair.add(Totals(SLICED))
+    assert pair == whole
+    merged = profile_windows.merge(profile_windows.merge(a, b), c)
+    assert whole.window() == merged
+    assert flat.decode(whole.encode()).window() == merged
+    assert whole.without(added([c])).window().slices == added([a, b]).window().slices
+
+
+@given(st.lists(SOME, min_size=1, max_size=6), st.data())
+def test_a_duplicate_and_the_order_of_arrival_change_nothing(
+    sent: list[Window], data: st.DataObject
+) -> None:
+    rows = list(enumerate(sent, 1))
+    again = data.draw(st.lists(st.sampled_from(rows), max_size=6))
+    stream, totals = Stream(StreamState()), Totals(SLICED)
+    for seq, window in data.draw(st.permutations(rows + again)):
+        if stream.add(seq):
+            totals.add(Totals.of_flat(SLICED, flat.decode(profile_windows.encode(window))))
+    assert totals == added(sent)
+    assert stream.ack() == (len(sent), ())
 
 
 def test_totals_are_what_merging_windows_gives(made: MadeBundle, windows: list[Window]) -> None:
