@@ -67,13 +67,16 @@ def rfc3339(at_ms: int) -> str:
 
 
 def alert_event(alert: AlertView) -> CloudEvent:
-    """Return the event of an alert; one that grew worse is another event."""
+    """Return the event of an alert; one that grew worse, or to many more devices, is another event."""
     kind = DRIFT_ALARM if alert.kind == "drift" else f"dev.whimbrel.{alert.kind}.alert"
+    devices = alert.evidence.get("figures", {}).get("told") if alert.scope else None
     return CloudEvent(
-        id=f"alert-{alert.id}-{alert.severity}",
+        id=f"alert-{alert.id}-{alert.severity}" + (f"-{devices}" if devices else ""),
         type=kind,
         source=SOURCE,
-        subject="/".join(part for part in (alert.model, alert.device, alert.feature) if part),
+        subject="/".join(
+            part for part in (alert.model, alert.device or alert.scope, alert.feature) if part
+        ),
         time=rfc3339(alert.raised_ms),
         data=msgspec.to_builtins(alert),
     )

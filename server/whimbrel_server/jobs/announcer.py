@@ -70,10 +70,10 @@ class Announcer:
         with self._database.read() as connection:
             waiting = alerts.unannounced(connection)
         for alert in waiting:
-            key = f"alert/{alert.id}/{alert.severity}"
-            if key not in self._under_way:
-                self._under_way.add(key)
-                self._workers.submit(self._tell, key, alert.id, triggers.alert_event(alert))
+            event = triggers.alert_event(alert)
+            if event.id not in self._under_way:
+                self._under_way.add(event.id)
+                self._workers.submit(self._tell, event.id, alert.id, event)
         self._request_retraining()
         self._run_requests()
 

@@ -160,3 +160,37 @@ def test_the_page_of_an_alert_says_why_and_what_it_costs(client: TestClient[Lite
     assert "Work it out again" not in client.get("/alerts/4").text, "a rollout has no verdict"
     assert client.get("/alerts/999").status_code == 404
     assert client.get("/alerts/x").status_code == 404
+
+
+def test_alerts_of_devices_are_inside_the_one_that_is_told_in_their_place() -> None:
+    def alert(number: int, **more: object) -> AlertView:
+        usual = {
+            "id": number, "at_ms": 0, "raised_ms": 0, "kind": "drift", "severity": "warn",
+            "message": "m", "model": "flights", "version": "1.1.0", "feature": "temp",
+            "cause": f"c{number}",
+        }  # fmt: skip
+        return msgspec.convert({**usual, **more}, AlertView)
+
+    figures = {"figures": {"count": 312, "devices": 1000, "gathered": [{"cohort": "site=ewr"}]}}
+    found = [
+        alert(1, scope="fleet", evidence=figures),
+        alert(
+            2, scope="fleet", feature="dewp", evidence={"figures": {"count": 9, "devices": 1000}}
+        ),
+        alert(3, device="ewr", under="c1", severity="severe"),
+        alert(4, device="ewr", feature="dewp", under="c2"),
+        alert(5, device="lga", under="c1"),
+        alert(6, device="jfk", under="gone"),
+    ]
+    first, second = attention.groups(found)
+    assert [a.id for a in first.alerts] == [1, 2]
+    assert first.message == (
+        "temp and dewp of flights 1.1.0 have drifted on up to 312 of 1,000 devices, most in site=ewr"
+    )
+    assert [(d.device, d.severity, d.features) for d in first.devices] == [
+        ("ewr", "severe", ("dewp", "temp")),
+        ("lga", "warn", ("temp",)),
+    ]
+    # What it stood under is not open any more: it stands by itself.
+    assert [a.id for a in second.alerts] == [6]
+    assert [a.id for a in attention.standing(found)] == [1, 2, 6]

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     help="Worst: open before closed, then by severity, then by what it is expected to cost.",
 )
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--devices", "each", is_flag=True, help="Where one alert stands for many devices, "
+              "those of the devices, too.")  # fmt: skip
 @connected
-def alerts(client: FleetClient, *, state: str | None, sort: str, limit: int, as_json: bool) -> None:
+def alerts(
+    client: FleetClient, *, state: str | None, sort: str, limit: int, each: bool, as_json: bool
+) -> None:
     """List alerts, worst first; 'whimbrel fleet explain' says why."""
     from whimbrel_server.web.written import moment
 
@@ -44,6 +48,8 @@ def alerts(client: FleetClient, *, state: str | None, sort: str, limit: int, as_
     if not found:
         click.echo(f"no {state} alerts" if state else "no alerts")
         return
+    causes = {a.cause for a in found if a.cause}
+    standing = [a for a in found if each or a.under not in causes]
     rows = [
         (
             str(a.id),
@@ -54,10 +60,12 @@ def alerts(client: FleetClient, *, state: str | None, sort: str, limit: int, as_
             expected((a.loss,) if a.loss else ()),
             plain(a.message),
         )
-        for a in found
+        for a in standing
     ]
     columns = ("id", "at (UTC)", "severity", "kind", "state", "expected", "what")
     print_table(columns, rows, numbers=("id",))
+    if len(standing) < len(found):
+        click.echo(f"{len(found) - len(standing)} more of single devices, told above: --devices")
 
 
 def _urgency(alert: AlertView) -> tuple[int, int, float, int]:
