@@ -6,21 +6,31 @@ finished rollout and one whose gate stopped it. ``FakeFleet(empty=True)`` is a n
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 
 from tests.support import fake_verdicts
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.identity import sha256
+from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.levels import Thresholds
+from whimbrel_core.profile.reference import ColumnSpec
+from whimbrel_core.profile.reference import build as build_baseline
+from whimbrel_core.profile.window import encode as encode_window
 from whimbrel_server import verdict_views as vv
 from whimbrel_server import views as v
+from whimbrel_server.counts_views import PeriodCounts, Step, StoredCountsView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from whimbrel_core.profile.baseline import Baseline
 
 DAY = 86_400_000
 MARCH = 1_362_096_000_000  # 1 March 2013
@@ -124,6 +134,39 @@ class FakeFleet:
     def groups(self, name: str, version: str | None = None) -> v.GroupsView:
         number = self._version(name, version)
         return _groups() if number == "1.1.0" and self._devices else v.GroupsView()
+
+    def words(self, name: str, version: str | None = None) -> v.WordsView:
+        """Return that no device has met a new word."""
+        return v.WordsView(version=self._version(name, version), needed=5)
+
+    def stored_counts(  # noqa: PLR0917 - as the port says
+        self,
+        name: str,
+        version: str | None = None,
+        subject: str = "fleet",
+        step: Step = "day",
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> StoredCountsView:
+        """Return thirty days of counts of one feature, far from the reference."""
+        number = self._version(name, version)
+        reference, days = _stored_counts()
+        periods = tuple(
+            PeriodCounts(start_ms=AUTUMN + i * DAY, windows=1, counts=window)
+            for i, window in enumerate(days)
+            if (since_ms is None or AUTUMN + (i + 1) * DAY > since_ms)
+            and (until_ms is None or AUTUMN + i * DAY < until_ms)
+        )
+        return StoredCountsView(
+            name=name,
+            version=number,
+            subject=subject,
+            step=step,
+            profile_id=reference.profile_id,
+            baseline=reference.encode(),
+            thresholds=Thresholds(),
+            periods=periods if self._devices else (),
+        )
 
     def span_drift(
         self, name: str, version: str, subject: str, since_ms: int, until_ms: int
@@ -442,6 +485,21 @@ class FakeFleet:
 
 
 _RANK = {"too_few": 0, "ok": 1, "notice": 2, "warn": 3, "severe": 4}
+
+
+@functools.lru_cache(maxsize=1)
+def _stored_counts() -> tuple[Baseline, tuple[bytes, ...]]:
+    """Return a baseline of one feature, and encoded windows of thirty days that lie above it."""
+    dice = np.random.default_rng(4)
+    column = ColumnSpec("temp", "input", "temp", 0, dice.normal(55, 18, 2000), unit="°F")
+    reference = build_baseline([column], task="regression")
+    days = []
+    for day in range(30):
+        accumulator = Accumulator(reference)
+        accumulator.update({"temp": dice.normal(75, 18, 300).astype(np.float32)})
+        start = AUTUMN + day * DAY
+        days.append(encode_window(accumulator.window(start, start + DAY)))
+    return reference, tuple(days)
 
 
 def state_of(psi: float) -> v.DriftState:
