@@ -149,6 +149,14 @@ class FleetClient:
         """Return alerts, newest first."""
         return self._get("/alerts", tuple[views.AlertView, ...], {"state": state, "limit": limit})
 
+    def slices(
+        self, name: str, version: str | None = None, subject: str = "fleet"
+    ) -> tuple[verdict_views.SliceView, ...]:
+        """Return the declared slices of a version, over its newest seven days."""
+        query = {"version": version, "subject": subject}
+        kind = tuple[verdict_views.SliceView, ...]
+        return self._get(f"/models/{_part(name)}/slices", kind, query)
+
     def explain(self, alert: int) -> verdict_views.ExplanationView:
         """Return an alert in words."""
         return self._get(f"/alerts/{alert}/explanation", verdict_views.ExplanationView)

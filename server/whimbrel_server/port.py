@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from whimbrel_server.counts_views import Step, StoredCountsView
-    from whimbrel_server.verdict_views import ExplanationView, ReplayView
+    from whimbrel_server.verdict_views import ExplanationView, ReplayView, SliceView
     from whimbrel_server.views import (
         AcceptedView,
         AlertState,
@@ -120,6 +120,16 @@ class FleetPort(Protocol):
 
     def alerts(self, state: AlertState | None = None, limit: int = 100) -> tuple[AlertView, ...]:
         """Return alerts, newest first."""
+
+    def slices(
+        self,
+        name: str,
+        version: str | None = None,
+        subject: str = "fleet",
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> tuple[SliceView, ...]:
+        """Return the declared slices: how each drifts, and how good the model is in it."""
 
     def explain(self, alert_id: int) -> ExplanationView:
         """Return an alert in words: what, since when, where, what else changed, at what cost."""

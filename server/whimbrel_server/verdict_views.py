@@ -10,9 +10,38 @@ from typing import Any, Literal
 
 import msgspec
 
-from whimbrel_server.views import AlertView, LossView
+from whimbrel_server.views import AlertView, DriftState, LossView
 
 Outcome = Literal["same", "differs", "incomplete"]
+
+
+class SliceFeatureView(msgspec.Struct, frozen=True, kw_only=True):
+    """How a feature of a slice lies to the slice's own reference."""
+
+    feature: str
+    state: DriftState
+    psi: float
+
+
+class SliceView(msgspec.Struct, frozen=True, kw_only=True):
+    """A declared segment of the rows: how much of it there is, how it drifts, how good it is.
+
+    ``share`` of the rows is in it, ``usual`` in the reference; ``features`` and ``losses`` are
+    against the slice's own reference.
+    """
+
+    name: str
+    condition: str
+    rows: int
+    share: float
+    usual: float
+    state: DriftState
+    features: tuple[SliceFeatureView, ...] = ()
+    losses: tuple[LossView, ...] = ()
+    labelled_rows: int = 0
+    auc_realised: float | None = None
+    accuracy_realised: float | None = None
+    mae_realised: float | None = None
 
 
 class HappeningView(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +61,8 @@ class AttributionView(msgspec.Struct, frozen=True, kw_only=True):
         devices: where else the same feature drifted about then.
         others: how many other devices serve the version.
         cohort: a label that all of the drifted share, and most that have it drifted.
-        slices: in which slices alone it is seen; empty: not told apart.
+        slices: in which slices it is seen; empty: they cannot be told apart.
+        calm_slices: in which it is not.
         version_since_ms: since when the device has served the version, event time.
         rollout: the rollout that brought it.
         earlier: the version under which the feature had drifted on the device before.
@@ -45,6 +75,7 @@ class AttributionView(msgspec.Struct, frozen=True, kw_only=True):
     others: int = 0
     cohort: str = ""
     slices: tuple[str, ...] = ()
+    calm_slices: tuple[str, ...] = ()
     version_since_ms: int | None = None
     rollout: int | None = None
     earlier: str = ""

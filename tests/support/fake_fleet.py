@@ -235,6 +235,18 @@ class FakeFleet:
         """Return alerts, newest first."""
         return tuple(a for a in self._alerts if state in {None, a.state})[:limit]
 
+    def slices(
+        self,
+        name: str,
+        version: str | None = None,
+        subject: str = "fleet",
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> tuple[vv.SliceView, ...]:
+        """Return the declared slices."""
+        self._version(name, version)
+        return fake_verdicts.SLICES
+
     def explain(self, alert_id: int) -> vv.ExplanationView:
         """Return an alert in words."""
         return fake_verdicts.explanation(self._alert(alert_id))

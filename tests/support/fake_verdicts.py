@@ -11,7 +11,13 @@ from whimbrel_core.profile.loss import Loss
 from whimbrel_server.domain import drift, verdict, wording
 from whimbrel_server.domain.attribution import Arrival, Companion, Facts, Happening, Peer
 from whimbrel_server.queries import explain
-from whimbrel_server.verdict_views import ExplanationView, Paragraph, ReplayView
+from whimbrel_server.verdict_views import (
+    ExplanationView,
+    Paragraph,
+    ReplayView,
+    SliceFeatureView,
+    SliceView,
+)
 from whimbrel_server.views import AlertView, LossView
 
 if TYPE_CHECKING:
@@ -19,6 +25,28 @@ if TYPE_CHECKING:
 
 _DAY = 86_400_000
 COST = Loss(measure="AUC", reference=0.713, current=0.655, se=0.0061, rows=9_301)
+
+
+SLICES = (
+    SliceView(
+        name="night",
+        condition="sched_hour ≤ 6",
+        rows=812,
+        share=0.09,
+        usual=0.08,
+        state="severe",
+        features=(
+            SliceFeatureView(feature="temp", state="severe", psi=0.81),
+            SliceFeatureView(feature="dewp", state="ok", psi=0.01),
+        ),
+        labelled_rows=300,
+        auc_realised=0.52,
+        accuracy_realised=0.61,
+    ),
+    SliceView(
+        name="day", condition="6 < sched_hour", rows=8489, share=0.91, usual=0.92, state="ok"
+    ),
+)
 
 
 def loss_view(one: Loss = COST) -> LossView:

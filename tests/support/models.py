@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.slices import Slice
 
 OPSETS = {"": 17, "ai.onnx.ml": 3}
 IR_VERSION = 8
@@ -63,6 +64,7 @@ class Recipe:
     positive: int | None = 1
     score_tensor: str | None = "probabilities"
     labels: NDArray[Any] | None = None
+    slices: tuple[Slice, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,6 +338,7 @@ def _baseline(recipe: Recipe, answers: dict[str, NDArray[Any]]) -> Baseline:
         classes=recipe.classes,
         positive=recipe.positive,
         score_tensor=recipe.score_tensor,
+        slices=recipe.slices,
         labels=recipe.labels if scored else None,
         scores=answers[recipe.score_tensor] if scored and recipe.score_tensor else None,
     )

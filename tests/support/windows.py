@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.memberships import Memberships
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
 
@@ -45,14 +46,19 @@ class Counter:
         labels: bool = False,
         failed: int = 0,
         stuck: bool = False,
+        where_positive: int | None = None,
     ) -> Window:
         """Return the counts of ``rows`` fresh rows; ``shift`` moves the first column.
 
-        ``stuck``: the first column has one value in all of them.
+        ``stuck``: the first column has one value in all of them. ``where_positive``: only rows in
+        which that column is above zero are shifted.
         """
         accumulator, layout = Accumulator(self.made.baseline), self.made.baseline.layout
         x = self._rng.normal(size=(rows, len(self._weights))).astype(np.float32)
-        x[:, 0] = 0.25 if stuck else x[:, 0] + np.float32(shift)
+        moved = slice(None) if where_positive is None else x[:, where_positive] > 0
+        x[moved, 0] += np.float32(shift)
+        if stuck:
+            x[:, 0] = 0.25
         names = [output.name for output in self.made.recipe.outputs]
         answers = dict(zip(names, self._session.run(names, {"x": x}), strict=True))
         accumulator.update({"x": x, **answers})
@@ -61,11 +67,15 @@ class Counter:
         for _ in range(failed):
             accumulator.count_failed()
         if labels:
+            within = Memberships(layout).of({"x": x, **answers}, rows)
             odds = x @ self._weights + self._rng.logistic(size=rows)
             for row in range(rows):
                 score = float(answers["probabilities"][row, 1])
                 accumulator.record_label(
-                    layout.score_bin(score), int(answers["label"][row]), int(odds[row] > 0)
+                    layout.score_bin(score),
+                    int(answers["label"][row]),
+                    int(odds[row] > 0),
+                    within[row],
                 )
         return accumulator.window(start_ms, start_ms + seconds * SECOND_MS)
 

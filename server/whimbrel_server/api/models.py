@@ -11,6 +11,7 @@ from litestar.params import PathParameter, QueryParameter
 from whimbrel_server.api.access import may_read
 from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.api.responses import READS
+from whimbrel_server.verdict_views import SliceView
 from whimbrel_server.views import (
     DriftView,
     GroupsView,
@@ -114,6 +115,29 @@ class ModelsController(Controller):
     ) -> WordsView:
         """Return words that the vocabulary lacks, once enough devices have met them."""
         return fleet.words(name, version)
+
+    @get(
+        "/{name:str}/slices",
+        guards=[may_read],
+        summary="Get the slices",
+        responses=READS,
+        sync_to_thread=True,
+    )
+    def slices(  # noqa: PLR0917 - Litestar's way to declare a query
+        self,
+        fleet: Fleet,
+        name: ModelPath,
+        version: Annotated[
+            str | None, QueryParameter(description="default: the newest release")
+        ] = None,
+        subject: Annotated[
+            str, QueryParameter(description="a device, key=value, or fleet")
+        ] = "fleet",
+        since_ms: Annotated[int | None, QueryParameter(description="not before")] = None,
+        until_ms: Annotated[int | None, QueryParameter(description="before")] = None,
+    ) -> tuple[SliceView, ...]:
+        """Return declared segments of the rows: how each drifts, and how good the model is there."""
+        return fleet.slices(name, version, subject, since_ms, until_ms)
 
     @get(
         "/{name:str}/series",

@@ -90,6 +90,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     happenings: tuple[Happening, ...] = ()
     earlier: str = ""
     slices: tuple[str, ...] = ()
+    calm_slices: tuple[str, ...] = ()
 
 
 class Attribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +107,7 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
     others: int = 0
     cohort: str = ""
     slices: tuple[str, ...] = ()
+    calm_slices: tuple[str, ...] = ()
     arrival: Arrival | None = None
     served_ms: int | None = None
     near: tuple[Happening, ...] = ()
@@ -132,6 +134,7 @@ def attribute(facts: Facts) -> Attribution:
         others=len(facts.peers),
         cohort=shared_label([facts.device, *(peer.device for peer in together)], shared),
         slices=facts.slices,
+        calm_slices=facts.calm_slices,
         arrival=facts.arrival,
         served_ms=served,
         near=tuple(

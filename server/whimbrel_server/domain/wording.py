@@ -134,7 +134,9 @@ def spread(story: Attribution, subject: str, feature: str) -> list[str]:
     else:
         sentences.append(f"No other feature drifted on {subject} about then.")
     if story.slices:
-        sentences.append(f"It is seen only in {names(story.slices)}.")
+        sentences.append(
+            f"Only in {names(story.slices)}; not in {names(story.calm_slices)}, over the days since."
+        )
     return sentences
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile.quality import realised
 from whimbrel_server.domain import aggregation, attribution, verdict, wording
 from whimbrel_server.domain.aggregation import DAY_MS, Totals
+from whimbrel_server.domain.segments import seen_in, segments
 from whimbrel_server.queries import losses, surroundings
 from whimbrel_server.store import aggregates
 from whimbrel_server.verdict_views import (
@@ -53,6 +56,9 @@ def explain(
         return assembled(alert, one, facts, None)
     since_ms = one.figures.get("since_ms")
     then = _since(connection, baseline, one, since_ms)
+    if facts is not None and then is not None and then.slices:
+        having, lacking = seen_in(segments(then, baseline), one.feature)
+        facts = msgspec.structs.replace(facts, slices=having, calm_slices=lacking)
     cost = losses.since(
         connection,
         baseline,
@@ -187,6 +193,7 @@ def _view(story: Attribution) -> AttributionView:
         others=story.others,
         cohort=story.cohort,
         slices=story.slices,
+        calm_slices=story.calm_slices,
         version_since_ms=arrival.first_ms if arrival else None,
         rollout=arrival.rollout if arrival else None,
         earlier=story.earlier,

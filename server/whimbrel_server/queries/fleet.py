@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from whimbrel_core.errors import UsageError
 from whimbrel_server.domain import aggregation
 from whimbrel_server.queries import devices as device_queries
-from whimbrel_server.queries import explain, history, replay, spans, stored
+from whimbrel_server.queries import explain, history, replay, segments, spans, stored
 from whimbrel_server.queries import groups as group_queries
 from whimbrel_server.queries import models as model_queries
 from whimbrel_server.store import alerts, audit, words
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from whimbrel_server.store.assignments import Assignments
     from whimbrel_server.store.database import Database
     from whimbrel_server.store.registry import Registry
-    from whimbrel_server.verdict_views import ExplanationView, ReplayView
+    from whimbrel_server.verdict_views import ExplanationView, ReplayView, SliceView
     from whimbrel_server.views import (
         AlertState,
         AlertView,
@@ -215,6 +215,19 @@ class FleetReads:
         """Return alerts, newest first."""
         with self._database.read() as connection:
             return alerts.listing(connection, state, limit)
+
+    def slices(
+        self,
+        name: str,
+        version: str | None = None,
+        subject: str = aggregation.FLEET,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+    ) -> tuple[SliceView, ...]:
+        """Return the declared slices: how each drifts, and how good the model is in it."""
+        span = history.Span(since_ms, until_ms)
+        with self._database.read() as connection:
+            return segments.slices(connection, self.repository, name, version, subject, span)
 
     def explain(self, alert_id: int) -> ExplanationView:
         """Return an alert in words: what, since when, where, what else changed, at what cost."""

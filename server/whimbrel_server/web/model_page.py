@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from whimbrel_core.errors import UsageError
+from whimbrel_server.verdict_views import SliceView
 from whimbrel_server.views import (
     DriftState,
     DriftView,
@@ -70,6 +71,7 @@ class ModelPage(msgspec.Struct, frozen=True, kw_only=True):
     drift: DriftView | None
     by_subject: tuple[DriftView, ...]
     histograms: tuple[HistogramView, ...]
+    slices: tuple[SliceView, ...] = ()
     recent_from_ms: int | None = None
     recent_until_ms: int | None = None
 
@@ -125,6 +127,7 @@ def model_page(fleet: FleetPort, name: str, query: ModelQuery) -> ModelPage:
         drift=drift,
         by_subject=by_subject,
         histograms=histograms,
+        slices=fleet.slices(name, number, subject, since, until) if number and until else (),
         recent_from_ms=since,
         recent_until_ms=until,
     )

@@ -55,6 +55,11 @@ READS: list[tuple[str, Any, Wanted]] = [
     ),
     ("/alerts", tuple[v.AlertView, ...], lambda f: f.alerts()),
     ("/alerts?state=open&limit=1", tuple[v.AlertView, ...], lambda f: f.alerts("open", 1)),
+    (
+        "/models/flights/slices?version=1.0.0&subject=lga",
+        tuple[vv.SliceView, ...],
+        lambda f: f.slices(MODEL, "1.0.0", "lga"),
+    ),
     ("/alerts/3/explanation", vv.ExplanationView, lambda f: f.explain(3)),
     ("/alerts/4/explanation", vv.ExplanationView, lambda f: f.explain(4)),
     ("/alerts/3/replay", vv.ReplayView, lambda f: f.replay(3)),

@@ -28,6 +28,7 @@ PROMISED = {
     ("get", "/api/v1/models/{name}/drift"),
     ("get", "/api/v1/models/{name}/groups"),
     ("get", "/api/v1/models/{name}/counts"),
+    ("get", "/api/v1/models/{name}/slices"),
     ("get", "/api/v1/models/{name}/words"),
     ("get", "/api/v1/models/{name}/series"),
     ("get", "/api/v1/models/{name}/histogram"),

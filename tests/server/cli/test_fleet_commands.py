@@ -81,6 +81,7 @@ READS: list[tuple[list[str], list[str]]] = [
     (["drift", "flights", "--groups"], ["2 of 1,000", "hidden", "lga, jfk", "-1.40 sd"]),
     (["drift", "flights"], ["temp of flights 1.1.0 has drifted on 2 of 1,000 devices"]),
     (["alerts"], ["Rollout 2 of flights", "closed"]),
+    (["slices", "flights"], ["night", "sched_hour ≤ 6", "temp PSI 0.81", "0.520"]),
     (
         ["explain", "3"],
         ["log e 54.2, where", "No rollout is near", "expected AUC 0.713", "replay 3"],

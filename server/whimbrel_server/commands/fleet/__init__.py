@@ -11,6 +11,7 @@ from whimbrel_server.commands.fleet.export import export
 from whimbrel_server.commands.fleet.models import drift, models
 from whimbrel_server.commands.fleet.records import audit, events, status
 from whimbrel_server.commands.fleet.rollout import rollout
+from whimbrel_server.commands.fleet.slices import slices
 from whimbrel_server.commands.fleet.verdicts import explain, replay
 from whimbrel_server.commands.fleet.words import words
 
@@ -30,6 +31,7 @@ for _command in (
     drift,
     export,
     words,
+    slices,
     alerts,
     explain,
     replay,

@@ -1,0 +1,79 @@
+"""The declared slices of a version, for a subject over a span of time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from whimbrel_server.domain import drift, wording
+from whimbrel_server.domain.segments import Segment, segments
+from whimbrel_server.queries.history import Span, spanned
+from whimbrel_server.queries.measures import merged
+from whimbrel_server.queries.memo import Memo
+from whimbrel_server.queries.models import require, stored_subject
+from whimbrel_server.verdict_views import SliceFeatureView, SliceView
+from whimbrel_server.views import LossView
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from whimbrel_server.repository import Repository
+
+_JUDGED: Memo[tuple[Segment, ...]] = Memo(128)
+
+
+def slices(  # noqa: PLR0917 - the parts of a question
+    connection: sa.Connection,
+    repository: Repository,
+    name: str,
+    version: str | None,
+    subject: str,
+    span: Span,
+) -> tuple[SliceView, ...]:
+    """Return the slices in the order of their declaration; none where none are declared.
+
+    Without a span the newest seven days with data.
+    """
+    published = require(repository, name, version)
+    contents = repository.contents(published.digest)
+    baseline = contents.baseline
+    found = spanned(connection, published.digest, stored_subject(subject), span)
+    if not baseline.layout.slices or not found:
+        return ()
+    window = merged(published.digest, baseline, found)
+    thresholds = drift.policy_for(contents.manifest.drift, streams=1).thresholds
+    judged = _JUDGED.get(
+        (published.digest,),
+        (period.payload for period in found),
+        lambda: segments(window, baseline, thresholds),
+    )
+    return tuple(_view(one) for one in judged)
+
+
+def _view(one: Segment) -> SliceView:
+    labels = one.realised
+    return SliceView(
+        name=one.name,
+        condition=one.condition,
+        rows=one.rows,
+        share=one.share,
+        usual=one.usual,
+        state=one.level,
+        features=tuple(
+            SliceFeatureView(feature=f.feature, state=f.level, psi=f.psi) for f in one.features
+        ),
+        losses=tuple(
+            LossView(
+                **msgspec.structs.asdict(loss),
+                loss=loss.loss,
+                reading=loss.reading,
+                sentence=wording.cost(loss),
+            )
+            for loss in one.losses
+        ),
+        labelled_rows=labels.n if labels else 0,
+        auc_realised=labels.auc if labels else None,
+        accuracy_realised=labels.accuracy if labels else None,
+        mae_realised=labels.mae if labels else None,
+    )
