@@ -139,7 +139,7 @@ class FakeFleet:
         """Return that no device has met a new word."""
         return v.WordsView(version=self._version(name, version), needed=5)
 
-    def stored_counts(  # noqa: PLR0917 - as the port says
+    def stored_counts(
         self,
         name: str,
         version: str | None = None,

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from tests.server.clients import OPERATOR
-from tests.support.fake_fleet import MARCH, MODEL, FakeFleet
+from tests.support.fake_fleet import AUTUMN, MARCH, MODEL, FakeFleet
 from whimbrel_core.errors import StorageError, UnavailableError
 from whimbrel_server import verdict_views as vv
 from whimbrel_server import views as v
+from whimbrel_server.counts_views import StoredCountsView
 
 if TYPE_CHECKING:
     from litestar import Litestar
@@ -47,6 +48,11 @@ READS: list[tuple[str, Any, Wanted]] = [
         "/models/flights/histogram?version=1.0.0&feature=temp&subject=lga",
         v.HistogramView,
         lambda f: f.histogram(MODEL, "1.0.0", "lga", "temp"),
+    ),
+    (
+        f"/models/flights/counts?version=1.0.0&subject=lga&since_ms={AUTUMN + 9 * DAY}",
+        StoredCountsView,
+        lambda f: f.stored_counts(MODEL, "1.0.0", "lga", "day", AUTUMN + 9 * DAY),
     ),
     (
         "/models/flights/quality?step=day&version=1.2.0",
