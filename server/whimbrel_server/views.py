@@ -101,6 +101,10 @@ class VersionView(msgspec.Struct, frozen=True, kw_only=True):
     auc_expected: float | None = None
     accuracy_realised: float | None = None
     accuracy_expected: float | None = None
+    mae_realised: float | None = None
+    mae_expected: float | None = None
+    rmse_realised: float | None = None
+    rmse_expected: float | None = None
     error_rate: float | None = None
     latency_p50_us: float | None = None
     latency_p99_us: float | None = None
@@ -226,6 +230,10 @@ class SeriesPoint(msgspec.Struct, frozen=True, kw_only=True):
     auc_expected: float | None = None
     accuracy_realised: float | None = None
     accuracy_expected: float | None = None
+    mae_realised: float | None = None
+    mae_expected: float | None = None
+    rmse_realised: float | None = None
+    rmse_expected: float | None = None
     error_rate: float | None = None
     latency_p50_us: float | None = None
     latency_p99_us: float | None = None

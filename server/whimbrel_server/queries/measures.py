@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_core.profile.quality import expected, realised
+from whimbrel_core.profile.quality import (
+    ExpectedQuality,
+    RealisedQuality,
+    expected_of,
+    realised,
+)
 from whimbrel_server.queries.memo import Memo
 from whimbrel_server.store import aggregates
 
@@ -26,6 +31,10 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     auc_expected: float | None = None
     accuracy_realised: float | None = None
     accuracy_expected: float | None = None
+    mae_realised: float | None = None
+    mae_expected: float | None = None
+    rmse_realised: float | None = None
+    rmse_expected: float | None = None
     error_rate: float | None = None
     latency_p50_us: float | None = None
     latency_p99_us: float | None = None
@@ -55,23 +64,22 @@ def measured(digest: str, baseline: Baseline, found: list[aggregates.Period]) ->
 
 def measure(window: Window, baseline: Baseline) -> Measures:
     """Return the measures of merged counts."""
-    promised_auc = promised_accuracy = None
-    if window.score_cells is not None and baseline.calibration is not None:
-        promised = expected(window.score_cells, baseline.calibration)
-        promised_auc, promised_accuracy = promised.auc, promised.accuracy
-    auc = accuracy = None
-    labelled = 0
+    promised = expected_of(window, baseline) or ExpectedQuality(rows=0)
+    found = RealisedQuality(n=0)
     if window.quality is not None:
         found = realised(window.quality, binary=baseline.layout.binary)
-        auc, accuracy, labelled = found.auc, found.accuracy, found.n
     asked = window.ops.requests + window.ops.failed
     return Measures(
         rows=window.rows,
-        labelled_rows=labelled,
-        auc_realised=auc,
-        auc_expected=promised_auc,
-        accuracy_realised=accuracy,
-        accuracy_expected=promised_accuracy,
+        labelled_rows=found.n,
+        auc_realised=found.auc,
+        auc_expected=promised.auc,
+        accuracy_realised=found.accuracy,
+        accuracy_expected=promised.accuracy,
+        mae_realised=found.mae,
+        mae_expected=promised.mae,
+        rmse_realised=found.rmse,
+        rmse_expected=promised.rmse,
         error_rate=window.ops.failed / asked if asked else None,
         latency_p50_us=latency_us(window.ops.latency, 0.5),
         latency_p99_us=latency_us(window.ops.latency, 0.99),

@@ -36,6 +36,7 @@ def models(client: FleetClient, name: str | None, as_json: bool) -> None:
     if not found:
         click.echo("no model is published; see 'whimbrel publish --help' on the build machine")
         return
+    errors = any(v.mae_realised or v.mae_expected for m in found for v in m.versions)
     rows = [
         (
             plain(m.name),
@@ -46,12 +47,14 @@ def models(client: FleetClient, name: str | None, as_json: bool) -> None:
             count(v.labelled_rows),
             stat(v.auc_realised),
             stat(v.auc_expected),
+            *((stat(v.mae_realised), stat(v.mae_expected)) if errors else ()),
         )
         for m in found
         for v in m.versions
     ]
     columns = ("model", "version", "state", "devices", "rows", "labelled", "AUC", "AUC expected")
-    print_table(columns, rows, numbers=columns[3:])
+    more = ("MAE", "MAE expected") if errors else ()
+    print_table((*columns, *more), rows, numbers=(*columns[3:], *more))
 
 
 @click.command(epilog="Example: whimbrel fleet drift flights --subject lga")
