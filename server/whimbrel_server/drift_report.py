@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from whimbrel_core.profile import segments
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.comparing import measured
 from whimbrel_core.profile.dataset import DatasetProfile, of_window
@@ -25,7 +26,6 @@ from whimbrel_core.profile.report import (
     worst_first,
     worst_of,
 )
-from whimbrel_core.profile.segments import segments
 from whimbrel_core.profile.window import decode, empty, merge
 
 if TYPE_CHECKING:
@@ -120,9 +120,7 @@ def build(
         features=worst_first(reports),
         thresholds=fleet.thresholds,
         remarks=_remarks(own),
-        slices=segments(baseline.layout, baseline.window, window, fleet.thresholds)
-        if window.rows
-        else (),
+        slices=segments.reports(window, baseline, fleet.thresholds) if window.rows else (),
         subjects=_subjects(own),
         notes=() if own else ("Nothing is judged yet: windows are still to come.",),
     )

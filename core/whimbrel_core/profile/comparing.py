@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from whimbrel_core.profile import segments
 from whimbrel_core.profile.dataset import unseen
 from whimbrel_core.profile.distances import Judge
 from whimbrel_core.profile.findings import findings
@@ -22,7 +23,6 @@ from whimbrel_core.profile.report import (
     Side,
     worst_first,
 )
-from whimbrel_core.profile.segments import segments
 from whimbrel_core.profile.shift import shifts
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def compare(
         features=worst_first([*_shared(reference, current, drifts), *_fresh(reference, current)]),
         thresholds=thresholds,
         remarks=_remarks(reference, current, thresholds) if same else (),
-        slices=segments(a.layout, a.window, b.window, thresholds) if same else (),
+        slices=segments.reports(b.window, a, thresholds) if same else (),
         exact=same and not estimated,
         notes=tuple(notes),
     )

@@ -1,72 +1,153 @@
-"""Compare slices: in which declared segments of the rows a feature moved, worst first.
+"""Slices judged: how each declared segment of the rows drifts, and how good the model is in it.
 
-A slice counts each feature over at most ten coarse cells, deciles of *all* reference rows, so its
-distances are those of the index on these cells. Evidence and effect as for features, the evidence
-over all slices and features of one comparison together.
+A slice is compared with itself in the reference, so that segments that always differed are no
+drift. Evidence and effect, as everywhere: Pearson's X² over coarse cells with Benjamini–Hochberg
+over all features of all slices, and the debiased PSI of the same cells.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
+from whimbrel_core.profile import divergences
 from whimbrel_core.profile.discoveries import benjamini_hochberg
-from whimbrel_core.profile.divergences import pearson, psi_debiased
 from whimbrel_core.profile.levels import LEVELS, State, Thresholds
-from whimbrel_core.profile.report import ORDER, SliceReport
+from whimbrel_core.profile.loss import Loss, between
+from whimbrel_core.profile.quality import RealisedQuality, realised
+from whimbrel_core.profile.report import ORDER, SliceReport, worst_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whimbrel_core.profile.layout import Layout
+    from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.counts import SliceCounts
     from whimbrel_core.profile.window import Window
 
 _DEFAULT = Thresholds()
+_LEAST_EXPECTED = 5  # reference rows of a bin, below which the χ² of it means little
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """How one feature of a slice lies to the slice's own reference."""
+
+    feature: str
+    psi: float
+    p_value: float
+    level: State
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """One slice.
+
+    Args:
+        name, condition: as declared.
+        rows: rows in it; ``share`` of all, and ``usual`` in the reference.
+        features: how they moved, worst first; none with too few rows.
+        losses: expected quality beside the slice's own in the reference.
+        realised: by labels; None without any.
+    """
+
+    name: str
+    condition: str
+    rows: int
+    share: float
+    usual: float
+    features: tuple[Moved, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    realised: RealisedQuality | None = None
+
+    @property
+    def level(self) -> State:
+        """The worst of its features."""
+        return worst_of(one.level for one in self.features)
+
+
+class _Asked(NamedTuple):
+    slice: int
+    feature: str
+    psi: float
+    p_value: float
 
 
 def segments(
-    layout: Layout, reference: Window, current: Window, thresholds: Thresholds = _DEFAULT
-) -> tuple[SliceReport, ...]:
-    """Return how each slice of ``current`` differs from that of ``reference``, worst first.
-
-    Args:
-        layout: of both.
-        reference: counts to compare with.
-        current: newer counts.
-        thresholds: what counts as evidence and effect.
-    """
-    measured: list[tuple[int, int, float, float]] = []  # slice, feature, PSI, p
-    for index, (before, after) in enumerate(zip(reference.slices, current.slices, strict=True)):
-        if after.rows < thresholds.min_rows or before.rows < thresholds.min_rows:
+    window: Window, baseline: Baseline, thresholds: Thresholds = _DEFAULT
+) -> tuple[Segment, ...]:
+    """Return the slices of ``window``, any merge of windows, in the layout's order."""
+    layout, reference = baseline.layout, baseline.window
+    asked: list[_Asked] = []
+    for index, (now, then) in enumerate(zip(window.slices, reference.slices, strict=True)):
+        if now.rows < thresholds.min_rows or then.rows < thresholds.min_rows:
             continue
-        for at, (old, new) in enumerate(zip(before.cells, after.cells, strict=True)):
-            bins = _joined(old, new)
-            if len(bins) > 1 and 2 * sum(new) >= thresholds.min_rows:
-                old_bins, new_bins = zip(*bins, strict=True)
-                p = pearson(old_bins, new_bins)[1]
-                measured.append((index, at, max(psi_debiased(old_bins, new_bins), 0.0), p))
-    evident = (
-        benjamini_hochberg([p for *_, p in measured], thresholds.q).tolist() if measured else []
+        for feature, seen, usual in zip(layout.features, now.cells, then.cells, strict=True):
+            a, b = _joined(usual, seen)
+            if len(a) > 1 and sum(b) >= thresholds.min_rows:
+                p_value = divergences.pearson(a, b)[1]
+                effect = divergences.psi_debiased(a, b)
+                asked.append(_Asked(index, feature.name, max(effect, 0.0), p_value))
+    p_values = [one.p_value for one in asked]
+    believed = benjamini_hochberg(p_values, thresholds.q).tolist() if p_values else []
+    moved: dict[int, list[Moved]] = {}
+    for one, sure in zip(asked, believed, strict=True):
+        level = LEVELS[sum(one.psi >= limit for limit in thresholds.psi)] if sure else "ok"
+        moved.setdefault(one.slice, []).append(
+            Moved(feature=one.feature, psi=one.psi, p_value=one.p_value, level=level)
+        )
+    return tuple(
+        Segment(
+            name=declared.name,
+            condition=declared.condition,
+            rows=now.rows,
+            share=now.rows / max(window.rows, 1),
+            usual=then.rows / max(reference.rows, 1),
+            features=tuple(
+                sorted(
+                    moved.get(index, ()),
+                    key=lambda one: (-LEVELS.index(one.level), -one.psi, one.feature),
+                )
+            ),
+            losses=_losses(now, then, baseline),
+            realised=None if now.quality is None else realised(now.quality, binary=layout.binary),
+        )
+        for index, (declared, now, then) in enumerate(
+            zip(layout.slices, window.slices, reference.slices, strict=True)
+        )
     )
-    worst: dict[int, tuple[int, float, int]] = {}  # slice → level, PSI, feature
-    for (index, at, psi, _), sure in zip(measured, evident, strict=True):
-        level = sum(psi >= limit for limit in thresholds.psi) if sure else 0
-        worst[index] = max(worst.get(index, (0, -1.0, 0)), (level, psi, at))
+
+
+def seen_in(found: Sequence[Segment], feature: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the slices in which a feature has drifted, and those in which it has not.
+
+    Both empty where they cannot tell one from another: all have it, or none.
+    """
+    having, lacking = [], []
+    for one in found:
+        level = next((f.level for f in one.features if f.feature == feature), "too_few")
+        if level in {"warn", "severe"}:
+            having.append(one.name)
+        elif level != "too_few":
+            lacking.append(one.name)
+    return (tuple(having), tuple(lacking)) if having and lacking else ((), ())
+
+
+def reports(
+    window: Window, baseline: Baseline, thresholds: Thresholds = _DEFAULT
+) -> tuple[SliceReport, ...]:
+    """Return the slices of ``window`` as lines of a drift report, worst first."""
     found = []
-    for index, (one, before, after) in enumerate(
-        zip(layout.slices, reference.slices, current.slices, strict=True)
-    ):
-        level, psi, at = worst.get(index, (-1, -1.0, 0))
-        state: State = LEVELS[level] if index in worst else "too_few"
+    for one in segments(window, baseline, thresholds):
+        worst = one.features[0] if one.features else None
         found.append(
             SliceReport(
                 name=one.name,
                 condition=one.condition,
-                state=state,
-                rows=after.rows,
-                share=after.rows / max(current.rows, 1),
-                reference_share=before.rows / max(reference.rows, 1),
-                feature=layout.features[at].name if index in worst else "",
-                psi=psi if index in worst else None,
+                state=one.level,
+                rows=one.rows,
+                share=one.share,
+                reference_share=one.usual,
+                feature="" if worst is None else worst.feature,
+                psi=None if worst is None else worst.psi,
             )
         )
     return tuple(
@@ -74,16 +155,23 @@ def segments(
     )
 
 
-def _joined(old: Sequence[int], new: Sequence[int]) -> list[tuple[int, int]]:
-    """Return pairs of counts, cells that the reference's slice never had joined to a neighbour."""
-    bins: list[tuple[int, int]] = []
-    waiting = 0
-    for before, after in zip(old, new, strict=True):
-        if before:
-            bins.append((before, after + waiting))
-            waiting = 0
-        elif bins:
-            bins[-1] = (bins[-1][0], bins[-1][1] + after)
-        else:
-            waiting += after
-    return bins
+def _losses(now: SliceCounts, then: SliceCounts, baseline: Baseline) -> tuple[Loss, ...]:
+    if baseline.calibration is None or not now.scores or not then.scores:
+        return ()
+    return between(now.scores, then.scores, baseline.calibration)
+
+
+def _joined(reference: Sequence[int], seen: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return the counts with bins of few reference rows joined to their neighbours."""
+    a, b = [0], [0]
+    for was, now in zip(reference, seen, strict=True):
+        if a[-1] >= _LEAST_EXPECTED:
+            a.append(0)
+            b.append(0)
+        a[-1] += int(was)
+        b[-1] += int(now)
+    if len(a) > 1 and a[-1] < _LEAST_EXPECTED:
+        last, also = a.pop(), b.pop()
+        a[-1] += last
+        b[-1] += also
+    return a, b

@@ -8,9 +8,9 @@ import msgspec
 
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile.quality import realised
+from whimbrel_core.profile.segments import seen_in, segments
 from whimbrel_server.domain import aggregation, attribution, verdict, wording
 from whimbrel_server.domain.aggregation import DAY_MS, Totals
-from whimbrel_server.domain.segments import seen_in, segments
 from whimbrel_server.queries import losses, surroundings
 from whimbrel_server.store import aggregates
 from whimbrel_server.verdict_views import (

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from whimbrel_core.profile.segments import Segment, segments
 from whimbrel_server.domain import drift, wording
-from whimbrel_server.domain.segments import Segment, segments
 from whimbrel_server.queries.history import Span, spanned
 from whimbrel_server.queries.measures import merged
 from whimbrel_server.queries.memo import Memo
