@@ -95,6 +95,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         sd_after: of those since.
         log_e: evidence.
         threshold: at which evidence an alarm is.
+        series: which of several series that change together has the most evidence, from 0; all
+            figures but ``log_e`` are of it.
     """
 
     began_at: int
@@ -107,6 +109,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     sd_after: float
     log_e: float
     threshold: float
+    series: int = 0
 
 
 def start() -> SeriesState:
@@ -157,8 +160,9 @@ def update_together(
     ]
     if min(evidence) < math.log(settings.arl):
         return advanced, None
-    change = locate(max(advanced, key=lambda state: state.log_e), settings)
-    change = msgspec.structs.replace(change, log_e=evidence[-1])
+    strongest = max(range(len(advanced)), key=lambda number: advanced[number].log_e)
+    change = locate(advanced[strongest], settings)
+    change = msgspec.structs.replace(change, log_e=evidence[-1], series=strongest)
     return tuple(restart(state, change.began_at, settings) for state in advanced), change
 
 

@@ -182,6 +182,7 @@ def test_series_that_change_together_are_told_once() -> None:
         states, change = update_together(states, at, row, USUAL)
         changes += [] if change is None else [change]
     assert [abs(change.began_at - 50) <= 3 for change in changes] == [True]
+    assert changes[0].series == 1
     assert update_together(states, 89, [9.0, 9.0, 9.0], USUAL) == (states, None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from whimbrel_packager.commands.profile.changes import changes
 from whimbrel_packager.commands.profile.compare import compare
 from whimbrel_packager.commands.profile.export import export
 from whimbrel_packager.commands.profile.make import make
@@ -21,5 +22,5 @@ def profile() -> None:
     """
 
 
-for _command in (make, compare, show, merge, export):
+for _command in (make, compare, changes, show, merge, export):
     profile.add_command(_command)
