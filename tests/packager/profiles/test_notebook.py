@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.packager.profiles.tables import month
-from tests.support.browser import chromium
+from tests.support.browser import Page, chromium
 from tests.support.page import CONTRAST, Reader
 from whimbrel_core.pages import notebook
 from whimbrel_packager import profiles
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 HOST = """<!doctype html><html lang="en"><meta charset="utf-8"><title>n</title><style>html {{ overflow-y: scroll; }}</style>
@@ -25,6 +26,13 @@ HOST = """<!doctype html><html lang="en"><meta charset="utf-8"><title>n</title><
 {part}</body></html>"""
 STYLES = """JSON.stringify([...document.querySelectorAll('#host, #host *')].map((e) => {
   const s = getComputedStyle(e); return [...s].map((name) => [name, s.getPropertyValue(name)]); }))"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One browser for all that look."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as page:
+        yield page
 
 
 def test_a_cell_that_logs_and_compares_shows_tables(tmp_path: Path) -> None:
@@ -71,55 +79,58 @@ def test_every_rule_is_confined_to_the_part() -> None:
 
 @pytest.mark.needs("chromium")
 def test_a_browser_shows_it_in_either_theme_and_the_notebook_stays_as_it_was(
-    tmp_path: Path,
+    page: Page, tmp_path: Path
 ) -> None:
     a = profiles.log(month(), name="january")
     part = a._repr_html_() + a.compare(month(moved=True))._repr_html_()
-    with chromium(tmp_path) as page:
-        for light, ground, scheme in (("true", "#fff", "dark"), ("false", "#111", "light")):
-            styles = []
-            for shown in ("", part):
-                path = tmp_path / "n.html"
-                path.write_text(HOST.format(light=light, ground=ground, part=shown))
-                page.call("Emulation.setEmulatedMedia",
-                          features=[{"name": "prefers-color-scheme", "value": scheme}])  # fmt: skip
-                page.open(path.as_uri())
-                styles.append(page.value(STYLES))
-            assert styles[0] == styles[1], "what is around it looks the same"
-            surface = page.value(
-                "getComputedStyle(document.querySelector('.whimbrel')).backgroundColor"
-            )
-            # The notebook's theme counts, not what the reader prefers elsewhere.
-            assert surface == ("rgb(255, 254, 252)" if light == "true" else "rgb(23, 31, 34)")
-            own = CONTRAST.replace("if (!e.inner", "if (!e.closest('.whimbrel') || !e.inner")
-            assert page.value(own) == []
-        assert page.complaints == []
+    page.call("Emulation.setEmulatedMedia", media="")
+    page.call("Emulation.clearDeviceMetricsOverride")
+    for light, ground, scheme in (("true", "#fff", "dark"), ("false", "#111", "light")):
+        styles = []
+        for shown in ("", part):
+            path = tmp_path / "n.html"
+            path.write_text(HOST.format(light=light, ground=ground, part=shown))
+            page.call("Emulation.setEmulatedMedia",
+                      features=[{"name": "prefers-color-scheme", "value": scheme}])  # fmt: skip
+            page.open(path.as_uri())
+            styles.append(page.value(STYLES))
+        assert styles[0] == styles[1], "what is around it looks the same"
+        surface = page.value(
+            "getComputedStyle(document.querySelector('.whimbrel')).backgroundColor"
+        )
+        # The notebook's theme counts, not what the reader prefers elsewhere.
+        assert surface == ("rgb(255, 254, 252)" if light == "true" else "rgb(23, 31, 34)")
+        own = CONTRAST.replace("if (!e.inner", "if (!e.closest('.whimbrel') || !e.inner")
+        assert page.value(own) == []
+    assert page.complaints == []
 
 
 @pytest.mark.needs("chromium")
-def test_a_browser_shows_the_report_at_any_width_without_complaint(tmp_path: Path) -> None:
+def test_a_browser_shows_the_report_at_any_width_without_complaint(
+    page: Page, tmp_path: Path
+) -> None:
     usual, moved = month(), month(moved=True)
     usual[f"a name of many {'letters' * 8}"] = 1.0
     report = profiles.compare(usual, moved)
     out = tmp_path / "r.html"
     out.write_text(report.html())
-    with chromium(tmp_path) as page:
-        for width in (360, 800, 1360):
-            page.call("Emulation.setDeviceMetricsOverride", width=width, height=900,
-                      deviceScaleFactor=1, mobile=False)  # fmt: skip
-            page.open(out.as_uri())
-            assert page.value("document.documentElement.scrollWidth") <= width
-        for scheme in ("light", "dark"):
-            page.call("Emulation.setEmulatedMedia",
-                      features=[{"name": "prefers-color-scheme", "value": scheme}])  # fmt: skip
-            page.open(out.as_uri())
-            assert page.value(CONTRAST) == [], scheme
-        # By keyboard: everything that scrolls or folds can be reached.
-        assert page.value(
-            "[...document.querySelectorAll('.scroll, .chart')].every((e) => e.tabIndex === 0)"
-        )
-        assert page.value("document.querySelectorAll('details summary').length") >= 1
-        page.call("Emulation.setEmulatedMedia", media="print")
-        assert page.value("getComputedStyle(document.querySelector('nav')).display") == "none"
-        assert page.complaints == []
-        assert {r for r in page.requests if not r.startswith(("about:", "file:"))} == set()
+    page.call("Emulation.setEmulatedMedia", media="")
+    for width in (360, 800, 1360):
+        page.call("Emulation.setDeviceMetricsOverride", width=width, height=900,
+                  deviceScaleFactor=1, mobile=False)  # fmt: skip
+        page.open(out.as_uri())
+        assert page.value("document.documentElement.scrollWidth") <= width
+    for scheme in ("light", "dark"):
+        page.call("Emulation.setEmulatedMedia",
+                  features=[{"name": "prefers-color-scheme", "value": scheme}])  # fmt: skip
+        page.open(out.as_uri())
+        assert page.value(CONTRAST) == [], scheme
+    # By keyboard: everything that scrolls or folds can be reached.
+    assert page.value(
+        "[...document.querySelectorAll('.scroll, .chart')].every((e) => e.tabIndex === 0)"
+    )
+    assert page.value("document.querySelectorAll('details summary').length") >= 1
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert page.value("getComputedStyle(document.querySelector('nav')).display") == "none"
+    assert page.complaints == []
+    assert {r for r in page.requests if not r.startswith(("about:", "file:"))} == set()
