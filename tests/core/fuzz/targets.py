@@ -25,7 +25,7 @@ from whimbrel_core import identity
 from whimbrel_core.bundle import archive, bundle, manifest, parity, signature
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import BundleError, ProfileError, TrustError, WhimbrelError, WireError
-from whimbrel_core.profile import baseline, fields, flat, window
+from whimbrel_core.profile import baseline, dataset, fields, flat, window
 from whimbrel_core.signing import dsse
 from whimbrel_core.signing.keys import PrivateKey, PublicKey
 from whimbrel_core.wire import assignment, codec, messages
@@ -38,6 +38,7 @@ BUNDLE = (CORE / "golden/bundle-v1.whim").read_bytes()
 PUBLISHER = PublicKey.from_pem((CORE / "golden/bundle-v1.pub").read_text())
 WINDOW = (CORE / "profile/golden/window-1.bin").read_bytes()
 BASELINE = (CORE / "profile/golden/baseline-1.bin").read_bytes()
+PROFILE = (CORE / "profile/golden/profile-1.wprof").read_bytes()
 DESCRIBED = described_baseline().encode()
 KEY = PrivateKey.generate()
 # Whatever is read, memory stays within a small multiple of the bytes that are there.
@@ -141,6 +142,14 @@ def _baseline(data: bytes) -> None:
     assert baseline.Baseline.decode(read.encode()) == read
 
 
+def _dataset(data: bytes) -> None:
+    read = dataset.DatasetProfile.decode(data)
+    assert dataset.DatasetProfile.decode(read.encode()) == read
+    # Whatever was accepted can be shown and added up.
+    assert read._repr_html_()
+    assert read.merge(read).rows == 2 * read.rows
+
+
 def _window(data: bytes) -> None:
     read = window.decode(data)
     assert window.decode(window.encode(read)) == read
@@ -223,6 +232,7 @@ TARGETS: dict[str, Target] = {
     "statement": Target(_statement, (TrustError, BundleError), (_STATEMENT,)),
     "assignment": Target(_assignment, (TrustError, WireError, WhimbrelError), (_ASSIGNED,)),
     "baseline": Target(_baseline, (ProfileError,), (BASELINE, DESCRIBED)),
+    "dataset": Target(_dataset, (ProfileError,), (PROFILE,)),
     "window": Target(_window, (ProfileError,), (WINDOW,)),
     "window-fields": Target(_window_fields, (ProfileError,), (fields.unwrap(WINDOW)[1],)),
     "message": Target(

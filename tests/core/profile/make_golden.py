@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.core.profile.samples import FLIGHT_SLICES, flight_baseline, flight_rows
 from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.dataset import DatasetProfile
 from whimbrel_core.profile.window import encode
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -26,3 +27,13 @@ if __name__ == "__main__":
     window = accumulator.window(1_357_000_000_000, 1_357_003_600_000)
     (GOLDEN / "baseline-1.bin").write_bytes(baseline.encode())
     (GOLDEN / "window-1.bin").write_bytes(encode(window))
+    profile = DatasetProfile(
+        name="flights.csv",
+        baseline=baseline,
+        like="flights 1.0.0",
+        absent=("pressure",),
+        unlike={"hour": "words ('noon') where numbers were"},
+        new=("gate",),
+        notes=("column 'tail' looks like an id",),
+    )
+    (GOLDEN / "profile-1.wprof").write_bytes(profile.encode())

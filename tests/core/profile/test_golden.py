@@ -9,6 +9,7 @@ import pytest
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline
+from whimbrel_core.profile.dataset import DatasetProfile
 from whimbrel_core.profile.window import decode, encode, require_fit
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -73,6 +74,17 @@ def test_a_baseline_of_format_1_is_read_and_written_byte_for_byte() -> None:
     assert baseline.profile_id == "ba115bfcd2f6bebffa90730597b38eea9ad63fbba44fee0032714497b18d22f5"
     assert baseline.encode() == data
     require_fit(decode((GOLDEN / "window-1.bin").read_bytes()), baseline.layout)
+
+
+def test_a_profile_of_format_1_is_read_and_written_byte_for_byte() -> None:
+    data = (GOLDEN / "profile-1.wprof").read_bytes()
+    profile = DatasetProfile.decode(data)
+    assert profile.encode() == data
+    assert profile.baseline == Baseline.decode((GOLDEN / "baseline-1.bin").read_bytes())
+    assert (profile.name, profile.like, profile.coarse) == ("flights.csv", "flights 1.0.0", False)
+    assert profile.absent == ("pressure",)
+    assert profile.unlike == {"hour": "words ('noon') where numbers were"}
+    assert (profile.new, profile.notes) == (("gate",), ("column 'tail' looks like an id",))
 
 
 def test_a_truncated_or_damaged_baseline_is_refused() -> None:
