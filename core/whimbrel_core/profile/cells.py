@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.ranks import Ranks
 from whimbrel_core.profile.repeats import Repeats
 from whimbrel_core.profile.slicing import Slicing
 
@@ -86,17 +87,24 @@ class Cells:
         self._prepare_queries(features)
         self._repeats = Repeats(layout)
         self.slicing = Slicing(layout, self.score_column) if layout.slices else None
+        # A float32 holds the squares of these, and they have no cells without order.
+        self._simple = not self._exact and all(one.kind == "numeric" for one in features)
+        self._ones = np.ones(0, np.float32)
         # Scratch of the kernels, kept because fresh pages cost as much as the counting.
         self._scratch = np.empty((self.width, 0), np.float32)
 
     def _prepare_queries(self, features: tuple[Feature, ...]) -> None:
-        """Lay out one flat array of search results, and where in it each cell begins and ends."""
-        self._queries = [_queries(feature) for feature in features]
-        ends = np.cumsum([len(queries) for queries in self._queries])
-        self._found = np.zeros(int(ends[-1]), np.int64)
+        """Say what is looked up, and where in the flat results each cell begins and ends."""
+        all_queries = [_queries(feature) for feature in features]
+        ends = np.cumsum([len(queries) for queries in all_queries])
+        lookups = list(enumerate(all_queries))
+        self._scores_at = int(ends[-1])
+        if self.score_column is not None:
+            lookups.append((self.score_column, self._score_queries))
+        self._ranks = Ranks(lookups)
         self._slots = []
         lower, upper, at = [], [], 0
-        for feature, queries in zip(features, self._queries, strict=True):
+        for feature, queries in zip(features, all_queries, strict=True):
             self._slots.append((at, at + len(queries)))
             last = at + len(queries) - 2
             if feature.kind == "discrete":
@@ -141,41 +149,68 @@ class Cells:
         n = len(rows)
         if n > self._scratch.shape[1]:
             self._scratch = np.empty((self.width, n), np.float32)
+            self._ones = np.ones(n, np.float32)
         columns = self._scratch[:, :n]
         for at in range(0, n, _BLOCK_ROWS):
             columns[:, at : at + _BLOCK_ROWS] = rows[at : at + _BLOCK_ROWS].T
-        self._repeats.count(columns, rows, into)
+        # The sum of squares is finite only where all numbers are: cheaper than asking for each.
+        flat = rows.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            whole = bool(flat.dot(flat) < np.inf)
+        self._repeats.count(columns, rows, into, whole=whole)
         if self.slicing is not None:
             self.slicing.count(columns, into)
         if kernel == "sorted":
-            columns.sort(axis=1)
+            if whole and self._simple:
+                found = self._count_whole(columns, rows, into)
+            else:
+                found = self._count_sorted(columns, rows, into)
             if self.score_column is not None:
-                self._count_scores(columns[self.score_column], into)
-            self._count_sorted(columns, rows, into)
+                into.scores += np.diff(found[self._scores_at :], prepend=0)
         else:
             for index, feature in enumerate(self.layout.features):
                 self._count_plain(index, feature, columns[index], into)
             if self.score_column is not None:
-                self._count_scores(np.sort(columns[self.score_column]), into)
+                found = np.sort(columns[self.score_column]).searchsorted(
+                    self._score_queries, "right"
+                )
+                into.scores += np.diff(found, prepend=0)
         into.rows += n
 
-    def _count_scores(self, ascending: Floats32, into: Tables) -> None:
-        found = ascending.searchsorted(self._score_queries, "right")
-        into.scores += np.diff(found, prepend=0)
+    def _count_whole(self, columns: Floats32, rows: Floats32, into: Tables) -> Counts:
+        """Do as `_count_sorted` where all features are numeric and all numbers finite."""
+        found, negative = self._ranks.of_bits(columns)
+        n = columns.shape[1]
+        columns, negative = columns[: len(self._slots)], negative[: len(self._slots)]
+        into.cells += found.take(self._upper)
+        into.cells -= found.take(self._lower)
+        # The negative ones are first, the smallest of them last.
+        low = columns[self._index, np.maximum(negative - 1, 0)]
+        high = columns[self._index, np.where(negative < n, n - 1, 0)]
+        np.fmin(into.low, low, out=into.low)
+        np.fmax(into.high, high, out=into.high)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            columns -= self._centres
+            total = columns.dot(self._ones[:n]) + n * self._centre_rest
+            squares = np.vecdot(columns, columns).astype(np.float64)
+        for index in np.flatnonzero(~np.isfinite(squares)).tolist():
+            total[index], squares[index] = self._exact_sums(index, rows[:, index])
+        into.total += total
+        into.squares += squares
+        return found
 
-    def _count_sorted(self, columns: Floats32, rows: Floats32, into: Tables) -> None:
-        """Count sorted ``columns`` (width, n) of ``rows`` (n, width); ``columns`` is used up."""
-        found = self._found
-        for column, queries, (start, stop) in zip(
-            columns, self._queries, self._slots, strict=False
-        ):
-            found[start:stop] = column.searchsorted(queries, "right")
+    def _count_sorted(self, columns: Floats32, rows: Floats32, into: Tables) -> Counts:
+        """Count ``columns`` (width, n) of ``rows`` (n, width), and return all ranks.
+
+        ``columns`` is used up.
+        """
+        found = self._ranks.of_floats(columns)
         into.cells += found.take(self._upper) - found.take(self._lower)
         first, last = found.take(self._first), found.take(self._last)
         valid = found.take(self._valid)
         finite = last - first
         for index in self._discrete:
-            start, stop = self.starts[index], self.starts[index + 1]
+            stop = self.starts[index + 1]
             at = self._slots[index][0]
             known = int((found[at + 2 : self._last[index] : 2]).sum()) - int(
                 (found[at + 1 : self._last[index] : 2]).sum()
@@ -197,6 +232,7 @@ class Cells:
             total[index], squares[index] = self._exact_sums(index, values[np.isfinite(values)])
         np.add(into.total, total, out=into.total, where=seen)
         np.add(into.squares, squares, out=into.squares, where=seen)
+        return found
 
     def _sums(self, columns: Floats32, first: Counts, last: Counts) -> tuple[Floats, Floats]:
         """Return Σ (x − centre) and Σ (x − centre)² of ``columns`` (F, n), which are used up.

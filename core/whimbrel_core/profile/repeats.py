@@ -23,7 +23,7 @@ class Repeats:
         self._inputs = np.flatnonzero([feature.role == "input" for feature in layout.features])
         self._scratch = np.empty((self._features, 0), np.bool_)
 
-    def count(self, columns: Floats32, rows: Floats32, into: Tables) -> None:
+    def count(self, columns: Floats32, rows: Floats32, into: Tables, *, whole: bool) -> None:
         """Add what repeats to ``into``.
 
         The row before the first is ``into.last``, unless ``into`` has no rows yet.
@@ -32,6 +32,7 @@ class Repeats:
             columns: (width, n) in the order of rows.
             rows: (n, width), the same.
             into: where to.
+            whole: no number is missing.
         """
         columns = columns[: self._features]
         if into.rows[0]:
@@ -42,11 +43,7 @@ class Repeats:
             self._scratch = np.empty((self._features, len(rows)), np.bool_)
         same = self._scratch[:, : len(rows) - 1]
         np.equal(columns[:, 1:], columns[:, :-1], out=same)
-        # The sum of squares is no number if and only if one of them is none: cheaper than asking.
-        flat = rows.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            complete = flat.dot(flat) >= 0
-        if not complete:
+        if not whole:
             missing = np.isnan(columns)
             same |= missing[:, 1:] & missing[:, :-1]
         if not same.any():
