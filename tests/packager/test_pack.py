@@ -21,8 +21,9 @@ from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import parity
 from whimbrel_core.errors import InputError, StorageError, UsageError
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.quality import expected
-from whimbrel_packager import build, bundle_file
+from whimbrel_core.profile.quality import expected, expected_of
+from whimbrel_packager import build, bundle_file, contents
+from whimbrel_packager.pages import report
 from whimbrel_packager.signing import keyfiles
 from whimbrel_packager.sources import Options
 
@@ -195,6 +196,11 @@ def test_a_regression_is_packed_with_its_error(packed: Packed, tmp_path: Path) -
     predicted = model.predict(numbers)
     mae = float(np.abs(predicted - delay).mean())
     assert result.report.metrics["mae"] == pytest.approx(mae, rel=1e-3)
+    found = contents.read(io.BytesIO(result.path.read_bytes()), what="test")
+    promised = expected_of(found.baseline.window, found.baseline)
+    assert promised is not None
+    assert promised.mae == pytest.approx(mae, rel=0.02)
+    assert "Error by predicted value" in report.build(found)
 
 
 def test_raw_onnx_is_packed_from_the_command_line(packed: Packed, tmp_path: Path) -> None:

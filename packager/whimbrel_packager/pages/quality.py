@@ -45,7 +45,12 @@ def section(contents: Contents) -> Section | None:
         "quality",
         "Quality",
         lead,
-        [layout.table(columns, figures, style="narrow"), calibration(contents), _stated(contents)],
+        [
+            layout.table(columns, figures, style="narrow"),
+            calibration(contents),
+            errors(contents),
+            _stated(contents),
+        ],
     )
 
 
@@ -119,6 +124,31 @@ def calibration(contents: Contents) -> Html | None:
         drawn,
         layout.folded("Numbers", layout.table(columns, rows, style="small")),
     )
+
+
+def errors(contents: Contents) -> Html | None:
+    """Return the error model of a regression, or None when there is none."""
+    model = contents.baseline.errors
+    if model is None:
+        return None
+    feature = contents.baseline.layout.features[model.feature]
+    points = feature.edges or feature.values
+    ends = [*model.starts[1:], feature.cells]
+    rows = [
+        [
+            f"up to {written.value(points[end - 1])}" if end <= len(points) else "above, or other",
+            written.count(count),
+            written.value(absolute),
+            written.value(squared**0.5),
+        ]
+        for end, count, absolute, squared in zip(
+            ends, model.rows, model.absolute, model.squared, strict=True
+        )
+    ]
+    columns: list[Column | str] = ["Predicted", Column("Rows", number=True),
+               Column("Mean error", number=True), Column("Root mean square", number=True)]  # fmt: skip
+    title = "Error by predicted value"
+    return layout.folded(title, layout.table(columns, rows, style="small"))
 
 
 def _held_out(contents: Contents) -> str:
