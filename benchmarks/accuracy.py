@@ -79,6 +79,8 @@ SHIFTS: dict[str, Shift] = {
     "unit: × 10": lambda _, x, __: 10 * x,
 }  # fmt: skip
 
+FAR = ("scale 3", "unit: × 10")
+
 
 class Error(NamedTuple):
     """The errors of one column of one shift after merging."""
@@ -218,13 +220,14 @@ def table(found: list[Error], seed: int) -> str:
         "shift": lambda e: e.shift,
     }
     for heading, key in keys.items():
-        lines.append(f"\n{'by ' + heading:<22}" + "".join(f"{name:>22}" for name in FIGURES))
+        lines.append(f"\n{'by ' + heading:<30}" + "".join(f"{name:>22}" for name in FIGURES))
         groups: dict[str, list[Error]] = {}
         for error in found:
             groups.setdefault(key(error), []).append(error)
         lines += [_line(name, group) for name, group in groups.items()]
-    lines += ["", _line("all", found)]
-    lines.append(f"{'target':<22}" + "".join(f"{target:>11.2g}{'':>11}" for target in TARGETS))
+    near = [error for error in found if error.shift not in FAR]
+    lines += ["", _line("all", found), _line(f"without {', '.join(FAR)}", near)]
+    lines.append(f"{'target':<30}" + "".join(f"{target:>11.2g}{'':>11}" for target in TARGETS))
     return "\n".join(lines)
 
 
@@ -232,7 +235,7 @@ def _line(name: str, group: list[Error]) -> str:
     worst = np.max([error.ours for error in group], axis=0)
     theirs = [error.theirs for error in group if error.theirs is not None]
     others = np.max(theirs, axis=0) if theirs else None
-    text = f"{name:<22}"
+    text = f"{name:<30}"
     for i in range(len(FIGURES)):
         other = "" if others is None else f"({others[i]:.4f})"
         text += f"{worst[i]:>11.2g}{other:>11}"
