@@ -54,6 +54,11 @@ def device_subject(device: str) -> str:
     return f"d:{device}"
 
 
+def step_of(window_s: int) -> Step:
+    """Return the period by which groups and peers are judged, for windows of so many seconds."""
+    return "hour" if window_s * 1000 < HOUR_MS else "day"
+
+
 def cohort_subject(key: str, value: str) -> str:
     """Return the subject of the devices with one label."""
     return f"c:{key}={value}"

@@ -88,13 +88,19 @@ class Outlier(msgspec.Struct, frozen=True, kw_only=True):
 class PeerPeriod(msgspec.Struct, frozen=True, kw_only=True):
     """What one period says of a version's devices: who was compared, and who stood out.
 
-    ``lasting``: who is an outlier with it, if it is the newest one.
+    ``lasting``: who is an outlier with it, if it is the newest one. ``groups``: which devices are
+    each other's peers, by name of the cohort (or ``fleet``), where that is not all of them.
     """
 
     start_ms: int
     devices: tuple[str, ...]
     standouts: tuple[Standout, ...] = ()
     lasting: tuple[Outlier, ...] = ()
+    groups: dict[str, tuple[str, ...]] = {}
+
+    def peers(self, name: str) -> tuple[str, ...]:
+        """Return the devices that were compared with each other under a name."""
+        return self.groups.get(name, ()) if self.groups else self.devices
 
 
 def standouts(

@@ -120,7 +120,7 @@ def _tell_outliers(
                 kind="outlier",
                 severity=outliers.severity(newest.level),
                 message=announcements.of_outlier(
-                    one, found.compared, published.name, published.version
+                    one, _compared(one, found), published.name, published.version
                 ),
                 device=newest.device,
                 model=published.name,
@@ -135,7 +135,7 @@ def _tell_outliers(
                     newest.feature,
                     policy,
                     {"psi_warn": policy.thresholds.psi[1], "periods": policy.confirm_windows},
-                    _figures(one, found.compared),
+                    _figures(one, found),
                 ),
             ),
             now_ms,
@@ -145,12 +145,19 @@ def _tell_outliers(
         alerts.close(connection, cause, now_ms)
 
 
-def _figures(one: Outlier, compared: int) -> dict[str, Any]:
+def _compared(one: Outlier, found: Found) -> int:
+    return len(found.peers[-1].peers(one.newest.peers))
+
+
+def _figures(one: Outlier, found: Found) -> dict[str, Any]:
+    newest = one.newest
+    period = next(some for some in reversed(found.peers) if newest in some.standouts)
     return {
-        **msgspec.structs.asdict(one.newest),
+        **msgspec.structs.asdict(newest),
         "since_ms": one.since_ms,
         "periods": one.periods,
-        "peers_compared": compared,
+        "period_ms": period.start_ms,
+        "peers_compared": len(period.peers(newest.peers)),
     }
 
 

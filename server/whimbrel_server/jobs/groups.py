@@ -46,7 +46,6 @@ class Found(NamedTuple):
     at_ms: int
     periods: Periods | None
     outliers: tuple[Outlier, ...]
-    compared: int
     peers: tuple[PeerPeriod, ...]
 
 
@@ -189,7 +188,6 @@ class Groups:
             int(fleet.start_ms[-1]) if fleet is not None else 0,
             fleet,
             unlike,
-            len(history[-1].devices) if history else 0,
             history,
         )
 
@@ -200,8 +198,7 @@ class Groups:
         return self._standings.among(digest, members)
 
     def _step(self, digest: str) -> Step:
-        window_s = self._repository.contents(digest).manifest.drift.window_s
-        return "hour" if window_s * 1000 < aggregation.HOUR_MS else "day"
+        return aggregation.step_of(self._repository.contents(digest).manifest.drift.window_s)
 
     # ------------------------------------------------------------------------------- periods
 
@@ -285,14 +282,14 @@ class Groups:
                 own = [c[2:] for c in members[subject] if self._peers and c.startswith(prefix)]
                 alike.setdefault(own[0] if own else FLEET, {})[subject[2:]] = one
         thresholds = judge.policy.thresholds
+        groups = {
+            name: tuple(d for d, one in some.items() if one.rows >= thresholds.min_rows)
+            for name, some in sorted(alike.items())
+        }
         return outliers.PeerPeriod(
             start_ms=at,
-            devices=tuple(
-                device
-                for some in alike.values()
-                for device, one in some.items()
-                if one.rows >= thresholds.min_rows
-            ),
+            devices=tuple(device for some in groups.values() for device in some),
+            groups={} if set(groups) <= {FLEET} else groups,
             standouts=tuple(
                 one
                 for name, some in sorted(alike.items())

@@ -230,10 +230,12 @@ class Histories:
                 table.c.digest == at[0], table.c.subject == at[1]
             )
         ).first()
-        loaded = self._stored[at] = None if row is None else _STATE.decode(row.payload)
+        loaded = None if row is None else _STATE.decode(row.payload)
         if row is not None:
-            self._prints[at] = row.policy
-        self._states[at] = loaded or judge.start()
+            # The state of an earlier detector cannot be carried on: its history is judged again.
+            self._prints[at] = row.policy if loaded is not None and judge.fits(loaded) else ""
+        self._stored[at] = loaded
+        self._states[at] = loaded if loaded is not None and self._prints[at] else judge.start()
         return self._states[at]
 
     def _replay(self, digest: str, followed: Followed, together: Sequence[SubjectKey]) -> None:

@@ -82,6 +82,8 @@ class Standings:
             if row.subject not in known:
                 judge = judge_of(row.subject)
                 state = _STATE.decode(row.payload)
+                if not judge.fits(state):
+                    continue  # of an earlier detector: it stands anew with its next window
                 proofs = judge.proofs([state])
                 known[row.subject] = _stand(judge, state, proofs.log_e[0], proofs.component[0], b"")
         self._loaded.add(digest)

@@ -49,7 +49,7 @@ def groups(
             continue
         # What has drifted is unlike the others, of course.
         unlike += [
-            _outlier(one, len(period.devices), published)
+            _outlier(one, len(period.peers(one.newest.peers)), published)
             for one in period.lasting
             if (one.newest.device, one.newest.feature) not in drifted
         ]

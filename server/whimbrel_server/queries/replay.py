@@ -14,12 +14,13 @@ import msgspec
 
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile.alarms import changes
-from whimbrel_server.domain import drift, promises, troubles, verdict
+from whimbrel_core.profile.components import Components
+from whimbrel_server.domain import aggregation, drift, outliers, promises, troubles, verdict
 from whimbrel_server.domain.aggregation import DAY_MS, Totals
-from whimbrel_server.domain.drift import Position
+from whimbrel_server.domain.drift import Policy, Position
 from whimbrel_server.domain.judging import DeviceJudge
 from whimbrel_server.queries import recount
-from whimbrel_server.store import aggregates, judgements, policies
+from whimbrel_server.store import aggregates, judgements, peers, policies
 from whimbrel_server.verdict_views import DifferenceView, ReplayView
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from whimbrel_core.profile.flat import FlatWindow
-    from whimbrel_server.domain.drift import Policy
     from whimbrel_server.domain.verdict import Input, Verdict
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.judgements import Kept, Said
@@ -81,9 +81,11 @@ def _again(
     if known != one.version:
         here = f"this server has version {known}" if known else "this server does not know it"
         return Again({}, f"it was made by version {one.version} of {one.rule}; {here}")
-    if one.rule in {verdict.GROUP_DRIFT, verdict.PEERS}:
+    if one.rule == verdict.GROUP_DRIFT:
         return Again({}, "it is of many devices; ask for the verdicts of its devices")
     try:
+        if one.rule == verdict.PEERS:
+            return _peers(connection, repository, one)
         if one.rule == verdict.DATA:
             return _data(connection, repository, one, windows.get((one.digest, one.subject), {}))
         if one.rule == verdict.DEVICE_DRIFT:
@@ -177,6 +179,44 @@ def _figures(judges: Mapping[str, DeviceJudge], history: History, feature: str) 
     return verdict.figures_of(None, {})
 
 
+def _peers(connection: sa.Connection, repository: Repository, one: Verdict) -> Again:
+    """Compare the devices of the period once more, from their stored counts."""
+    at = int(one.figures["period_ms"])
+    period = next(
+        (some for some in peers.load(connection, one.digest) if some.start_ms == at), None
+    )
+    if period is None:
+        return Again({}, "who was compared with whom in its period is not stored any more")
+    contents = repository.contents(one.digest)
+    baseline = contents.baseline
+    step = aggregation.step_of(contents.manifest.drift.window_s)
+    name = str(one.figures["peers"])
+    totals = {
+        device: aggregates.total(baseline.layout, found)
+        for device in period.peers(name)
+        if (
+            found := aggregates.periods(
+                connection,
+                one.digest,
+                aggregation.device_subject(device),
+                step,
+                since_ms=at,
+                until_ms=at + 1,
+            )
+        )
+    }
+    if len(totals) < len(period.peers(name)):
+        return Again({}, "the counts of some of the devices are not stored any more")
+    thresholds = msgspec.convert(one.policy, Policy).thresholds
+    standing = outliers.standouts(baseline, Components(baseline), thresholds, totals, name)
+    for some in standing:
+        if (some.device, some.feature) == (one.figures["device"], one.feature):
+            kept = {key: one.figures[key] for key in ("since_ms", "periods", "period_ms")}
+            figures = {**msgspec.structs.asdict(some), **kept, "peers_compared": len(totals)}
+            return Again(figures, "", len(totals))
+    return Again({}, "", len(totals), 0, ("it does not stand out from its peers",))
+
+
 def _quality(connection: sa.Connection, repository: Repository, one: Verdict) -> Again:
     baseline = repository.contents(one.digest).baseline
     since = one.inputs[0].start_ms
@@ -249,7 +289,9 @@ def _view(alert: AlertView, one: Verdict, again: Again) -> ReplayView:
 def _sentence(one: Verdict, again: Again, differences: int) -> str:
     if again.gone:
         return f"It cannot be recomputed: {again.gone}."
-    if one.rule == verdict.QUALITY:
+    if one.rule == verdict.PEERS:
+        made = f"The counts of {again.windows} devices compared again"
+    elif one.rule == verdict.QUALITY:
         made = f"The labels of {again.windows} days"
     else:
         made = f"{again.windows} windows through the {_BY[one.rule]} again"

@@ -154,6 +154,8 @@ def test_a_device_unlike_its_peers_is_told_without_any_change_and_ends_when_it_i
     assert (found.device, found.devices, found.since_ms) == (odd, 10, START_MS)
     assert found.z > 5
     assert books.fleet.explain(alert.id).alert.id == alert.id
+    again = books.fleet.replay(alert.id)
+    assert (again.outcome, again.windows) == ("same", 10), again.sentence
     # After a restart it is the same one; it ends after calm periods.
     books.again()
     books.days(4, 9)
