@@ -15,9 +15,9 @@ window; see ``per stream`` for how many they never cease to tell.
 Run it with ``python -m benchmarks.false_alarms``; ``--devices 100`` for a tenth of the fleet.
 
 The headline is shocks of .05 sd with a correlation of .5, three times the sampling error of an
-hour's rows. The design gives no size for its shocks; with it the detector of before (tilts about a
-mean, no innovations) takes the 8 and 2 windows that the design states for +.3 and +.5 sd, nearly
-(9 and 3), which no other setting of the grid does.
+hour's rows. The design gives no size for its shocks. With these, a detector of tilts about a mean,
+as in the design, takes 9 and 2 windows for +.3 and +.5 sd, near the 8 and 2 that the design states,
+which it does in no other setting of the grid.
 """
 
 from __future__ import annotations
