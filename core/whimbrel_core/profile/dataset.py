@@ -16,6 +16,8 @@ import msgspec
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import MAX_ENCODED_BYTES as MAX_BASELINE_BYTES
 from whimbrel_core.profile.baseline import Baseline, FeatureStats
+from whimbrel_core.profile.fields import MAX_SUM
+from whimbrel_core.profile.packing import MAX_COUNT
 from whimbrel_core.profile.window import merge as merge_windows
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ MAX_ENCODED_BYTES = MAX_BASELINE_BYTES + (1 << 20)
 MAX_NAMES = 4096
 MAX_TEXT_CHARS = 1024
 TOO_MANY = 8
+_TOP = 1e39  # beyond the largest float32
+_LAST_MS = 1 << 47  # the year 6429
 
 
 class DatasetProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +106,7 @@ class DatasetProfile(msgspec.Struct, frozen=True, kw_only=True):
         if len(names) > MAX_NAMES or any(len(text) > MAX_TEXT_CHARS for text in texts):
             raise ProfileError("the names in a profile are beyond their limits")
         profile.baseline.check()
+        _bounded(profile.baseline)
         return profile
 
     def merge(self, other: DatasetProfile) -> DatasetProfile:
@@ -259,6 +264,30 @@ def of_window(name: str, baseline: Baseline, window: Window) -> DatasetProfile:
     )
     found.check()
     return DatasetProfile(name=name, baseline=found)
+
+
+def _bounded(baseline: Baseline) -> None:
+    """Require numbers that arithmetic on profiles cannot overflow. Raises `ProfileError`.
+
+    Of a bundle's baseline the signature says so; a profile comes from anywhere.
+    """
+    for feature, counts, stats in zip(
+        baseline.layout.features, baseline.window.features, baseline.stats, strict=True
+    ):
+        whole = (counts.nulls, counts.pos_inf, counts.neg_inf, counts.repeats, stats.n)
+        sums = (counts.total, counts.squares)
+        values = (counts.min, counts.max, stats.mean, stats.sd, stats.min, stats.max)
+        if (
+            min(whole) < 0
+            or max(whole) > MAX_COUNT
+            or not all(-MAX_SUM <= one <= MAX_SUM for one in sums)
+            or counts.squares < 0
+            or not all(one is None or -_TOP <= one <= _TOP for one in values)
+            or not all(-_TOP <= one <= _TOP for one in stats.cell_means)
+        ):
+            raise ProfileError(f"feature {feature.name!r}: a number is out of range")
+    if not (0 <= baseline.window.start_ms <= baseline.window.end_ms <= _LAST_MS):
+        raise ProfileError("the period of a profile is outside any calendar")
 
 
 def _joined(
