@@ -134,4 +134,3 @@ def _raise(  # noqa: PLR0917 - all of it is what an alert says
         now_ms,
     )
     alerts.put_under(connection, cause, under)
-
