@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from tests.core.profile.samples import described_baseline
+from tests.core.profile.described import described_baseline
 from whimbrel_core import identity
 from whimbrel_core.bundle import archive, bundle, manifest, parity, signature
 from whimbrel_core.canonical import canonical_json

@@ -10,7 +10,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.descriptors import Descriptor, Embedding, Image, Text, describer
 from whimbrel_core.profile.layout import Feature, Layout
 from whimbrel_core.profile.reference import ColumnSpec, build
 from whimbrel_core.profile.scores import EQUAL_EDGES
@@ -128,31 +127,6 @@ def flight_baseline(slices: tuple[Slice, ...] = ()) -> Baseline:
         scores=late,
         slices=slices,
     )
-
-
-@lru_cache(maxsize=1)
-def described_baseline() -> Baseline:
-    """Return the baseline of 200 rows of pictures, vectors and texts."""
-    rng = np.random.default_rng(0)
-    centroids = rng.normal(size=(2, 4)).astype("<f4")
-    sources: list[tuple[Descriptor, NDArray[Any]]] = [
-        (
-            Image(tensor="image", shape=(3, 5, 4), layout="NCHW", range=(0, 1)),
-            rng.random((200, 3, 5, 4)),
-        ),
-        (
-            Embedding(tensor="vector", size=4, centroids=centroids.tobytes()),
-            rng.normal(size=(200, 4)),
-        ),
-        (Text(tensor="text"), WORDS[rng.integers(0, 4, 200)]),
-    ]
-    columns = [
-        ColumnSpec(f"{one.tensor}.{name}", "input", one.name, i, made[:, i])
-        for one, rows in sources
-        for made in [describer(one)(rows)]
-        for i, name in enumerate(one.columns)
-    ]
-    return build(columns, task="regression", descriptors=[one for one, _ in sources])
 
 
 def flight_window(seed: int, n: int, *, kernel: Kernel | None = None, **changes: float) -> Window:

@@ -165,3 +165,28 @@ def test_hundreds_of_millions_of_rows_are_judged_by_the_normal_limit() -> None:
     assert more_than_usual(n // 2, n, n // 2, n) == pytest.approx(0.5)
     assert more_than_usual(n // 2 + 60_000, n, n // 2, n) < 1e-6
     assert more_than_usual(0, n, 0, n) == 1.0
+
+
+def test_many_windows_at_once_are_told_the_same_of_as_one_by_one() -> None:
+    baseline = flight_baseline()
+    inspector = Inspector(baseline)
+    rng = np.random.default_rng(5)
+    windows = []
+    for seed in range(120):
+        rows = int(rng.choice([0, 1, 40, 150, 900]))
+        tensors = flight_rows(seed, max(rows, 1))
+        column = int(rng.integers(tensors["x"].shape[1]))
+        some = rng.random(max(rows, 1)) < rng.choice([0.0, 0.01, 0.03, 0.3, 0.97, 1.0])
+        tensors["x"][some, column] = rng.choice([np.nan, np.inf, 12.5, 1e9, -1e9])
+        accumulator = Accumulator(baseline)
+        if rows:
+            accumulator.update(tensors)
+        for _ in range(int(rng.choice([0, 3, 200]))):
+            accumulator.count_rejected(mistyped=True)
+        windows.append(flatten(accumulator.window(0, 1)))
+    told = inspector.inspect_all(windows)
+    assert told == [inspector.inspect(window) for window in windows]
+    assert 20 < sum(map(bool, told)) < 115, "some have findings, and some have none"
+    assert inspector.inspect_all([]) == []
+    with pytest.raises(ProfileError):
+        inspector.inspect_all([*windows, flatten(empty(SMALL, 0, 1))])
