@@ -119,7 +119,7 @@ def keep(
     distances = np.stack(columns, axis=1).astype("<f4")
     finite, significant = drifts.rows.astype("<i8"), drifts.significant.astype(np.uint8)
     levels = drifts.level.astype(np.int8)
-    inspector = _inspector(judge)
+    wrong = [()] * len(windows) if seen is None else _inspector(judge).inspect_all(windows)
     found = []
     for n, (window, position) in enumerate(zip(windows, positions, strict=True)):
         found.append(
@@ -136,7 +136,7 @@ def keep(
                 None if seen is None else seen.values[n].astype("<f8", copy=False).tobytes(),
                 None if seen is None else seen.variances[n].astype("<f8", copy=False).tobytes(),
                 cells(window, judge.baseline),
-                () if seen is None else inspector.inspect(window),
+                wrong[n],
             )
         )
     return found
