@@ -27,9 +27,12 @@ import numpy as np
 from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.cells import fastest_kernel
 from whimbrel_core.profile.distances import Judge, stacked
+from whimbrel_core.profile.findings import Inspector
+from whimbrel_core.profile.flat import decode as decode_flat
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.reference import ColumnSpec, build
 from whimbrel_core.profile.sequential import Detector
+from whimbrel_core.profile.slices import Slice
 from whimbrel_core.profile.window import decode, encode, merge
 
 if TYPE_CHECKING:
@@ -38,8 +41,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.window import Window
 
 FEATURES = 20
+SLICES = 4
 WINDOW_ROWS = 3600
 _WITHOUT_AVX512 = "X86_V4 AVX512_ICL AVX512_SPR"
 
@@ -80,11 +85,20 @@ def reference_rows(n: int = 20_000) -> NDArray[np.float32]:
     return np.random.default_rng(0).normal(size=(n, FEATURES)).astype(np.float32)
 
 
-def reference(rows: NDArray[np.float32]) -> Baseline:
+def reference(rows: NDArray[np.float32], slices: int = 0) -> Baseline:
     return build(
         [ColumnSpec(f"f{i}", "input", "x", i, rows[:, i]) for i in range(FEATURES)],
         task="regression",
+        slices=[Slice(name=f"f{i} > 0", feature=f"f{i}", low=0.0) for i in range(slices)],
     )
+
+
+def fresh_window(baseline: Baseline) -> Window:
+    """Return a window of rows that the reference does not hold: those deflate a little better."""
+    rows = np.random.default_rng(1).normal(size=(WINDOW_ROWS, FEATURES)).astype(np.float32)
+    accumulator = Accumulator(baseline)
+    accumulator.update({"x": rows})
+    return accumulator.window(1_700_000_000_000, 1_700_000_300_000)
 
 
 def counting(baseline: Baseline, rows: NDArray[np.float32]) -> dict[str, float]:
@@ -193,10 +207,12 @@ def measured() -> list[Line]:
         ]
     accumulator = Accumulator(baseline)
     accumulator.update({"x": rows[:WINDOW_ROWS]})
-    window = accumulator.window(0, 1)
+    window = fresh_window(baseline)
     sent = encode(window)
+    sliced = reference(rows, SLICES)
+    flat, inspector = flatten(window), Inspector(baseline)
     judge, detector = Judge(baseline), Detector(baseline)
-    cells, invalid, _ = stacked([flatten(window)], baseline.layout)
+    cells, invalid, _ = stacked([flat], baseline.layout)
     many = (np.tile(cells, (100, 1)), np.tile(invalid, (100, 1)), np.full(100, window.rows))
     state, seen = detector.start(), detector.observe(window)
     total = cells.copy()
@@ -204,6 +220,8 @@ def measured() -> list[Line]:
     lines += [
         Line("state of an open window", Accumulator.size(baseline) / 1000, "kB", 400),
         Line("window on the wire", len(sent) / 1000, "kB", 1.5, "raw rows", raw_bytes / 1000),
+        Line(f"  the same with {SLICES} slices", len(encode(fresh_window(sliced))) / 1000, "kB"),
+        Line(f"count a row, batched, {SLICES} slices", counting(sliced, rows)["batch"], "µs/row"),
         Line("baseline in a bundle", len(baseline.encode()) / 1000, "kB"),
         Line(
             "close a window", micros(lambda: accumulator.window(0, 1)), "µs", None,
@@ -211,6 +229,8 @@ def measured() -> list[Line]:
         ),
         Line("encode a window", micros(lambda: encode(window)), "µs"),
         Line("decode a window, checked", micros(lambda: decode(sent)), "µs"),
+        Line("  the same into arrays", micros(lambda: decode_flat(sent)), "µs"),
+        Line("look through its data quality", micros(lambda: inspector.inspect(flat)), "µs"),
         Line("merge two windows, without numpy", micros(lambda: merge(window, window)), "µs"),
         Line("merge counts as arrays", micros(lambda: np.add(total, cells, out=total)), "µs", 1.9),
         Line("judge a window, one at a time", micros(lambda: judge.judge(window)), "µs"),

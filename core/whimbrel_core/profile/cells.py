@@ -159,7 +159,7 @@ class Cells:
             whole = bool(flat.dot(flat) < np.inf)
         self._repeats.count(columns, rows, into, whole=whole)
         if self.slicing is not None:
-            self.slicing.count(columns, into)
+            self.slicing.count(columns, into, whole=whole)
         if kernel == "sorted":
             if whole and self._simple:
                 found = self._count_whole(columns, rows, into)

@@ -1,8 +1,8 @@
 """Count rows per slice, over coarse cells.
 
 Each value gets the number of its coarse cell by comparing with at most nine edges, a whole matrix
-at a time. Rows of equal membership are counted together, however many slices there are: few of the
-possible combinations occur.
+at a time. Slices are taken four by four: rows fall into one of sixteen combinations of these, which
+are counted in one go and then added up.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ Codes = NDArray[np.uint8]
 _TOP = float(np.finfo(np.float32).max)
 _INVALID = MAX_COARSE_EDGES + 1  # the code of what is in no cell
 _CODES = _INVALID + 1
+_TOGETHER = 4
+_GROUPS = 1 << _TOGETHER
+# (4, 16): whether a slice is in a combination
+_INSIDE = np.arange(_GROUPS) >> np.arange(_TOGETHER)[:, np.newaxis] & 1
 
 
 class Slicing:
@@ -68,49 +72,60 @@ class Slicing:
             bits |= inside * np.uint16(1 << bit)
         return bits
 
-    def count(self, columns: Floats32, into: Tables) -> None:
-        """Add ``columns`` (width, n), in the order of rows, to the slices of ``into``."""
-        bits = self.members(columns)
-        kinds, kind = np.unique(bits, return_inverse=True)
-        if not kinds[-1]:
-            return
-        codes = self._codes(columns[: self._features])
-        groups = len(kinds)
-        # (groups, F · codes): how many rows of each membership have which code
-        counted = np.empty((groups, self._features, _CODES), np.int64)
-        start = kind * _CODES
-        for index in range(self._features):
-            found = np.bincount(start + codes[index], minlength=groups * _CODES)
-            counted[:, index] = found.reshape(groups, _CODES)
-        cells = counted.reshape(groups, -1)[:, self._cells]
-        rows = np.bincount(kind, minlength=groups)
-        parts = [rows[:, np.newaxis], cells]
-        if self._score_column is not None:
-            parts.append(self._scores(columns[self._score_column], kind, groups))
-        # (S, groups): which slices rows of each membership are in
-        slices = np.arange(len(self._tests), dtype=np.uint16)[:, np.newaxis]
-        inside = (kinds >> slices & 1).astype(np.int64)
-        into.slices += inside @ np.concatenate(parts, axis=1)
+    def count(self, columns: Floats32, into: Tables, *, whole: bool) -> None:
+        """Add ``columns`` (width, n), in the order of rows, to the slices of ``into``.
 
-    def _codes(self, columns: Floats32) -> Codes:
+        Args:
+            columns: of the ring.
+            into: where to.
+            whole: no number is missing or infinite.
+        """
+        bits = self.members(columns)
+        if not bits.any():
+            return
+        codes = self._codes(columns[: self._features], whole=whole)
+        scores = None
+        if self._score_column is not None:
+            scores = self._score_codes(columns[self._score_column])
+        for first in range(0, len(self._tests), _TOGETHER):
+            slices = into.slices[first : first + _TOGETHER]
+            kind = (bits >> first & _GROUPS - 1).astype(np.intp)
+            if kind.any():
+                slices += _INSIDE[: len(slices)] @ self._grouped(kind, codes, scores)
+
+    def _grouped(self, kind: Counts, codes: Codes, scores: Counts | None) -> Counts:
+        """Return (16, …) the counts of a slice's row, per combination ``kind`` (n,)."""
+        start = kind * _CODES
+        counted = np.empty((_GROUPS, self._features, _CODES), np.int64)
+        for index in range(self._features):
+            found = np.bincount(start + codes[index], minlength=_GROUPS * _CODES)
+            counted[:, index] = found.reshape(_GROUPS, _CODES)
+        rows = np.bincount(kind, minlength=_GROUPS)[:, np.newaxis]
+        parts = [rows, counted.reshape(_GROUPS, -1)[:, self._cells]]
+        if scores is not None:
+            length = len(self._score_edges) + 2
+            found = np.bincount(kind * length + scores, minlength=_GROUPS * length)
+            parts.append(found.reshape(_GROUPS, length)[:, :-1])
+        return np.concatenate(parts, axis=1)
+
+    def _codes(self, columns: Floats32, *, whole: bool) -> Codes:
         """Return (F, n) the coarse cell of every value."""
         codes = np.zeros(columns.shape, np.uint8)
         above = np.empty(columns.shape, np.bool_)
         for edges in self._edges:
             np.greater(columns, edges, out=above)
             codes += above.view(np.uint8)
-        np.isfinite(columns, out=above)
-        np.logical_not(above, out=above)
-        codes[above] = _INVALID
+        if not whole:
+            np.isfinite(columns, out=above)
+            np.logical_not(above, out=above)
+            np.copyto(codes, _INVALID, where=above)
         return codes
 
-    def _scores(self, scores: Floats32, kind: Counts, groups: int) -> Counts:
-        bins = len(self._score_edges) + 1
+    def _score_codes(self, scores: Floats32) -> Counts:
+        """Return (n,) the bin of every score; one beyond the last for NaN."""
         code = self._score_edges.searchsorted(scores, "left")
-        code[np.isnan(scores)] = bins
-        found = np.bincount(kind * (bins + 1) + code, minlength=groups * (bins + 1))
-        counted: Counts = found.reshape(groups, bins + 1)[:, :bins]
-        return counted
+        code[np.isnan(scores)] = len(self._score_edges) + 1
+        return code
 
 
 def _test(one: Slice, feature: Feature) -> tuple[np.float32, np.float32, Floats32]:
