@@ -45,14 +45,14 @@ def explain(
         return ExplanationView(
             alert=alert, paragraphs=(Paragraph(title="Found", sentences=(_stop(alert.message),)),)
         )
+    try:
+        baseline = repository.contents(one.digest).baseline
+    except WhimbrelError:  # withdrawn, or damaged: what the verdict says itself remains
+        return assembled(alert, one, None, None)
     facts = None
     if one.rule == verdict.DEVICE_DRIFT:
         facts = surroundings.facts(connection, repository, registry, alert, one)
-    try:
-        baseline = repository.contents(one.digest).baseline
-    except WhimbrelError:
-        baseline = None
-    if alert.kind not in {"drift", "outlier"} or baseline is None:
+    if alert.kind not in {"drift", "outlier"}:
         return assembled(alert, one, facts, None)
     since_ms = one.figures.get("since_ms")
     then = _since(connection, baseline, one, since_ms)

@@ -11,6 +11,7 @@ from tests.server.jobs.test_groups import DEVICES, SHORT
 from tests.server.jobs.test_groups import Books as ManyBooks
 from tests.server.jobs.test_watch import MONITORING, wrong_world
 from tests.support.house import build_house
+from whimbrel_core.errors import InputError
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import Life
 from whimbrel_server.ingest.batch import Incoming
@@ -127,3 +128,19 @@ def test_a_fall_of_quality_says_by_how_much_and_that_labels_say_so(
     assert "Labels say so" in said
     assert [p.title for p in found.paragraphs] == ["Found", "Judged by"]
     fleet.stop()
+
+
+def test_of_a_bundle_that_cannot_be_read_any_more_the_verdict_itself_is_told(
+    many: ManyBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = next(one for one in many.fleet.alerts() if one.device == "d08" and one.feature == "x0")
+
+    def gone(_: str) -> None:
+        raise InputError("the bundle is damaged")
+
+    monkeypatch.setattr(many.fleet.repository, "contents", gone)
+    found = many.fleet.explain(own.id)
+    assert [one.title for one in found.paragraphs] == ["Found", "Judged by"]
+    replayed = many.fleet.replay(own.id)
+    assert replayed.outcome == "incomplete"
+    assert "its bundle cannot be read: the bundle is damaged" in replayed.sentence
