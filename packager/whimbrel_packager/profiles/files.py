@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 import warnings
 import zipfile
 from contextlib import contextmanager
@@ -27,6 +29,8 @@ _MB = 1_000_000
 _LONG = 4 * _MB  # of shorter files nobody needs to know how far they are read
 _WIDE = 64  # columns from which it pays to read no others
 _MAX_BLOCK = 256  # columns of a block that become features of their own
+_HEAD_BYTES = 1 << 16
+_COMMA = re.compile(r"(?:^|;)-?\d+,\d+(?:;|$)")
 _TABLE = 2  # dimensions: rows and columns
 
 
@@ -75,16 +79,35 @@ def rows_at_once(columns: int) -> int:
 
 
 class Csv:
-    """A CSV file with a header, also compressed; of a ``.tsv`` columns are parted by tabs."""
+    """A CSV file with a header, also compressed.
+
+    Columns are parted by what the header has most of: commas, semicolons, tabs or bars. With
+    semicolons a comma within numbers is the decimal point.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path, self.name = path, path.name
-        self._parted = "\t" if suffix_of(path) == ".tsv" else ","
         self._compression = "gzip" if suffix_of(path) == ".csv.gz" else None
+        self._parted, self._decimal = self._dialect()
         head = self._read(nrows=0)
         self.columns = tuple(str(name) for name in head.columns)
         if not self.columns or all(name.startswith("Unnamed: ") for name in self.columns):
             raise InputError(f"{path} has no line with the names of columns", code="input.data")
+
+    def _dialect(self) -> tuple[str, str]:
+        """Return what parts columns, and the decimal point."""
+        try:
+            with gzip.open(self._path) if self._compression else self._path.open("rb") as file:
+                lines = file.read(_HEAD_BYTES).decode("utf-8", "replace").splitlines()
+        except (OSError, EOFError) as error:
+            raise _unreadable(self._path, error) from error
+        head = next((line for line in lines if line.strip()), "")
+        usual = "\t" if suffix_of(self._path) == ".tsv" else ","
+        parted = max((usual, ",", ";", "\t", "|"), key=head.count)
+        if not head.count(parted):
+            parted = usual
+        comma = parted == ";" and any(_COMMA.search(line) for line in lines[1:])
+        return parted, "," if comma else "."
 
     def _read(self, **options: Any) -> Any:  # noqa: ANN401 - pandas ships no types
         import pandas as pd
@@ -93,7 +116,11 @@ class Csv:
             source = options.pop("source", self._path)
             with self._strict():
                 return pd.read_csv(
-                    source, sep=self._parted, compression=self._compression, **options
+                    source,
+                    sep=self._parted,
+                    decimal=self._decimal,
+                    compression=self._compression,
+                    **options,
                 )
         except pd.errors.EmptyDataError as error:
             raise InputError(f"{self._path} is empty", code="input.data") from error

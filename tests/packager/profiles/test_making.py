@@ -296,6 +296,25 @@ def test_npz_arrays_are_read_row_by_row_in_either_order(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "mean"),
+    [
+        ("x;site\n1,5;a\n2,5;b\n", 2.0),
+        ("x;site\n1.5;a,b\n2.5;b\n", 2.0),
+        ("x|site\n1.5|a\n2.5|b\n", 2.0),
+        ("x\tsite\n1.5\ta\n2.5\tb\n", 2.0),
+        ('x,"site; or place"\n1.5,a\n2.5,b\n', 2.0),
+    ],
+)
+def test_columns_of_a_csv_are_parted_as_its_header_says(
+    tmp_path: Path, text: str, mean: float
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    found = profiles.read(tmp_path / "a.csv")
+    assert len(found.features) == 2
+    assert found.to_pandas().loc["x", "mean"] == mean
+
+
 def test_progress_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     make(files.opened(save(month(), tmp_path / "a.parquet")), stage=told.append)
