@@ -20,6 +20,7 @@ from whimbrel_server.domain.aggregation import DAY_MS, Totals
 from whimbrel_server.domain.drift import Policy, Position
 from whimbrel_server.domain.judging import DeviceJudge
 from whimbrel_server.queries import recount
+from whimbrel_server.queries.regroup import regroup
 from whimbrel_server.store import aggregates, judgements, peers, policies
 from whimbrel_server.verdict_views import DifferenceView, ReplayView
 
@@ -81,9 +82,10 @@ def _again(
     if known != one.version:
         here = f"this server has version {known}" if known else "this server does not know it"
         return Again({}, f"it was made by version {one.version} of {one.rule}; {here}")
-    if one.rule == verdict.GROUP_DRIFT:
-        return Again({}, "it is of many devices; ask for the verdicts of its devices")
     try:
+        if one.rule == verdict.GROUP_DRIFT:
+            group = regroup(connection, repository, one)
+            return Again(group.figures, group.gone, group.devices)
         if one.rule == verdict.PEERS:
             return _peers(connection, repository, one)
         if one.rule == verdict.DATA:
@@ -289,7 +291,9 @@ def _view(alert: AlertView, one: Verdict, again: Again) -> ReplayView:
 def _sentence(one: Verdict, again: Again, differences: int) -> str:
     if again.gone:
         return f"It cannot be recomputed: {again.gone}."
-    if one.rule == verdict.PEERS:
+    if one.rule == verdict.GROUP_DRIFT:
+        made = f"The evidence of {again.windows} devices from their detectors' states"
+    elif one.rule == verdict.PEERS:
         made = f"The counts of {again.windows} devices compared again"
     elif one.rule == verdict.QUALITY:
         made = f"The labels of {again.windows} days"

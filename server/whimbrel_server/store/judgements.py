@@ -280,6 +280,11 @@ def history(
     return [(found.kept, found.said) for found in map(_DECODER.decode, payloads)]
 
 
+def policy_in(payload: bytes) -> str:
+    """Return the name of the policy that a stored window was judged under."""
+    return _DECODER.decode(payload).said.policy
+
+
 class StoredJudgement(msgspec.Struct, frozen=True):
     """A judgement as objects, for whoever shows it."""
 
