@@ -47,11 +47,12 @@ def since(
     *,
     since_ms: int | None,
     until_ms: int | None = None,
+    newest: int = MAX_WINDOWS,
 ) -> tuple[LossView, ...]:
     """Return what the windows of some ``subjects``, as they are stored, are expected to cost.
 
     From ``since_ms`` on, the window that holds it among them; None: the newest window alone. Windows
-    that begin after ``until_ms`` do not count.
+    that begin after ``until_ms`` do not count, and of each subject the ``newest`` so many at most.
     """
     table = schema.judgements
     total: list[int] = []
@@ -60,7 +61,7 @@ def since(
             sa.select(table.c.payload)
             .where(table.c.digest == digest, table.c.subject == subject)
             .order_by(table.c.start_ms.desc(), table.c.key.desc())
-            .limit(1 if since_ms is None else MAX_WINDOWS)
+            .limit(1 if since_ms is None else newest)
         )
         if since_ms is not None:
             query = query.where(table.c.end_ms > since_ms)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from whimbrel_server.store.registry import Record
 
 _ORDER = ("too_few", "ok", "notice", "warn", "severe")
+# Of a lasting alarm, what a listing says is expected of so many of its newest windows.
+_LISTED = 96
 _LOSSES: Memo[tuple[LossView, ...]] = Memo(4096)
 # A comparison with peers is made when it is asked for, about a millisecond each: of one device,
 # or of a small fleet.
@@ -150,7 +152,21 @@ def _losses(  # noqa: PLR0917 - one row of a listing, and where it is from
     """Return what is expected of the windows since the first alarm, or else of the newest one."""
     began = [shown.since_ms for shown in judgement.shown if shown.alarm and shown.since_ms]
     if began:
-        return losses.since(connection, baseline, published.digest, [stored], since_ms=min(began))
+        first, digest = min(began), published.digest
+        table = schema.judgements
+        number = connection.execute(
+            sa.select(sa.func.count()).where(
+                table.c.digest == digest, table.c.subject == stored, table.c.start_ms >= first
+            )
+        ).scalar()
+        # A window's scores never change: as many windows up to this one give the same answer.
+        return _LOSSES.get(
+            (digest, stored, first, number),
+            [payload],
+            lambda: losses.since(
+                connection, baseline, digest, [stored], since_ms=first, newest=_LISTED
+            ),
+        )
     return _LOSSES.get(
         (published.digest,), [payload], lambda: losses.of_counts(judgement.scores, baseline)
     )
