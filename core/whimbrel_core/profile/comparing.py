@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.layout import Feature
 
 _DEFAULT = Thresholds()
-_VIRTUAL = "#"  # in a tensor's name: its columns are computed by a device, and are in no table
 
 
 def compare(
@@ -86,12 +85,13 @@ def _shared(
     """Yield the features of the reference."""
     a, b = reference.baseline, current.baseline
     judged = {(one.role, one.feature): one for one in drifts}
+    described = {one.name for one in a.layout.descriptors}
     theirs = {(f.role, f.name): i for i, f in enumerate(b.layout.features)}
     for i, feature in enumerate(a.layout.features):
         key = (feature.role, feature.name)
         j = theirs.get(key)
         # A table of inputs has no answers, and none of what a device computes of an image.
-        real = feature.role == "input" and _VIRTUAL not in feature.tensor
+        real = feature.role == "input" and feature.tensor not in described
         if feature.name in reference.absent:
             if real and j is not None and feature.name not in current.absent:
                 yield _odd(feature, "new", f"{reference.name} has no such column")

@@ -17,6 +17,7 @@ import numpy as np
 from whimbrel_core.drawing.written import DAYS
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.profile.dataset import MAX_NAMES, DatasetProfile
+from whimbrel_core.profile.descriptors import Text, describer
 from whimbrel_core.profile.layout import MAX_FEATURES, Layout
 from whimbrel_core.profile.reference import ColumnSpec, features
 from whimbrel_core.profile.sample import Sample
@@ -219,22 +220,31 @@ def _counted_like(
     layout = like.baseline.layout
     known = {feature.name: feature for feature in layout.features}
     shared = [name for name in chosen if name in known]
-    if not shared:
+    # Texts are profiled by their lengths and characters; a column of them is described as on a device.
+    texts = {
+        one.tensor: (describer(one), [f for f in layout.features if f.tensor == one.name])
+        for one in layout.descriptors
+        if isinstance(one, Text) and one.tensor in chosen
+    }
+    if not (shared or texts):
         raise UsageError(
             f"{source.name} has none of the {len(known)} columns of {like.name}",
             hint=f"{like.name} has {_listed(known)}; {source.name} has {_listed(chosen)}",
             code="usage.columns",
         )
-    words = frozenset(name for name in shared if known[name].kind == "categorical")
+    words = frozenset(name for name in shared if known[name].kind == "categorical") | set(texts)
     seen = {name: _Seen() for name in shared}
     tally = Tally(layout)
-    typed = Typed(source, shared, again=False)
+    typed = Typed(source, [*shared, *(name for name in texts if name not in shared)], again=False)
     for rows, piece in typed.read(words, lambda far: stage(f"counting {source.name}: {far}")):
-        tally.add(
-            {name: _fitted(pair, known[name], seen[name]) for name, pair in piece.items()}, rows
-        )
+        columns = {name: _fitted(piece[name], known[name], seen[name]) for name in shared}
+        for name, (describe, features_) in texts.items():
+            made = describe(as_words(*piece[name]))
+            columns |= {feature.name: made[:, feature.column] for feature in features_}
+        tally.add(columns, rows)
     if not tally.rows:
         raise InputError(f"{source.name} has no rows", code="input.data")
+    counted = {*shared, *(one.name for _, made_of in texts.values() for one in made_of)}
     unlike = {name: _unlike(one) for name, one in seen.items() if _unlike(one)}
     notes = [
         f"column {name!r}: {one.odd:,} of {one.present:,} values are no numbers ({one.example}) and "
@@ -246,9 +256,9 @@ def _counted_like(
         name=source.name,
         baseline=tally.baseline(),
         like=like.name,
-        absent=tuple(name for name in known if name not in shared),
+        absent=tuple(name for name in known if name not in counted),
         unlike=unlike,
-        new=tuple(name for name in chosen if name not in known)[: MAX_NAMES // 2],
+        new=tuple(n for n in chosen if n not in known and n not in texts)[: MAX_NAMES // 2],
         notes=tuple(notes),
     )
 

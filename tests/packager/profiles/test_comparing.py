@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.core.profile.described import described_baseline
 from tests.packager.command import whimbrel
 from tests.packager.profiles.tables import HOSTILE, month, save
 from tests.support.page import Reader
 from whimbrel_core.profile import reference, telling
 from whimbrel_core.profile.dataset import DatasetProfile
+from whimbrel_core.profile.descriptors import Text
 from whimbrel_core.profile.reference import ColumnSpec
 from whimbrel_core.profile.slices import Slice
 from whimbrel_packager import profiles
@@ -169,6 +171,19 @@ def test_numbers_are_words_where_words_were() -> None:
     a = pd.DataFrame({"code": ["1", "2"] * 100})
     report = profiles.compare(a, pd.DataFrame({"code": [1.0, 2.0] * 100}))
     assert report.worst == "ok"
+
+
+def test_texts_are_described_as_on_a_device_where_the_reference_is() -> None:
+    described = described_baseline()
+    usual = DatasetProfile(name="bundle", baseline=described)
+    words = ["AA", "DL", "UA", "WN"] * 100
+    report = profiles.compare(usual, {"text": words})
+    assert {one.feature: one.state for one in report.features} == dict.fromkeys(
+        (f"text.{name}" for name in Text(tensor="text").columns), "ok"
+    ), "pictures and vectors are in no table, and not missed"
+    loud = profiles.compare(usual, {"text": ["9" * 40 + "!"] * 400})
+    assert by_name(loud)["text.characters"].state == "severe"
+    assert by_name(loud)["text.digits"].state == "severe"
 
 
 def test_rows_that_repeat_are_a_finding_of_quality() -> None:
