@@ -17,8 +17,8 @@ from whimbrel_core.profile.components import Components
 from whimbrel_server.domain import aggregation, drift, outliers, rollups
 from whimbrel_server.domain.aggregation import FLEET, Key
 from whimbrel_server.domain.rollups import Periods
-from whimbrel_server.jobs.standings import standing
 from whimbrel_server.store import judgements, peers, schema
+from whimbrel_server.store.standings import standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from whimbrel_server.domain.outliers import Outlier, PeerPeriod
     from whimbrel_server.domain.rollups import Rollup
     from whimbrel_server.jobs.judges import Judges
-    from whimbrel_server.jobs.standings import Stand, Standings
     from whimbrel_server.repository import Repository
+    from whimbrel_server.store.standings import Stand, Standings
 
 # Of each group: enough to say what the average was before, and whether an effect lasts.
 _PERIODS = 32

@@ -15,8 +15,8 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_server.domain import drift
-from whimbrel_server.jobs.standings import Standings, SubjectKey, stand
 from whimbrel_server.store import judgements, schema
+from whimbrel_server.store.standings import Standings, SubjectKey, stand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

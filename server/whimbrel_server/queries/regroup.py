@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from whimbrel_server.domain import rollups
 from whimbrel_server.domain.aggregation import FLEET
 from whimbrel_server.domain.judging import DeviceJudge
-from whimbrel_server.jobs.standings import Standings, standing
 from whimbrel_server.store import judgements, policies, schema
+from whimbrel_server.store.standings import Standings, standing
 
 if TYPE_CHECKING:
     from whimbrel_server.domain.verdict import Verdict
