@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -122,7 +123,7 @@ def test_another_bundles_state_is_not_taken_up(baseline: Baseline, tmp_path: Pat
     assert watch(baseline, tmp_path).level == "too_few"
 
 
-@pytest.mark.parametrize("damage", ["cut", "bit", "foreign", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "bit", "foreign", "empty", "other form"])
 def test_a_damaged_file_is_set_aside_and_the_device_is_learnt_anew(
     baseline: Baseline, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -131,7 +132,15 @@ def test_a_damaged_file_is_set_aside_and_the_device_is_learnt_anew(
     raw = bytearray(path.read_bytes())
     if damage == "bit":
         raw[len(raw) // 2] ^= 1
-    damaged = {"cut": bytes(raw[:-7]), "bit": bytes(raw), "foreign": b"<html>", "empty": b""}
+    other = msgspec.msgpack.encode((DIGEST, {"newest": 3}))
+    checked = bytes(raw[:8]) + zlib.crc32(other).to_bytes(4, "little") + other
+    damaged = {
+        "other form": checked,
+        "cut": bytes(raw[:-7]),
+        "bit": bytes(raw),
+        "foreign": b"<html>",
+        "empty": b"",
+    }
     path.write_bytes(damaged[damage])
     device = watch(baseline, tmp_path)
     with caplog.at_level(logging.WARNING):
