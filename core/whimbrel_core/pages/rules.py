@@ -81,5 +81,5 @@ def when(side: Side) -> str | None:
 
 
 def _named(side: Side) -> str:
-    when = when(side)
-    return f"{side.name}, {written.count(side.rows)} rows{', ' + when if when else ''}"
+    at = when(side)
+    return f"{side.name}, {written.count(side.rows)} rows{', ' + at if at else ''}"
