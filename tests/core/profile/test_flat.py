@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.core.profile.samples import SLICED, SMALL, flight_window, windows
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile import flat
-from whimbrel_core.profile.fields import unwrap, wrap
+from whimbrel_core.profile.counts import OpsCounts
+from whimbrel_core.profile.fields import Sliced, unwrap, wrap
 from whimbrel_core.profile.window import Window, decode, empty, encode
 
 if TYPE_CHECKING:
@@ -80,6 +81,35 @@ def test_wide_counts_and_missing_values_are_read() -> None:
         assert plain == arrays
         assert plain is not None
         assert plain["rows"] == rows
+
+
+def test_the_widest_profile_of_the_largest_fleet_can_be_stored_and_read() -> None:
+    rng = np.random.default_rng(4)
+    features, cells, slices, coarse = 256, 103, 6, 10
+    rows = 1 << 40
+    counts = rng.integers(0, 1 << 32, (features, cells))
+    nulls = rows - counts.sum(axis=1)
+    own = rng.integers(0, 1 << 28, (slices, features * coarse))
+    sliced = np.column_stack([np.full(slices, 1 << 32), own])
+    widest = flat.FlatWindow(
+        profile_id="ab" * 32,
+        start_ms=0,
+        end_ms=1,
+        rows=rows,
+        sizes=bytes([cells] * features),
+        counts=np.concatenate([counts.ravel(), nulls, np.zeros(3 * features, np.int64)]),
+        sums=np.abs(rng.normal(size=2 * features)),
+        low=np.zeros(features),
+        high=np.ones(features),
+        ops=OpsCounts(),
+        score_cells=None,
+        quality=None,
+        sliced=Sliced(
+            slices, bytes([coarse] * features), tuple(sliced.ravel().tolist()), (None,) * slices
+        ),
+    )
+    again = flat.decode(flat.encode(widest, level=1))
+    assert content(again) == content(widest)
 
 
 def test_nulls_and_infinities_are_counted_together() -> None:
