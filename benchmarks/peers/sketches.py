@@ -49,7 +49,9 @@ def distances(request: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) ->
             sketch = merged.kll.value
             p, q = (np.array(s.get_pmf(deciles[column])) for s in (one, sketch))
             p, q = np.maximum(p, 0.5 / one.get_n()), np.maximum(q, 0.5 / sketch.get_n())
-            psi = ((q - p) * np.log(q / p)).sum() - (len(p) - 1) * (1 / one.get_n() + 1 / sketch.get_n())
+            psi = ((q - p) * np.log(q / p)).sum() - (len(p) - 1) * (
+                1 / one.get_n() + 1 / sketch.get_n()
+            )
             middle = (p + q) / 2
             js = (p * np.log2(p / middle) + q * np.log2(q / middle)).sum() / 2
             quantiles = np.array(sketch.get_quantiles(list(grid)))
