@@ -62,8 +62,11 @@ def _row(outcome: Outcome, wide: int) -> Iterator[str]:
         "" if outcome.interval is None
         else f"{number(outcome.interval[0], 3)} to {number(outcome.interval[1], 3)}"
     )  # fmt: skip
+    if state == _HELD and not outcome.rule:
+        yield f"  {_state(state)}  {outcome.name:<{wide}}  {outcome.message}"
+        return
     yield f"  {_state(state)}  {outcome.name:<{wide}}  {figure:>9}  {limit:<20} {between}".rstrip()
-    if not outcome.held or not outcome.judged or not outcome.rule:
+    if not outcome.held or not outcome.judged:
         yield f"              {outcome.message}"
 
 
