@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from whimbrel_core.profile.building.reference import ColumnSpec, build
 from whimbrel_core.profile.flat import FlatWindow, flatten
-from whimbrel_core.profile.reference import ColumnSpec, build
 from whimbrel_core.profile.window import empty
 
 if TYPE_CHECKING:

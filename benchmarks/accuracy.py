@@ -22,9 +22,9 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.peers import PeerMissingError, ask
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.distances import Judge, js, psi_debiased
-from whimbrel_core.profile.reference import ColumnSpec, build
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.drift.distances import Judge, js, psi_debiased
 from whimbrel_core.profile.window import decode, encode, merge
 
 if TYPE_CHECKING:

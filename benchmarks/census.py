@@ -18,16 +18,16 @@ import numpy as np
 from scipy.stats import rankdata
 
 from benchmarks.peers import PeerMissingError, ask
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.quality import expected_of
-from whimbrel_core.profile.reference import ColumnSpec, build
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.quality.estimates import expected_of
 from whimbrel_core.profile.window import decode, encode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.quality import ExpectedQuality
+    from whimbrel_core.profile.quality.estimates import ExpectedQuality
 
     Floats = NDArray[Any]
 

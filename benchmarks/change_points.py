@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks._annotated import agreement
 from benchmarks.peers import PeerMissingError, ask
-from whimbrel_core.profile.series import Change, SeriesSettings, start, update_together
+from whimbrel_core.profile.watching.series import Change, SeriesSettings, start, update_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

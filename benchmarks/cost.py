@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks import profile
 from benchmarks.peers import PeerMissingError, ask
 from benchmarks.profile import FEATURES, WINDOW_ROWS, Line, micros
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.distances import Judge, extent, stacked
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.drift.distances import Judge, extent, stacked
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.window import encode
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.profile import Line, micros, table
-from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.descriptors import Descriptor, Embedding, Image, Text, describer
-from whimbrel_core.profile.reference import ColumnSpec, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable

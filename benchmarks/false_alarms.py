@@ -3,7 +3,7 @@
 Hourly windows of 20 features for 30 days, of which the first two are the warm-up. Without any
 drift, every alarm is a false one: the server's budget is one in 30 days over the whole fleet. Then
 the same with shifts of .3 and .5 sd in single features. Evidence, effect and confirmation are the
-server's own code (`whimbrel_core.profile.judging.DeviceJudge`), on counts as devices send them
+server's own code (`whimbrel_core.profile.watching.judging.DeviceJudge`), on counts as devices send them
 (`benchmarks._fleets`).
 
 Beside it stand the default rules of evidently (Wasserstein-1 over the sd above .1) and whylogs (KS
@@ -37,17 +37,17 @@ from scipy.special import kolmogorov
 
 from benchmarks._fleets import FEATURES, HOUR_MS, Change, Draws, Setting, reference, wander
 from benchmarks.peers.rules import W1_LIMIT, one_sample_limit
-from whimbrel_core.profile.alarms import Policy, Position
-from whimbrel_core.profile.discoveries import benjamini_hochberg
-from whimbrel_core.profile.judging import DeviceJudge
-from whimbrel_core.profile.sequential import DetectorSettings
+from whimbrel_core.profile.drift.discoveries import benjamini_hochberg
+from whimbrel_core.profile.watching.alarms import Policy, Position
+from whimbrel_core.profile.watching.judging import DeviceJudge
+from whimbrel_core.profile.watching.sequential import DetectorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from whimbrel_core.profile.distances import Drifts
+    from whimbrel_core.profile.drift.distances import Drifts
 
     Floats = NDArray[np.float64]
     Flags = NDArray[np.bool_]

@@ -24,10 +24,10 @@ import numpy as np
 from benchmarks.profile import Line, table
 from tests.support.fleets import Crowd, baseline
 from whimbrel_core.bundle.manifest import DriftPolicy
-from whimbrel_core.profile.components import Components
-from whimbrel_core.profile.distances import Judge, stacked
-from whimbrel_core.profile.levels import Thresholds
-from whimbrel_core.profile.sequential import NEVER
+from whimbrel_core.profile.drift.distances import Judge, stacked
+from whimbrel_core.profile.drift.levels import Thresholds
+from whimbrel_core.profile.watching.components import Components
+from whimbrel_core.profile.watching.sequential import NEVER
 from whimbrel_server.domain import drift, outliers, rollups
 from whimbrel_server.domain.aggregation import Totals
 from whimbrel_server.domain.judging import DeviceJudge

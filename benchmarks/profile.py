@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.cells import fastest_kernel
-from whimbrel_core.profile.distances import Judge, stacked
-from whimbrel_core.profile.findings import Inspector
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.counting.cells import fastest_kernel
+from whimbrel_core.profile.drift.distances import Judge, stacked
+from whimbrel_core.profile.drift.findings import Inspector
 from whimbrel_core.profile.flat import decode as decode_flat
 from whimbrel_core.profile.flat import flatten
-from whimbrel_core.profile.reference import ColumnSpec, build
-from whimbrel_core.profile.sequential import Detector
 from whimbrel_core.profile.slices import Slice
+from whimbrel_core.profile.watching.sequential import Detector
 from whimbrel_core.profile.window import decode, encode, merge
 
 if TYPE_CHECKING:

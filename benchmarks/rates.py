@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from whimbrel_core.profile.rate import Rate, RateState, observe
+from whimbrel_core.profile.watching.rate import Rate, RateState, observe
 
 SEED = 27_182
 DEVICES = 8

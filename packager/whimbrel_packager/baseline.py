@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from whimbrel_core.errors import InputError, UsageError
-from whimbrel_core.profile import reference
+from whimbrel_core.profile.building import reference
 from whimbrel_core.profile.layout import MAX_FEATURES
 from whimbrel_packager import descriptors
 from whimbrel_packager import frame as frames

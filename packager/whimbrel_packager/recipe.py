@@ -20,8 +20,8 @@ from whimbrel_core import config, identity
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import UsageError
-from whimbrel_core.profile.noise import MIN_EPSILON
-from whimbrel_core.profile.words import MAX_DEVICES
+from whimbrel_core.profile.privacy.noise import MIN_EPSILON
+from whimbrel_core.profile.privacy.words import MAX_DEVICES
 from whimbrel_packager.conversion.child import Limits
 from whimbrel_packager.descriptors import Describe
 from whimbrel_packager.gates.declared import Gates

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from whimbrel_core.profile.levels import Thresholds
+from whimbrel_core.profile.drift.levels import Thresholds
 
 Step = Literal["hour", "day", "all"]
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from whimbrel_core.profile import segments
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.comparing import measured
-from whimbrel_core.profile.dataset import DatasetProfile, of_window
-from whimbrel_core.profile.distances import Judge
-from whimbrel_core.profile.report import (
+from whimbrel_core.profile.building.dataset import DatasetProfile, of_window
+from whimbrel_core.profile.drift import segments
+from whimbrel_core.profile.drift.comparing import measured
+from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.report import (
     ORDER,
     DriftReport,
     FeatureReport,

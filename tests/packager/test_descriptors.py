@@ -25,14 +25,14 @@ from whimbrel_agent.channel import SlotSpec
 from whimbrel_agent.serving import engine
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import ConfigError, ProfileError, UsageError
-from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline
+from whimbrel_core.profile.building.reference import build
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.descriptors import Embedding, Image, Text, describer
 from whimbrel_core.profile.descriptors.declared import MAX_CENTROID_BYTES
-from whimbrel_core.profile.distances import Judge
+from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.shift import shifts
 from whimbrel_core.profile.layout import MAX_FEATURES
-from whimbrel_core.profile.reference import build
-from whimbrel_core.profile.shift import shifts
 from whimbrel_core.profile.window import merge
 from whimbrel_packager import contents
 from whimbrel_packager.descriptors import Describe, Source, centroids, describe

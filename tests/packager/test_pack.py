@@ -21,7 +21,7 @@ from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.bundle import parity
 from whimbrel_core.errors import InputError, StorageError, UsageError
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.quality import expected, expected_of
+from whimbrel_core.profile.quality.estimates import expected, expected_of
 from whimbrel_packager import build, bundle_file, contents
 from whimbrel_packager.pages import report
 from whimbrel_packager.signing import keyfiles

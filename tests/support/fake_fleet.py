@@ -18,10 +18,10 @@ import numpy as np
 from tests.support import fake_verdicts
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.identity import sha256
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.levels import Thresholds
-from whimbrel_core.profile.reference import ColumnSpec
-from whimbrel_core.profile.reference import build as build_baseline
+from whimbrel_core.profile.building.reference import ColumnSpec
+from whimbrel_core.profile.building.reference import build as build_baseline
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_core.profile.window import encode as encode_window
 from whimbrel_server import verdict_views as vv
 from whimbrel_server import views as v

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.errors import UsageError
-from whimbrel_core.profile.loss import Loss
+from whimbrel_core.profile.quality.loss import Loss
 from whimbrel_server.domain import drift, verdict, wording
 from whimbrel_server.domain.attribution import Arrival, Companion, Facts, Happening, Peer
 from whimbrel_server.queries import explain

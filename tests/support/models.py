@@ -25,7 +25,7 @@ from whimbrel_core.bundle.manifest import (
     Tensor,
 )
 from whimbrel_core.identity import sha256
-from whimbrel_core.profile import reference
+from whimbrel_core.profile.building import reference
 from whimbrel_core.signing.keys import PrivateKey
 
 if TYPE_CHECKING:

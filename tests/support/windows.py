@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime as ort
 
 from whimbrel_core.profile import window as profile_windows
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.memberships import Memberships
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.counting.memberships import Memberships
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
 

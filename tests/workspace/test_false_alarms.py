@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks._fleets import FEATURES, HOUR_MS, Change, Draws, Setting, reference, wander
 from benchmarks.false_alarms import found, quiet
-from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.counting.accumulator import Accumulator
 
 ROWS = 3600
 

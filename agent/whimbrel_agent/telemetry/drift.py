@@ -1,6 +1,6 @@
 """The device's own drift alarms: closed windows against the signed baseline, without a network.
 
-The rules are the server's, in the same code (`whimbrel_core.profile.judging`): an alarm needs
+The rules are the server's, in the same code (`whimbrel_core.profile.watching.judging`): an alarm needs
 evidence over time, against the device's own beginning, and an effect. What differs is what a device
 can know: its false-alarm budget is shared by its own features alone, and a window that is older
 than the newest one judged is left out, because no history is kept to replay.
@@ -15,11 +15,11 @@ import msgspec
 if TYPE_CHECKING:
     from whimbrel_agent.telemetry.watchfile import WatchFile
     from whimbrel_core.bundle.manifest import DriftPolicy
-    from whimbrel_core.profile.alarms import SubjectState
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.distances import FeatureDrift
-    from whimbrel_core.profile.judging import DeviceJudge
-    from whimbrel_core.profile.levels import State
+    from whimbrel_core.profile.drift.distances import FeatureDrift
+    from whimbrel_core.profile.drift.levels import State
+    from whimbrel_core.profile.watching.alarms import SubjectState
+    from whimbrel_core.profile.watching.judging import DeviceJudge
     from whimbrel_core.profile.window import Window
 
 
@@ -66,13 +66,13 @@ class DriftWatch:
 
     def judge(self, window: Window) -> tuple[FeatureDrift, ...]:
         """Return how far each feature of ``window`` is from the baseline."""
-        from whimbrel_core.profile.alarms import Position
+        from whimbrel_core.profile.watching.alarms import Position
 
         return self._rules().judge(window, Position()).drift
 
     def observe(self, window: Window, window_id: str = "") -> list[LevelChange]:
         """Take a closed window in and return the alarms that it changes."""
-        from whimbrel_core.profile.alarms import Position, changes
+        from whimbrel_core.profile.watching.alarms import Position, changes
 
         rules = self._rules()
         position = Position(window.start_ms, window_id)
@@ -97,7 +97,7 @@ class DriftWatch:
         state = self._state or self._newest()
         if state is None:
             return "too_few"
-        from whimbrel_core.profile.alarms import told, worst_of
+        from whimbrel_core.profile.watching.alarms import told, worst_of
 
         return worst_of(
             told(one.held.level, evidence=one.alarm is not None) for one in state.features
@@ -118,8 +118,8 @@ class DriftWatch:
     def _rules(self) -> DeviceJudge:
         if self._judge is None:
             # Not needed before the first window ends, so not at a cold start either.
-            from whimbrel_core.profile.alarms import policy_for
-            from whimbrel_core.profile.judging import DeviceJudge
+            from whimbrel_core.profile.watching.alarms import policy_for
+            from whimbrel_core.profile.watching.judging import DeviceJudge
 
             streams = len(self._baseline.layout.features)
             # Noise is put on what leaves the device; here the counts are exact.
@@ -130,6 +130,6 @@ class DriftWatch:
 
 def form() -> type[SubjectState]:
     """Return what a `WatchFile` of drift keeps."""
-    from whimbrel_core.profile.alarms import SubjectState
+    from whimbrel_core.profile.watching.alarms import SubjectState
 
     return SubjectState

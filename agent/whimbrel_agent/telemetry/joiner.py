@@ -16,7 +16,7 @@ from whimbrel_agent.telemetry.labels import (
     table_path,
 )
 from whimbrel_core.errors import RequestError, WhimbrelError
-from whimbrel_core.profile.memberships import Memberships
+from whimbrel_core.profile.counting.memberships import Memberships
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from whimbrel_core.profile import quality
 from whimbrel_core.profile.counts import LATENCY_CELLS, OpsCounts, QualityCounts
+from whimbrel_core.profile.quality import estimates as quality
 
 if TYPE_CHECKING:
     from whimbrel_agent.channel import Verdict

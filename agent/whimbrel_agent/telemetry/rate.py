@@ -1,6 +1,6 @@
 """Whether a slot is asked far more, or far less, than it usually is: the device's own alarm.
 
-The rule is `whimbrel_core.profile.rate`. The usual belongs to the slot and outlives versions. What
+The rule is `whimbrel_core.profile.watching.rate`. The usual belongs to the slot and outlives versions. What
 a process cannot know to be whole is not judged: the first window that it closes, which may have
 begun before it, and those that it closes because it ends.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from whimbrel_agent.telemetry.watchfile import WatchFile
-    from whimbrel_core.profile.rate import Rate, RateState
+    from whimbrel_core.profile.watching.rate import Rate, RateState
     from whimbrel_core.profile.window import Window
 
 KIND = "rate"
@@ -37,7 +37,7 @@ class RateWatch:
             ending: whether it was closed because the process ends.
         """
         # Not needed before the first window ends, so not at a cold start either.
-        from whimbrel_core.profile import rate
+        from whimbrel_core.profile.watching import rate
 
         state = self._file.load() if self._file is not None else self._state
         if self._first_ms is None:
@@ -70,6 +70,6 @@ def detail(said: Rate) -> dict[str, str]:
 
 def form() -> type[RateState]:
     """Return what a `WatchFile` of rates keeps."""
-    from whimbrel_core.profile.rate import RateState
+    from whimbrel_core.profile.watching.rate import RateState
 
     return RateState

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from whimbrel_agent.telemetry.windowfile import OpenWindow, ServedModel
     from whimbrel_agent.telemetry.words import NewWords
     from whimbrel_core.bundle.manifest import DriftPolicy
-    from whimbrel_core.profile.accumulator import Accumulator
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.counting.accumulator import Accumulator
     from whimbrel_core.profile.counts import OpsCounts
     from whimbrel_core.profile.window import Window
     from whimbrel_core.wire.messages import Clock

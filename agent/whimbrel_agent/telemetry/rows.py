@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from whimbrel_core.profile.accumulator import Accumulator
+    from whimbrel_core.profile.counting.accumulator import Accumulator
     from whimbrel_core.profile.layout import Layout
 
 _NAN = float("nan")

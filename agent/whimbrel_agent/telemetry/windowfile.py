@@ -32,7 +32,7 @@ import msgspec
 from whimbrel_agent.channel import ClosedWindow
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile import window as windows
-from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.wire.messages import Clock
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class OpenWindow:
         told = counted
         if policy.noise_epsilon:
             # Not at a cold start, and in few bundles.
-            from whimbrel_core.profile.noise import noised
+            from whimbrel_core.profile.privacy.noise import noised
 
             uniform = random.SystemRandom().random
             told = noised(counted, baseline, policy.noise_epsilon, uniform)

@@ -76,7 +76,7 @@ class NewWords:
         """Return what is to be told now, as details of events, and forget what was met."""
         # At the end of a window, not at a cold start.
         from whimbrel_core.profile.layout import MAX_WORD_CHARS
-        from whimbrel_core.profile.words import seal
+        from whimbrel_core.profile.privacy.words import seal
 
         details = []
         for index, met in self._met.items():

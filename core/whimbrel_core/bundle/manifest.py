@@ -183,9 +183,9 @@ class DriftPolicy(msgspec.Struct, frozen=True):
 
     Args:
         release_words: a word that a category's vocabulary lacks is readable for the server once so
-            many devices have met it (`whimbrel_core.profile.words`); 0: never told at all.
+            many devices have met it (`whimbrel_core.profile.privacy.words`); 0: never told at all.
         noise_epsilon: counts leave a device with noise that hides a single row: the ε of each
-            feature (`whimbrel_core.profile.noise`), smaller hides more; 0: exact counts.
+            feature (`whimbrel_core.profile.privacy.noise`), smaller hides more; 0: exact counts.
     """
 
     window_s: int = 300

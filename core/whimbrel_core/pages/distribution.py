@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from whimbrel_core.drawing import bars, canvas, histogram, written
+from whimbrel_core.profile.building.projection import project
 from whimbrel_core.profile.layout import MAX_CELLS
-from whimbrel_core.profile.projection import project
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

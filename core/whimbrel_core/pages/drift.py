@@ -12,13 +12,13 @@ from whimbrel_core.drawing import written
 from whimbrel_core.pages import distribution, layout, rules
 from whimbrel_core.pages.element import Child, Html, maybe, tag
 from whimbrel_core.pages.layout import Column, Section
-from whimbrel_core.profile import telling
+from whimbrel_core.profile.drift import telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from whimbrel_core.profile.levels import State
-    from whimbrel_core.profile.report import DriftReport, FeatureReport
+    from whimbrel_core.profile.drift.levels import State
+    from whimbrel_core.profile.drift.report import DriftReport, FeatureReport
 
 TONES = {"too_few": "none"}
 WORDS = {

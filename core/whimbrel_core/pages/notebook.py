@@ -13,13 +13,13 @@ from whimbrel_core.drawing import theme, written
 from whimbrel_core.pages import distribution, drift, layout
 from whimbrel_core.pages.element import Child, Html, maybe, tag
 from whimbrel_core.pages.layout import Column
-from whimbrel_core.profile import telling
-from whimbrel_core.profile.dataset import quantile
+from whimbrel_core.profile.building.dataset import quantile
+from whimbrel_core.profile.drift import telling
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.dataset import DatasetProfile
-    from whimbrel_core.profile.report import DriftReport
+    from whimbrel_core.profile.building.dataset import DatasetProfile
+    from whimbrel_core.profile.drift.report import DriftReport
 
 SCOPE = "whimbrel"
 _SHOWN = 64  # features of a profile

@@ -10,7 +10,7 @@ from whimbrel_core.pages.element import Child, tag
 from whimbrel_core.pages.layout import Column, Section
 
 if TYPE_CHECKING:
-    from whimbrel_core.profile.report import DriftReport, Side
+    from whimbrel_core.profile.drift.report import DriftReport, Side
 
 
 def section(report: DriftReport) -> Section:

@@ -13,9 +13,9 @@ import math
 import msgspec
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.errormodel import ErrorModel
+from whimbrel_core.profile.encoding.packing import MAX_COUNT
 from whimbrel_core.profile.layout import Layout
-from whimbrel_core.profile.packing import MAX_COUNT
+from whimbrel_core.profile.quality.errormodel import ErrorModel
 from whimbrel_core.profile.window import Window, require_fit
 
 MAGIC = b"WBASE\x00\x00\x01"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counts import FeatureCounts, OpsCounts, QualityCounts, no_quality
-from whimbrel_core.profile.fields import (
+from whimbrel_core.profile.encoding.fields import (
     MAX_SUM,
     MAX_VALUE,
     Sliced,
@@ -28,8 +28,8 @@ from whimbrel_core.profile.fields import (
     write_head,
     write_rest,
 )
-from whimbrel_core.profile.packing import MAX_COUNT, Reader, Writer, require_finite
-from whimbrel_core.profile.planes import Body, own_order, read_body, wire_order, write_body
+from whimbrel_core.profile.encoding.packing import MAX_COUNT, Reader, Writer, require_finite
+from whimbrel_core.profile.encoding.planes import Body, own_order, read_body, wire_order, write_body
 from whimbrel_core.profile.window import Window, fits_quality, fits_slices, slices_of
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from whimbrel_core.profile.counts import (
     no_slice,
     slice_of,
 )
-from whimbrel_core.profile.fields import (
+from whimbrel_core.profile.encoding.fields import (
     MAGIC,
     MAX_ENCODED_BYTES,
     MAX_SUM,
@@ -43,7 +43,7 @@ from whimbrel_core.profile.fields import (
     write_head,
     write_rest,
 )
-from whimbrel_core.profile.packing import (
+from whimbrel_core.profile.encoding.packing import (
     Reader,
     Writer,
     counts_of,
@@ -51,7 +51,7 @@ from whimbrel_core.profile.packing import (
     require_finite,
     require_within,
 )
-from whimbrel_core.profile.planes import (
+from whimbrel_core.profile.encoding.planes import (
     Body,
     from_wire,
     read_body,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_core.profile.distances import FeatureDrift
-from whimbrel_core.profile.shift import shifts
+from whimbrel_core.profile.drift.distances import FeatureDrift
+from whimbrel_core.profile.drift.shift import shifts
 from whimbrel_packager.comparison import figures, operation, origin, schema
 from whimbrel_packager.comparison.change import Change, Level, ordered
 from whimbrel_packager.comparison.figures import Figure
@@ -16,7 +16,7 @@ from whimbrel_packager.written import percent, size, value
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whimbrel_core.profile.levels import State
+    from whimbrel_core.profile.drift.levels import State
     from whimbrel_packager.contents import Contents
 
 _RANK: dict[State, int] = {"too_few": 0, "ok": 1, "notice": 2, "warn": 3, "severe": 4}

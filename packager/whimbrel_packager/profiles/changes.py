@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from whimbrel_core.errors import InputError
-from whimbrel_core.profile import series
+from whimbrel_core.profile.watching import series
 from whimbrel_packager.profiles.making import select
 from whimbrel_packager.profiles.typed import typed
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from whimbrel_core.drawing.written import DAYS
 from whimbrel_core.errors import InputError, UsageError
-from whimbrel_core.profile.dataset import MAX_NAMES, DatasetProfile
+from whimbrel_core.profile.building.dataset import MAX_NAMES, DatasetProfile
+from whimbrel_core.profile.building.reference import ColumnSpec, features
+from whimbrel_core.profile.building.sample import Sample
+from whimbrel_core.profile.building.tally import Tally
 from whimbrel_core.profile.descriptors import Text, describer
 from whimbrel_core.profile.layout import MAX_FEATURES, Layout
-from whimbrel_core.profile.reference import ColumnSpec, features
-from whimbrel_core.profile.sample import Sample
-from whimbrel_core.profile.tally import Tally
 from whimbrel_packager.profiles.describing import as_in
 from whimbrel_packager.profiles.source import Typed
 from whimbrel_packager.profiles.typed import Column, are_times, as_numbers, as_times, as_words

@@ -10,7 +10,7 @@ from whimbrel_packager import atomic
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from whimbrel_core.profile.dataset import DatasetProfile
+    from whimbrel_core.profile.building.dataset import DatasetProfile
 
 
 def write(path: Path, profile: DatasetProfile) -> tuple[Path, Path]:

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from whimbrel_core.errors import InputError
-from whimbrel_core.profile.dataset import DatasetProfile
+from whimbrel_core.profile.building.dataset import DatasetProfile
+from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_core.profile.exports import table as tables
-from whimbrel_core.profile.levels import Thresholds
 from whimbrel_packager.profiles import memory, reading, whylogs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whimbrel_core.profile.report import DriftReport
+    from whimbrel_core.profile.drift.report import DriftReport
 
 Like: TypeAlias = "Profile | DatasetProfile | str | Path"
 _DEFAULT = Thresholds()

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from whimbrel_core.errors import InputError, ProfileError, UsageError, WhimbrelError
 from whimbrel_core.profile import baseline as baselines
-from whimbrel_core.profile import dataset
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.comparing import compare as compare_profiles
-from whimbrel_core.profile.dataset import DatasetProfile
-from whimbrel_core.profile.levels import Thresholds
+from whimbrel_core.profile.building import dataset
+from whimbrel_core.profile.building.dataset import DatasetProfile
+from whimbrel_core.profile.drift.comparing import compare as compare_profiles
+from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_packager.profiles import files, whylogs
 from whimbrel_packager.profiles.making import make, matches, select, silent
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from whimbrel_core.profile.report import DriftReport
+    from whimbrel_core.profile.drift.report import DriftReport
     from whimbrel_packager.profiles.source import Source
 
     Subject: TypeAlias = "Source | DatasetProfile"

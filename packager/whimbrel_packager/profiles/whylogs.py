@@ -22,8 +22,8 @@ import numpy as np
 
 from whimbrel_core.errors import InputError
 from whimbrel_core.profile.baseline import Baseline
+from whimbrel_core.profile.building.dataset import DatasetProfile, described, middles
 from whimbrel_core.profile.counts import FeatureCounts
-from whimbrel_core.profile.dataset import DatasetProfile, described, middles
 from whimbrel_core.profile.layout import (
     MAX_FEATURES,
     MAX_VALUES,

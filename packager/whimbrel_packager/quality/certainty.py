@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from whimbrel_core.profile import quality
 from whimbrel_core.profile.counts import QualityCounts
+from whimbrel_core.profile.quality import estimates as quality
 
 if TYPE_CHECKING:
     from whimbrel_core.bundle.manifest import Manifest

@@ -20,7 +20,7 @@ import numpy as np
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counts import LATENCY_CELLS, no_quality
-from whimbrel_core.profile.fields import Sliced
+from whimbrel_core.profile.encoding.fields import Sliced
 from whimbrel_core.profile.flat import FlatWindow, encode, flatten
 from whimbrel_core.profile.window import OpsCounts, QualityCounts, Window
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whimbrel_core.profile.alarms import (
+from whimbrel_core.profile.watching.alarms import (
     ALARM,
     MARKS,
     NOTICE,

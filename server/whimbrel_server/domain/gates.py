@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from whimbrel_core.profile.levels import LEVELS
-from whimbrel_core.profile.quality import RealisedQuality
+from whimbrel_core.profile.drift.levels import LEVELS
+from whimbrel_core.profile.quality.estimates import RealisedQuality
 from whimbrel_server.views import DriftState, Gates, GateView
 
 if TYPE_CHECKING:

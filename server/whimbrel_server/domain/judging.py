@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from whimbrel_core.profile.judging import DeviceJudge, Seen, Told, Turn
+from whimbrel_core.profile.watching.judging import DeviceJudge, Seen, Told, Turn
 
 __all__ = ["DeviceJudge", "Seen", "Told", "Turn"]

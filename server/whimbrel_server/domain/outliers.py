@@ -1,7 +1,7 @@
 """Devices unlike the others: each against the rest of its peers, leave-one-out.
 
 Counts add, so they also subtract: the rest is all peers' counts less the device's own. What is
-compared are the numbers that the detectors watch (`whimbrel_core.profile.components`: location,
+compared are the numbers that the detectors watch (`whimbrel_core.profile.watching.components`: location,
 scale, shares, missing), in standard deviations of the reference.
 
 Devices of a healthy fleet differ by about .2 of those, and a period of many rows shows that beyond
@@ -24,17 +24,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from whimbrel_core.profile.chisquare import erfc
-from whimbrel_core.profile.distances import Judge, stacked
-from whimbrel_core.profile.levels import State
+from whimbrel_core.profile.drift.chisquare import erfc
+from whimbrel_core.profile.drift.distances import Judge, stacked
+from whimbrel_core.profile.drift.levels import State
 from whimbrel_server.domain.aggregation import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.components import Components
-    from whimbrel_core.profile.levels import Thresholds
+    from whimbrel_core.profile.drift.levels import Thresholds
+    from whimbrel_core.profile.watching.components import Components
     from whimbrel_server.domain.drift import Severity
 
 Floats = NDArray[np.float64]

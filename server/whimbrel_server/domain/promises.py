@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from whimbrel_core.profile.quality import expected, realised
+from whimbrel_core.profile.quality.estimates import expected, realised
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline

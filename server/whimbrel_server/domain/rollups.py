@@ -24,9 +24,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from whimbrel_core.profile.discoveries import e_benjamini_hochberg
-from whimbrel_core.profile.levels import LEVELS, State
-from whimbrel_core.profile.sequential import NEVER
+from whimbrel_core.profile.drift.discoveries import e_benjamini_hochberg
+from whimbrel_core.profile.drift.levels import LEVELS, State
+from whimbrel_core.profile.watching.sequential import NEVER
 from whimbrel_server.domain.aggregation import FLEET
 from whimbrel_server.domain.drift import STATES, WARN, Severity, severity_of
 

@@ -1,6 +1,6 @@
 """What is wrong with a device's data, told when it lasts: findings of windows, with hysteresis.
 
-A finding (`whimbrel_core.profile.findings`) is of one window. It becomes a *trouble* when as many of
+A finding (`whimbrel_core.profile.drift.findings`) is of one window. It becomes a *trouble* when as many of
 the device's newest windows in a row as a drift needs have it at "warn" or worse, and is over when as
 many in a row as calm a level down have not. Windows with too few rows to say say nothing.
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from whimbrel_core.profile.findings import Finding
-from whimbrel_core.profile.levels import LEVELS
+from whimbrel_core.profile.drift.findings import Finding
+from whimbrel_core.profile.drift.levels import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from whimbrel_core.profile.counts import FeatureCounts
     from whimbrel_core.profile.layout import Feature
-    from whimbrel_core.profile.loss import Loss
+    from whimbrel_core.profile.quality.loss import Loss
     from whimbrel_server.domain.attribution import Attribution
     from whimbrel_server.domain.verdict import Verdict
 
@@ -38,7 +38,7 @@ BLIND = (
 def cost(one: Loss) -> str:
     """Return what scores promise now beside what they promised.
 
-    >>> from whimbrel_core.profile.loss import Loss
+    >>> from whimbrel_core.profile.quality.loss import Loss
     >>> cost(Loss(measure="AUC", reference=0.713, current=0.7124, se=0.0011, rows=900))
     'expected AUC 0.713 → 0.712 (± 0.002): harmless so far'
     """
@@ -294,7 +294,7 @@ _LOOK = {
 
 
 def _wrong(one: Verdict, message: str) -> list[str]:
-    """Return what is wrong with the data (`whimbrel_core.profile.findings`)."""
+    """Return what is wrong with the data (`whimbrel_core.profile.drift.findings`)."""
     figures, limits = one.figures, one.thresholds
     running = int(figures["windows"])
     rows = (

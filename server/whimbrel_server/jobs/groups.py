@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from whimbrel_core.profile.components import Components
+from whimbrel_core.profile.watching.components import Components
 from whimbrel_server.domain import aggregation, drift, outliers, rollups
 from whimbrel_server.domain.aggregation import FLEET, Key
 from whimbrel_server.domain.rollups import Periods

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.profile import window as profile_windows
-from whimbrel_core.profile.distances import Judge
-from whimbrel_core.profile.quality import RealisedQuality, realised
+from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.quality.estimates import RealisedQuality, realised
 from whimbrel_server.domain import aggregation, drift, gates
 from whimbrel_server.domain.aggregation import Totals
 from whimbrel_server.domain.devices import slot_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whimbrel_core.profile.words import reveal
+from whimbrel_core.profile.privacy.words import reveal
 from whimbrel_server.store import words
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.errors import WhimbrelError
-from whimbrel_core.profile.quality import realised
-from whimbrel_core.profile.segments import seen_in, segments
+from whimbrel_core.profile.drift.segments import seen_in, segments
+from whimbrel_core.profile.quality.estimates import realised
 from whimbrel_server.domain import aggregation, attribution, verdict, wording
 from whimbrel_server.domain.aggregation import DAY_MS, Totals
 from whimbrel_server.queries import losses, surroundings

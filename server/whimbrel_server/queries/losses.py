@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from whimbrel_core.profile.loss import losses
+from whimbrel_core.profile.quality.loss import losses
 from whimbrel_server.domain import wording
 from whimbrel_server.store import judgements, schema
 from whimbrel_server.views import LossView

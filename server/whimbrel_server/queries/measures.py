@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_core.profile.quality import (
+from whimbrel_core.profile.quality.estimates import (
     ExpectedQuality,
     RealisedQuality,
     expected_of,

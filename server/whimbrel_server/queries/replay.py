@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from whimbrel_core.errors import WhimbrelError
-from whimbrel_core.profile.alarms import changes
-from whimbrel_core.profile.components import Components
+from whimbrel_core.profile.watching.alarms import changes
+from whimbrel_core.profile.watching.components import Components
 from whimbrel_server.domain import aggregation, drift, outliers, promises, troubles, verdict
 from whimbrel_server.domain.aggregation import DAY_MS, Totals
 from whimbrel_server.domain.drift import Policy, Position

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_core.profile.segments import Segment, segments
+from whimbrel_core.profile.drift.segments import Segment, segments
 from whimbrel_server.domain import drift, wording
 from whimbrel_server.queries.history import Span, spanned
 from whimbrel_server.queries.measures import merged

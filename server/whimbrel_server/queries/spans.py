@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_core.profile.distances import Judge
+from whimbrel_core.profile.drift.distances import Judge
 from whimbrel_core.profile.flat import flatten
-from whimbrel_core.profile.loss import cells
+from whimbrel_core.profile.quality.loss import cells
 from whimbrel_server.domain import drift
 from whimbrel_server.domain.aggregation import FLEET
 from whimbrel_server.queries import losses
@@ -24,7 +24,7 @@ from whimbrel_server.queries.models import newest_drift, ordered, require, store
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from whimbrel_core.profile.distances import FeatureDrift
+    from whimbrel_core.profile.drift.distances import FeatureDrift
     from whimbrel_server.repository import Repository
     from whimbrel_server.views import DriftView, FeatureView
 

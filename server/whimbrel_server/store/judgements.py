@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from whimbrel_core.profile.distances import Drifts, grade, named_drifts
-from whimbrel_core.profile.findings import Finding, Inspector
+from whimbrel_core.profile.drift.distances import Drifts, grade, named_drifts
+from whimbrel_core.profile.drift.findings import Finding, Inspector
 from whimbrel_core.profile.layout import Role
-from whimbrel_core.profile.loss import cells
-from whimbrel_core.profile.sequential import NEVER
+from whimbrel_core.profile.quality.loss import cells
+from whimbrel_core.profile.watching.sequential import NEVER
 from whimbrel_server.domain import drift
 from whimbrel_server.domain.judging import Seen, Told
 from whimbrel_server.store import schema
@@ -53,7 +53,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
         values: (K,) float64, what a detector sees, if the window has enough rows for its policy;
             None for a group.
         variances: (K,) float64, likewise.
-        scores: what quality is expected from, as `whimbrel_core.profile.loss.cells` gives it.
+        scores: what quality is expected from, as `whimbrel_core.profile.quality.loss.cells` gives it.
         findings: what is wrong with the data; of groups nothing is said.
     """
 

@@ -1,6 +1,6 @@
 """Alerts about how much a device is asked: it tells by itself, and the server passes it on.
 
-A device knows what is usual for each of its slots (`whimbrel_core.profile.rate`), and sends an event
+A device knows what is usual for each of its slots (`whimbrel_core.profile.watching.rate`), and sends an event
 when its alarm begins, grows, shrinks or ends. Each is an alert, or the end of one, in the
 transaction that writes the event down. What cannot be read is no alert: the event is kept as it is.
 """

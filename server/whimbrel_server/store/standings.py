@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from whimbrel_core.profile.sequential import NEVER
+from whimbrel_core.profile.watching.sequential import NEVER
 from whimbrel_server.domain import drift
 from whimbrel_server.domain.rollups import Standing
 from whimbrel_server.store import schema

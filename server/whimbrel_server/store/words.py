@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.words import Sealed, require_sound
+from whimbrel_core.profile.privacy.words import Sealed, require_sound
 from whimbrel_server.store import schema
 from whimbrel_server.store.database import upsert
 

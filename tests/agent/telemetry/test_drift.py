@@ -13,8 +13,8 @@ from tests.core.profile.samples import flight_baseline, flight_window
 from whimbrel_agent.telemetry.drift import DriftWatch, LevelChange, form
 from whimbrel_agent.telemetry.watchfile import WatchFile
 from whimbrel_core.bundle.manifest import DriftPolicy
-from whimbrel_core.profile.alarms import Position, changes, policy_for
-from whimbrel_core.profile.judging import DeviceJudge
+from whimbrel_core.profile.watching.alarms import Position, changes, policy_for
+from whimbrel_core.profile.watching.judging import DeviceJudge
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from whimbrel_core.profile.window import Window
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from whimbrel_core.profile.rate import Rate
+    from whimbrel_core.profile.watching.rate import Rate
 
 HOUR_MS = 3_600_000
 QUIET_HOURS = 8 * 24

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import models
 from whimbrel_agent.telemetry.rows import RowWriter
-from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.layout import Feature, Layout
 
 if TYPE_CHECKING:

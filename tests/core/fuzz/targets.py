@@ -25,7 +25,9 @@ from whimbrel_core import identity
 from whimbrel_core.bundle import archive, bundle, manifest, parity, signature
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import BundleError, ProfileError, TrustError, WhimbrelError, WireError
-from whimbrel_core.profile import baseline, dataset, fields, flat, window
+from whimbrel_core.profile import baseline, flat, window
+from whimbrel_core.profile.building import dataset
+from whimbrel_core.profile.encoding import fields
 from whimbrel_core.signing import dsse
 from whimbrel_core.signing.keys import PrivateKey, PublicKey
 from whimbrel_core.wire import assignment, codec, messages

@@ -61,7 +61,7 @@ def test_what_once_crashed_a_reader_is_refused(path: pathlib.Path) -> None:
 def test_a_bomb_is_not_inflated_beyond_its_limit() -> None:
     import zlib
 
-    from whimbrel_core.profile import fields
+    from whimbrel_core.profile.encoding import fields
 
     bomb = fields.MAGIC + bytes(32) + zlib.compress(bytes(200 * MIB), 9)
     assert len(bomb) < MIB

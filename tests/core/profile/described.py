@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from whimbrel_core.profile.building.reference import ColumnSpec, build
 from whimbrel_core.profile.descriptors import Descriptor, Embedding, Image, Text, describer
-from whimbrel_core.profile.reference import ColumnSpec, build
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

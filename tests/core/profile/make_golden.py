@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.core.profile.samples import FLIGHT_SLICES, flight_baseline, flight_rows
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.dataset import DatasetProfile
+from whimbrel_core.profile.building.dataset import DatasetProfile
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.window import encode
 
 GOLDEN = Path(__file__).parent / "golden"

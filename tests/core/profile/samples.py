@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
-from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.layout import Feature, Layout
-from whimbrel_core.profile.reference import ColumnSpec, build
-from whimbrel_core.profile.scores import EQUAL_EDGES
+from whimbrel_core.profile.quality.scores import EQUAL_EDGES
 from whimbrel_core.profile.slices import Slice
 from whimbrel_core.profile.window import (
     FeatureCounts,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.cells import Kernel
+    from whimbrel_core.profile.counting.cells import Kernel
 
 WORDS = np.array(["AA", "DL", "UA", "WN"], object)
 

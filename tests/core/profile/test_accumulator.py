@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from tests.core.profile.samples import SLICED, SMALL, flight_baseline, flight_rows
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile import accumulator as accumulator_module
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.cells import Kernel, cells_of, fastest_kernel
+from whimbrel_core.profile.counting import accumulator as accumulator_module
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.counting.cells import Kernel, cells_of, fastest_kernel
 from whimbrel_core.profile.layout import Feature, Layout
 from whimbrel_core.profile.window import decode, empty, encode, merge, require_fit
 
@@ -423,7 +423,7 @@ _COUNTER = """
 import mmap, sys
 import numpy as np
 from tests.core.profile.samples import SLICED
-from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.counting.accumulator import Accumulator
 with open(sys.argv[1], "r+b") as file:
     accumulator = Accumulator(SLICED, mmap.mmap(file.fileno(), 0))
 values = [3.0, 6.0, 1.0, 0.3]

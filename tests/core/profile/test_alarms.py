@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.core.profile.samples import flight_baseline, flight_window
-from whimbrel_core.profile.alarms import Policy, Position, Shown
-from whimbrel_core.profile.components import Components
-from whimbrel_core.profile.judging import DeviceJudge
-from whimbrel_core.profile.levels import LEVELS, Thresholds
-from whimbrel_core.profile.sequential import DetectorSettings
+from whimbrel_core.profile.drift.levels import LEVELS, Thresholds
+from whimbrel_core.profile.watching.alarms import Policy, Position, Shown
+from whimbrel_core.profile.watching.components import Components
+from whimbrel_core.profile.watching.judging import DeviceJudge
+from whimbrel_core.profile.watching.sequential import DetectorSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.descriptors import (
     Descriptor,
     Embedding,

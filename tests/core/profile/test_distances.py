@@ -15,13 +15,13 @@ from scipy.spatial.distance import jensenshannon
 
 from tests.core.profile.samples import flight_baseline, flight_window
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile import distances
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.chisquare import chi2_tail
-from whimbrel_core.profile.distances import FeatureDrift, Judge, compare, stacked
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.drift import distances
+from whimbrel_core.profile.drift.chisquare import chi2_tail
+from whimbrel_core.profile.drift.distances import FeatureDrift, Judge, compare, stacked
+from whimbrel_core.profile.drift.levels import Held, State, Thresholds, settle
 from whimbrel_core.profile.flat import flatten
-from whimbrel_core.profile.levels import Held, State, Thresholds, settle
-from whimbrel_core.profile.reference import ColumnSpec, build
 from whimbrel_core.profile.window import Window, empty, merge
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile import loss
-from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.errormodel import PRIOR_ROWS
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.flat import flatten
-from whimbrel_core.profile.quality import expected_of
-from whimbrel_core.profile.reference import ColumnSpec, build
+from whimbrel_core.profile.quality import loss
+from whimbrel_core.profile.quality.errormodel import PRIOR_ROWS
+from whimbrel_core.profile.quality.estimates import expected_of
 from whimbrel_core.profile.window import Window, merge
 
 

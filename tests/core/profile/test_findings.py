@@ -10,8 +10,8 @@ from scipy import stats as scipy_stats
 
 from tests.core.profile.samples import SMALL, flight_baseline, flight_rows, flight_window
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.findings import Finding, Inspector, findings, more_than_usual
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.drift.findings import Finding, Inspector, findings, more_than_usual
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.window import empty, merge
 
@@ -127,7 +127,7 @@ def test_a_share_that_few_rows_may_have_by_chance_is_no_finding() -> None:
 
 
 def test_what_the_reference_does_as_well_is_usual() -> None:
-    from whimbrel_core.profile.reference import ColumnSpec, build
+    from whimbrel_core.profile.building.reference import ColumnSpec, build
 
     values = np.repeat(np.random.default_rng(0).normal(size=100), 50)
     baseline = build([ColumnSpec("x", "input", "x", 0, values)], task="regression")

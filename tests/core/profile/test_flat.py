@@ -14,7 +14,7 @@ from tests.core.profile.samples import SLICED, SMALL, flight_window, windows
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile import flat
 from whimbrel_core.profile.counts import OpsCounts
-from whimbrel_core.profile.fields import Sliced, unwrap, wrap
+from whimbrel_core.profile.encoding.fields import Sliced, unwrap, wrap
 from whimbrel_core.profile.window import Window, decode, empty, encode
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.dataset import DatasetProfile
+from whimbrel_core.profile.building.dataset import DatasetProfile
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.window import decode, encode, require_fit
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel_core.profile.baseline import Calibration
-from whimbrel_core.profile.loss import Loss, between
-from whimbrel_core.profile.quality import expected
+from whimbrel_core.profile.quality.estimates import expected
+from whimbrel_core.profile.quality.loss import Loss, between
 
 BINS = 20
 MEANS = tuple((k + 0.5) / BINS for k in range(BINS))

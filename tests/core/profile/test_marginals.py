@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from whimbrel_core.profile import marginals
+from whimbrel_core.profile.watching import marginals
 
 Floats = NDArray[np.float64]
 PHI = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0]

@@ -14,11 +14,11 @@ from tests.core.profile import samples
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile import flat
 from whimbrel_core.profile import window as windows
-from whimbrel_core.profile.accumulator import Accumulator
-from whimbrel_core.profile.distances import Judge
-from whimbrel_core.profile.levels import Thresholds
-from whimbrel_core.profile.noise import _Noise, noised, variance
-from whimbrel_core.profile.reference import ColumnSpec, build
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.levels import Thresholds
+from whimbrel_core.profile.privacy.noise import _Noise, noised, variance
 from whimbrel_core.profile.slices import Slice
 
 if TYPE_CHECKING:

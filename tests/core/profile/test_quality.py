@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tests.core.profile.samples import SMALL, flight_baseline
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Calibration
-from whimbrel_core.profile.quality import expected, realised
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.quality.estimates import expected, realised
 from whimbrel_core.profile.window import QualityCounts, no_quality
 
 MEANS = tuple((k + 0.5) / 20 for k in range(20))

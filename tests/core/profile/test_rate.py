@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.rate import Rate, RateSettings, RateState, expected, observe
+from whimbrel_core.profile.watching.rate import Rate, RateSettings, RateState, expected, observe
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

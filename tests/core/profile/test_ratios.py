@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_core.profile.ratios import Limits, Sizes, step
-from whimbrel_core.profile.streams import Numbers, Sight, Times
-from whimbrel_core.profile.warmup import learn, settle, variance_of_mean
+from whimbrel_core.profile.watching.ratios import Limits, Sizes, step
+from whimbrel_core.profile.watching.streams import Numbers, Sight, Times
+from whimbrel_core.profile.watching.warmup import learn, settle, variance_of_mean
 
 SIZES = Sizes(*(np.full(1, size) for size in (0.05, 0.3, 0.5)))
 LIMITS = Limits.of(16.5, 9)

@@ -11,10 +11,10 @@ import pytest
 
 from tests.core.profile.samples import flight_baseline
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline, Calibration
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.layout import MAX_CELLS, Feature, Kind
-from whimbrel_core.profile.reference import ColumnSpec, build
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.profile.samples import SMALL
-from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.counting.accumulator import Accumulator
 
 if TYPE_CHECKING:
-    from whimbrel_core.profile.cells import Kernel
+    from whimbrel_core.profile.counting.cells import Kernel
 
 KERNELS: list[Kernel] = ["sorted", "plain"]
 _OTHER_NAN = float(np.array([0xFFC00001], np.uint32).view(np.float32)[0])

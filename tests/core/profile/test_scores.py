@@ -13,12 +13,12 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import rankdata
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.layout import is_float32
-from whimbrel_core.profile.quality import expected, realised
-from whimbrel_core.profile.reference import ColumnSpec, build
-from whimbrel_core.profile.scores import EQUAL_EDGES, score_edges
+from whimbrel_core.profile.quality.estimates import expected, realised
+from whimbrel_core.profile.quality.scores import EQUAL_EDGES, score_edges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.series import (
+from whimbrel_core.profile.watching.series import (
     MEMORY,
     Change,
     SeriesSettings,

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import FeatureStats
+from whimbrel_core.profile.building.projection import project
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.counts import FeatureCounts
-from whimbrel_core.profile.distances import Judge
+from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.shift import shifts
 from whimbrel_core.profile.layout import Feature
-from whimbrel_core.profile.projection import project
-from whimbrel_core.profile.reference import ColumnSpec, build
-from whimbrel_core.profile.shift import shifts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

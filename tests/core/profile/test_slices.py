@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from tests.core.profile.samples import SLICED, SMALL, WORDS, flight_rows
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.accumulator import Accumulator
 from whimbrel_core.profile.baseline import Baseline
+from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.counting.memberships import Memberships
 from whimbrel_core.profile.layout import Layout
-from whimbrel_core.profile.memberships import Memberships
-from whimbrel_core.profile.reference import ColumnSpec, build
 from whimbrel_core.profile.slices import MAX_SLICES, Slice
 from whimbrel_core.profile.window import decode, empty, encode, merge, require_fit
 
 if TYPE_CHECKING:
-    from whimbrel_core.profile.cells import Kernel
+    from whimbrel_core.profile.counting.cells import Kernel
 
 KERNELS: list[Kernel] = ["sorted", "plain"]
 _temp = st.sampled_from(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.profile.samples import SMALL
-from whimbrel_core.profile.accumulator import Accumulator
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.layout import Layout
 
 EDGES = (-20.0, -1.0, -(2.0**-149), -0.0, 10.0, 20.0)

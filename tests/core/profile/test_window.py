@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.core.profile.samples import SLICED, SMALL, flight_baseline, flight_window, windows
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.fields import unwrap, wrap
+from whimbrel_core.profile.encoding.fields import unwrap, wrap
 from whimbrel_core.profile.window import (
     MAGIC,
     MAX_ENCODED_BYTES,
@@ -182,7 +182,7 @@ def test_a_window_of_labels_alone_is_small() -> None:
 
 
 def flight_quality() -> object:
-    from whimbrel_core.profile.accumulator import Accumulator
+    from whimbrel_core.profile.counting.accumulator import Accumulator
 
     accumulator = Accumulator(flight_baseline())
     accumulator.record_label(3, 0, 1)
@@ -196,8 +196,8 @@ def test_a_window_of_twenty_features_fits_in_one_and_a_half_kilobytes() -> None:
 
 
 def twenty_features(rows: int) -> tuple[Layout, Window]:
-    from whimbrel_core.profile.accumulator import Accumulator
-    from whimbrel_core.profile.reference import ColumnSpec, build
+    from whimbrel_core.profile.building.reference import ColumnSpec, build
+    from whimbrel_core.profile.counting.accumulator import Accumulator
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20_000, 20)).astype(np.float32)

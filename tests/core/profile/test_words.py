@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.words import MAX_DEVICES, Sealed, require_sound, reveal, seal
+from whimbrel_core.profile.privacy.words import MAX_DEVICES, Sealed, require_sound, reveal, seal
 
 PROFILE = "ab" * 32
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.packager.gates.samples import Array, context, words
 from whimbrel_core.errors import InputError, UsageError
-from whimbrel_core.profile import reference
+from whimbrel_core.profile.building import reference
 from whimbrel_packager.frame import Frame
 from whimbrel_packager.gates import definitions, feast
 from whimbrel_packager.gates.definitions import Definitions, Feature

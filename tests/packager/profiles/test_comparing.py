@@ -15,10 +15,11 @@ from tests.core.profile.described import described_baseline
 from tests.packager.command import whimbrel
 from tests.packager.profiles.tables import HOSTILE, month, save
 from tests.support.page import Reader
-from whimbrel_core.profile import reference, telling
-from whimbrel_core.profile.dataset import DatasetProfile
+from whimbrel_core.profile.building import reference
+from whimbrel_core.profile.building.dataset import DatasetProfile
+from whimbrel_core.profile.building.reference import ColumnSpec
 from whimbrel_core.profile.descriptors import Text
-from whimbrel_core.profile.reference import ColumnSpec
+from whimbrel_core.profile.drift import telling
 from whimbrel_core.profile.slices import Slice
 from whimbrel_packager import profiles
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.packager.conftest import Packed
-    from whimbrel_core.profile.report import DriftReport, FeatureReport
+    from whimbrel_core.profile.drift.report import DriftReport, FeatureReport
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from tests.packager.command import whimbrel
 from tests.packager.profiles.tables import HOSTILE, ROWS, month
 from whimbrel_core.errors import UsageError
-from whimbrel_core.profile.comparing import compare
+from whimbrel_core.profile.drift.comparing import compare
 from whimbrel_core.profile.exports import influx, prometheus, table
 from whimbrel_packager import profiles
 

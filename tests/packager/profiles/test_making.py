@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from tests.packager.profiles.tables import ROWS, month, save
 from whimbrel_core.errors import InputError, ProfileError, UsageError
-from whimbrel_core.profile import reference
-from whimbrel_core.profile.dataset import MAGIC, DatasetProfile, of_window, quantile
-from whimbrel_core.profile.distances import Judge
-from whimbrel_core.profile.reference import ColumnSpec
-from whimbrel_core.profile.sample import Sample
+from whimbrel_core.profile.building import reference
+from whimbrel_core.profile.building.dataset import MAGIC, DatasetProfile, of_window, quantile
+from whimbrel_core.profile.building.reference import ColumnSpec
+from whimbrel_core.profile.building.sample import Sample
+from whimbrel_core.profile.drift.distances import Judge
 from whimbrel_packager import profiles
 from whimbrel_packager.profiles import files, memory, source
 from whimbrel_packager.profiles.making import make

@@ -14,8 +14,8 @@ from tests.support.page import Reader
 from tests.support.web import TOKEN, serving, web
 from tests.support.windows import Counter
 from whimbrel_core import cli
-from whimbrel_core.profile.comparing import compare
-from whimbrel_core.profile.dataset import DatasetProfile
+from whimbrel_core.profile.building.dataset import DatasetProfile
+from whimbrel_core.profile.drift.comparing import compare
 from whimbrel_core.profile.window import merge
 from whimbrel_server.client import FleetClient
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from whimbrel_core.profile.quality import RealisedQuality
+from whimbrel_core.profile.quality.estimates import RealisedQuality
 from whimbrel_server.domain.gates import (
     DeviceFacts,
     Service,

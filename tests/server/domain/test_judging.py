@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.support.models import MadeBundle, build_bundle, logistic
 from tests.support.windows import Counter
 from whimbrel_core.bundle.manifest import DriftPolicy
+from whimbrel_core.profile.drift.levels import LEVELS, Held, settle
 from whimbrel_core.profile.flat import flatten
-from whimbrel_core.profile.levels import LEVELS, Held, settle
 from whimbrel_server.domain import drift, judging
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.fleets import Crowd, baseline
-from whimbrel_core.profile.components import Components
-from whimbrel_core.profile.levels import Thresholds
+from whimbrel_core.profile.drift.levels import Thresholds
+from whimbrel_core.profile.watching.components import Components
 from whimbrel_server.domain import outliers
 from whimbrel_server.domain.aggregation import Totals
 from whimbrel_server.domain.outliers import PeerPeriod, Standout

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.support.fleets import Crowd, baseline
 from whimbrel_core.bundle.manifest import DriftPolicy
-from whimbrel_core.profile.distances import Judge, stacked
-from whimbrel_core.profile.sequential import NEVER
+from whimbrel_core.profile.drift.distances import Judge, stacked
+from whimbrel_core.profile.watching.sequential import NEVER
 from whimbrel_server.domain import drift, rollups
 from whimbrel_server.domain.judging import DeviceJudge
 from whimbrel_server.domain.rollups import Periods, Rollup, Standing

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from whimbrel_core.profile.findings import Finding
+from whimbrel_core.profile.drift.findings import Finding
 from whimbrel_server.domain.troubles import Inspected, troubles
 
 if TYPE_CHECKING:
-    from whimbrel_core.profile.levels import State
+    from whimbrel_core.profile.drift.levels import State
 
 
 def stuck(level: State = "severe", feature: str = "temp") -> Finding:

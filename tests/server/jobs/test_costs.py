@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.server.jobs.test_fold import Books, messages
-from whimbrel_core.profile.quality import expected
+from whimbrel_core.profile.quality.estimates import expected
 from whimbrel_server.jobs.costs import Costs
 
 if TYPE_CHECKING:

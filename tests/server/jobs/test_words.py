@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.server.jobs.test_fold import START_MS, Books
-from whimbrel_core.profile.words import Sealed, seal
+from whimbrel_core.profile.privacy.words import Sealed, seal
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import EventMessage
 from whimbrel_server.ingest.batch import Incoming

@@ -27,7 +27,7 @@ from whimbrel_core.profile.exports import table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from whimbrel_core.profile.dataset import DatasetProfile
+    from whimbrel_core.profile.building.dataset import DatasetProfile
     from whimbrel_core.profile.exports.table import Value
 
 FEATURE, CELL = "whimbrel_feature", "whimbrel_cell"

@@ -14,16 +14,16 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from whimbrel_core.errors import UsageError
-from whimbrel_core.profile.dataset import quantile
+from whimbrel_core.profile.building.dataset import quantile
 from whimbrel_core.profile.exports.table import QUANTILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from whimbrel_core.profile.building.dataset import DatasetProfile
     from whimbrel_core.profile.counts import FeatureCounts
-    from whimbrel_core.profile.dataset import DatasetProfile
+    from whimbrel_core.profile.drift.report import DriftReport
     from whimbrel_core.profile.layout import Feature
-    from whimbrel_core.profile.report import DriftReport
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")

@@ -10,12 +10,12 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
-from whimbrel_core.profile.dataset import quantile
+from whimbrel_core.profile.building.dataset import quantile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from whimbrel_core.profile.dataset import DatasetProfile
+    from whimbrel_core.profile.building.dataset import DatasetProfile
     from whimbrel_core.profile.layout import Feature
 
 Value: TypeAlias = "str | int | float | None"

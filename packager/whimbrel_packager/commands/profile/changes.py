@@ -64,7 +64,7 @@ def changes(  # noqa: PLR0917 - one parameter for each option
     Nothing has to be known of a column beforehand: no level, noise or trend. A change has enough
     evidence when no steady trend, correlated noise or random walk explains the rows as well.
     """
-    from whimbrel_core.profile.series import SeriesSettings
+    from whimbrel_core.profile.watching.series import SeriesSettings
     from whimbrel_packager.profiles.changes import find
     from whimbrel_packager.profiles.files import opened
 

@@ -13,8 +13,8 @@ from whimbrel_packager.commands.profile.made import FILE, columns_option, progre
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from whimbrel_core.profile.levels import State
-    from whimbrel_core.profile.report import DriftReport, FeatureReport
+    from whimbrel_core.profile.drift.levels import State
+    from whimbrel_core.profile.drift.report import DriftReport, FeatureReport
 
 _COLOURS = {"severe": "red", "warn": "yellow", "notice": "cyan"}
 _LEVELS = click.Choice(["notice", "warn", "severe"])
@@ -48,7 +48,7 @@ def compare(reference: Path, current: Path, **given: Any) -> None:  # noqa: ANN4
     """
     import msgspec
 
-    from whimbrel_core.profile.levels import Thresholds
+    from whimbrel_core.profile.drift.levels import Thresholds
     from whimbrel_packager.profiles import reading
 
     page: Path | None = given["page"]
@@ -76,7 +76,7 @@ def plain(found: DriftReport) -> dict[str, Any]:
     """Return a report without its distributions, which the page draws."""
     import msgspec
 
-    from whimbrel_core.profile import telling
+    from whimbrel_core.profile.drift import telling
 
     value: dict[str, Any] = msgspec.to_builtins(found)
     for one in value["features"]:
@@ -86,7 +86,7 @@ def plain(found: DriftReport) -> dict[str, Any]:
 
 def _gate(found: DriftReport, level: State | None) -> None:
     from whimbrel_core.errors import GateError
-    from whimbrel_core.profile.report import ORDER
+    from whimbrel_core.profile.drift.report import ORDER
 
     if level is None or ORDER.index(found.worst) < ORDER.index(level):
         return
@@ -107,7 +107,7 @@ def _gate(found: DriftReport, level: State | None) -> None:
 
 
 def _lines(found: DriftReport, *, everything: bool) -> Iterator[str]:
-    from whimbrel_core.profile import telling
+    from whimbrel_core.profile.drift import telling
 
     a, b = found.reference, found.current
     yield f"{b.name} ({b.rows:,} rows) against {a.name} ({a.rows:,} rows)"
@@ -135,7 +135,7 @@ def _lines(found: DriftReport, *, everything: bool) -> Iterator[str]:
 def _table(shown: list[FeatureReport]) -> Iterator[str]:
     from whimbrel_core.drawing.written import percent
     from whimbrel_core.pages.drift import PROBLEMS, WORDS
-    from whimbrel_core.profile import telling
+    from whimbrel_core.profile.drift import telling
 
     width = min(max(7, *(len(one.feature) for one in shown)), _NAME_CHARS)
     yield click.style(

@@ -12,7 +12,7 @@ from whimbrel_packager.commands.profile.made import FILE, progress, read, writte
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from whimbrel_core.profile.dataset import DatasetProfile
+    from whimbrel_core.profile.building.dataset import DatasetProfile
 
 _FORMATS = click.Choice(["influx", "prometheus", "parquet", "json"])
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from whimbrel_core.profile.dataset import DatasetProfile
+    from whimbrel_core.profile.building.dataset import DatasetProfile
 
 FILE = click.Path(path_type=Path)
 

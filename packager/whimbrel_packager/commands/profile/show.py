@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from whimbrel_core.pages.distribution import Profiled
-    from whimbrel_core.profile.dataset import DatasetProfile
+    from whimbrel_core.profile.building.dataset import DatasetProfile
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _NAME_CHARS = 28

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.dataset import DatasetProfile
+    from whimbrel_core.profile.building.dataset import DatasetProfile
     from whimbrel_server.client import FleetClient
     from whimbrel_server.counts_views import StoredCountsView
 
@@ -129,7 +129,7 @@ def _content(view: StoredCountsView, form: str, tags: dict[str, str], *, cells: 
 
 def _profiles(view: StoredCountsView) -> Iterator[DatasetProfile]:
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.dataset import of_window
+    from whimbrel_core.profile.building.dataset import of_window
     from whimbrel_core.profile.window import decode
 
     baseline: Baseline = Baseline.decode(view.baseline)

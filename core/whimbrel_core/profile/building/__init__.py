@@ -1,0 +1,1 @@
+"""Making baselines and profiles of data sets (build machine)."""

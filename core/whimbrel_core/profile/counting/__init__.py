@@ -1,0 +1,1 @@
+"""Counting rows on a device: cells, the accumulator and its memory, slices, labels."""

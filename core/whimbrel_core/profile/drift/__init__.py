@@ -1,0 +1,1 @@
+"""What differs between two sets of counts: evidence, effect, and how it is told."""
