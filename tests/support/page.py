@@ -39,7 +39,16 @@ class Reader(HTMLParser):
             self.titles.append(data)
 
 
-CONTRAST = """(() => {
+def too_faint(selected: str) -> str:
+    """Return JavaScript for the list of texts with less contrast than WCAG asks for (4.5).
+
+    Args:
+        selected: CSS selector of the elements to look at.
+    """
+    return _CONTRAST.replace("SELECTED", selected)
+
+
+_CONTRAST = """(() => {
   const numbers = (c) => { const k = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
     k.fillStyle = c; k.fillRect(0, 0, 1, 1); return [...k.getImageData(0, 0, 1, 1).data]; };
   const luminance = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
@@ -47,10 +56,13 @@ CONTRAST = """(() => {
   const behind = (e) => { for (; e; e = e.parentElement) { const c = numbers(getComputedStyle(e).backgroundColor);
     if (c[3] === 255) return c; } return [255, 255, 255]; };
   const bad = [];
-  for (const e of document.querySelectorAll('p, a, th, td, dt, dd, .badge, .of, small, li, h1 span, code')) {
+  for (const e of document.querySelectorAll('SELECTED')) {
     if (!e.innerText?.trim() || !e.checkVisibility()) continue;
     const [a, b] = [numbers(getComputedStyle(e).color), behind(e)].map(luminance);
     const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
     if (ratio < 4.5) bad.push(`${ratio.toFixed(2)} ${e.tagName} ${e.className} ${e.innerText.slice(0, 30)}`);
   }
   return bad; })()"""
+
+CONTRAST = too_faint("p, a, th, td, dt, dd, .badge, .of, small, li, h1 span, code")
+"""Of a page that is a file."""

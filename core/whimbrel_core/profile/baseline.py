@@ -13,6 +13,7 @@ import math
 import msgspec
 
 from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.encoding import document
 from whimbrel_core.profile.encoding.packing import MAX_COUNT
 from whimbrel_core.profile.layout import Layout
 from whimbrel_core.profile.quality.errormodel import ErrorModel
@@ -111,21 +112,14 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ProfileError: no baseline, another format, beyond a limit, or parts that do not fit.
         """
-        if len(data) > MAX_ENCODED_BYTES:
-            raise ProfileError(
-                f"a baseline of {len(data)} bytes is above the limit of {MAX_ENCODED_BYTES}",
-                code="profile.too_large",
-            )
-        if data[: len(MAGIC)] != MAGIC:
-            raise ProfileError(
-                f"these {len(data)} bytes are not a baseline of format 1",
-                hint="update Whimbrel on this machine, or pack the model again with this version",
-                code="profile.version",
-            )
-        try:
-            baseline = msgspec.msgpack.decode(data[len(MAGIC) :], type=Baseline)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ProfileError(f"a baseline is damaged: {error}") from None
+        baseline = document.read(
+            data,
+            Baseline,
+            magic=MAGIC,
+            limit=MAX_ENCODED_BYTES,
+            what="baseline",
+            hint="update Whimbrel on this machine, or pack the model again with this version",
+        )
         baseline.check()
         return baseline
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.browser import Page, chromium
 from tests.support.fake_fleet import FakeFleet
+from tests.support.page import too_faint
 from tests.support.web import TOKEN, serving, web
 
 if TYPE_CHECKING:
@@ -77,21 +78,10 @@ def test_no_page_is_wider_than_the_screen(story: tuple[Page, FakeFleet, str], wi
         assert page.value("document.documentElement.scrollWidth") <= width, path
 
 
-CONTRAST = """(() => {
-  const numbers = (c) => { const k = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-    k.fillStyle = c; k.fillRect(0, 0, 1, 1); return [...k.getImageData(0, 0, 1, 1).data]; };
-  const luminance = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-  const behind = (e) => { for (; e; e = e.parentElement) { const c = numbers(getComputedStyle(e).backgroundColor);
-    if (c[3] === 255) return c; } return [255, 255, 255]; };
-  const bad = [];
-  for (const e of document.querySelectorAll('.badge, .chip, .faint, .soft, .why, a, th, td, dt, button, .tile-note, .arrow, .banner strong, .banner p, .empty, .count')) {
-    if (!e.innerText?.trim() || !e.checkVisibility()) continue;
-    const [a, b] = [numbers(getComputedStyle(e).color), behind(e)].map(luminance);
-    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-    if (ratio < 4.5) bad.push(`${ratio.toFixed(2)} ${e.className} ${e.innerText.slice(0, 30)}`);
-  }
-  return bad; })()"""
+CONTRAST = too_faint(
+    ".badge, .chip, .faint, .soft, .why, a, th, td, dt, button, .tile-note, .arrow, "
+    ".banner strong, .banner p, .empty, .count"
+)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

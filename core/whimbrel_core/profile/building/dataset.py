@@ -16,6 +16,7 @@ import msgspec
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import MAX_ENCODED_BYTES as MAX_BASELINE_BYTES
 from whimbrel_core.profile.baseline import Baseline, FeatureStats
+from whimbrel_core.profile.encoding import document
 from whimbrel_core.profile.encoding.fields import MAX_SUM
 from whimbrel_core.profile.encoding.packing import MAX_COUNT
 from whimbrel_core.profile.window import merge as merge_windows
@@ -86,21 +87,14 @@ class DatasetProfile(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ProfileError: no profile, another format, beyond a limit, or parts that do not fit.
         """
-        if len(data) > MAX_ENCODED_BYTES:
-            raise ProfileError(
-                f"a profile of {len(data)} bytes is above the limit of {MAX_ENCODED_BYTES}",
-                code="profile.too_large",
-            )
-        if data[: len(MAGIC)] != MAGIC:
-            raise ProfileError(
-                f"these {len(data)} bytes are not a profile of format 1",
-                hint="make it again with 'whimbrel profile make', of this version",
-                code="profile.version",
-            )
-        try:
-            profile = msgspec.msgpack.decode(data[len(MAGIC) :], type=DatasetProfile)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ProfileError(f"a profile is damaged: {error}") from None
+        profile = document.read(
+            data,
+            DatasetProfile,
+            magic=MAGIC,
+            limit=MAX_ENCODED_BYTES,
+            what="profile",
+            hint="make it again with 'whimbrel profile make', of this version",
+        )
         names = [*profile.absent, *profile.new, *profile.unlike, *profile.notes]
         texts = [profile.name, profile.like, *names, *profile.unlike.values()]
         if len(names) > MAX_NAMES or any(len(text) > MAX_TEXT_CHARS for text in texts):
