@@ -32,12 +32,12 @@ from tests.support.models import logistic
 from tests.support.windows import Counter
 from whimbrel_core.profile import flat
 from whimbrel_core.profile.flat import flatten
+from whimbrel_core.profile.watching import alarms
+from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.app import Fleet
-from whimbrel_server.domain import drift
 from whimbrel_server.domain.aggregation import Totals
-from whimbrel_server.domain.judging import DeviceJudge
 from whimbrel_server.ingest.batch import Incoming, sort
 
 if TYPE_CHECKING:
@@ -106,10 +106,10 @@ def folded(folder: Path, devices: int, periods: int) -> list[Line]:
         took.append((time.perf_counter() - started) / devices * 1e6)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
     fleet.stop()
-    judge = DeviceJudge(made.baseline, drift.policy_for(made.manifest.drift, streams=devices * 23))
+    judge = DeviceJudge(made.baseline, alarms.policy_for(made.manifest.drift, streams=devices * 23))
     layout = made.baseline.layout
     total, some = Totals(layout), Totals.of_flat(layout, windows[0])
-    positions = [drift.Position(START_MS, "")] * POOL
+    positions = [alarms.Position(START_MS, "")] * POOL
     steady = sorted(took[2:])
     return [
         Line("merge a device-window (Totals.add)", micros(lambda: total.add(some)), "µs", 2),

@@ -26,11 +26,12 @@ from tests.support.fleets import Crowd, baseline
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.profile.drift.distances import Judge, stacked
 from whimbrel_core.profile.drift.levels import Thresholds
+from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.components import Components
+from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_core.profile.watching.sequential import NEVER
-from whimbrel_server.domain import drift, outliers, rollups
+from whimbrel_server.domain import outliers, rollups
 from whimbrel_server.domain.aggregation import Totals
-from whimbrel_server.domain.judging import DeviceJudge
 from whimbrel_server.domain.rollups import Standing
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def hidden(of: Baseline, seed: int) -> list[Line]:
     """Return what is found of 35 streams that move by half a standard deviation."""
     crowd = Crowd(of, DEVICES, seed=seed)
     declared = DriftPolicy(window_s=3600, warmup_windows=WARMUP)
-    judge = DeviceJudge(of, drift.policy_for(declared, streams=DEVICES * FEATURES))
+    judge = DeviceJudge(of, alarms.policy_for(declared, streams=DEVICES * FEATURES))
     rng = np.random.default_rng(seed + 1)
     moved = np.zeros((DEVICES, FEATURES), bool)
     moved.ravel()[rng.choice(moved.size, DRIFTING, replace=False)] = True
@@ -58,7 +59,7 @@ def hidden(of: Baseline, seed: int) -> list[Line]:
     for n in range(WARMUP + WATCHED + AFTER):
         crowd.shifts = 0.5 * moved if n >= WARMUP + WATCHED else 0.0 * moved
         windows = crowd.windows(n * HOUR_MS, seconds=3600)
-        _, seen = judge.judge_all(windows, [drift.Position(n * HOUR_MS, "")] * DEVICES)
+        _, seen = judge.judge_all(windows, [alarms.Position(n * HOUR_MS, "")] * DEVICES)
         states, told, _ = judge.advance_all(states, seen, queues)
         if n < WARMUP:
             continue
@@ -66,8 +67,8 @@ def hidden(of: Baseline, seed: int) -> list[Line]:
         whole = (cells.sum(axis=0, keepdims=True), invalid.sum(axis=0, keepdims=True))
         fleet.append(average.measure(*whole, np.array([rows.sum()])).psi[0])
         marks = np.frombuffer(b"".join(one.marks for one in states), "<i8")
-        marks = marks.reshape(DEVICES, FEATURES, drift.MARKS)
-        alarm = marks[..., drift.ALARM]
+        marks = marks.reshape(DEVICES, FEATURES, alarms.MARKS)
+        alarm = marks[..., alarms.ALARM]
         standing = Standing(
             devices=range(DEVICES),  # type: ignore[arg-type]  # names do not matter here
             cohorts=[()] * DEVICES,
@@ -76,14 +77,14 @@ def hidden(of: Baseline, seed: int) -> list[Line]:
             watched=np.full(DEVICES, n + 1 - WARMUP),
             level=marks[..., 0],
             alarm=alarm,
-            since_ms=np.where(alarm >= 0, marks[..., drift.ALARM + 1], NEVER),
+            since_ms=np.where(alarm >= 0, marks[..., alarms.ALARM + 1], NEVER),
             component=told.components,
             psi=np.full(told.log_e.shape, np.nan),
         )
-        listed = rollups.discovered(standing) & (standing.level >= drift.WARN)
+        listed = rollups.discovered(standing) & (standing.level >= alarms.WARN)
         found.append(listed | (alarm >= 0))
         alone.append(alarm >= 0)
-    lists, alarms = np.array(found), np.array(alone)
+    lists, own = np.array(found), np.array(alone)
     psi = np.array(fleet)
     sooner = [int((lists[WATCHED + k - 1] & moved).sum()) for k in (2, 3, 4, 8, AFTER)]
     return [
@@ -94,7 +95,7 @@ def hidden(of: Baseline, seed: int) -> list[Line]:
             Line(f"of {DRIFTING} streams in the list after {k} windows", number, "")
             for k, number in zip((2, 3, 4, 8, AFTER), sooner, strict=True)
         ),
-        Line("  of them with an alarm of their own", float((alarms[-1] & moved).sum()), ""),
+        Line("  of them with an alarm of their own", float((own[-1] & moved).sum()), ""),
         Line("streams wrongly in the list, ever", float((lists & ~moved).any(axis=0).sum()), ""),
     ]
 

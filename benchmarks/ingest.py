@@ -33,9 +33,9 @@ from tests.support.windows import Counter, payload
 from whimbrel_core.identity import DeviceId
 from whimbrel_core.profile import flat
 from whimbrel_core.profile import window as profile_windows
+from whimbrel_core.profile.watching import alarms, judging
 from whimbrel_core.wire import codec, topics
 from whimbrel_core.wire.messages import Ack, WindowMessage
-from whimbrel_server.domain import drift, judging
 from whimbrel_server.domain.aggregation import Totals
 
 FEATURES = 18  # with label and two probabilities: 21 profiled columns
@@ -158,7 +158,7 @@ def steps() -> None:
     counter = Counter(made)
     windows = [counter.window(START_MS + i * PERIOD_MS, rows=1000) for i in range(200)]
     layout = made.baseline.layout
-    judge = judging.DeviceJudge(made.baseline, drift.Policy())
+    judge = judging.DeviceJudge(made.baseline, alarms.Policy())
     data = [payload(window) for window in windows]
     count = len(data)
     _row(
@@ -175,7 +175,7 @@ def steps() -> None:
             whole.add(one)
 
     _row("merge it into a total", merge, count)
-    positions = [drift.Position(one.start_ms, "") for one in arrays]
+    positions = [alarms.Position(one.start_ms, "") for one in arrays]
 
     def alone() -> None:
         for one, position in zip(windows, positions, strict=True):

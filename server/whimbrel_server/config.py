@@ -10,7 +10,7 @@ import msgspec
 
 from whimbrel_core import config
 from whimbrel_core.errors import ConfigError
-from whimbrel_server.domain.drift import Severity
+from whimbrel_core.profile.watching.alarms import Severity
 from whimbrel_server.domain.policies import Override, Policies
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import msgspec
 
 from whimbrel_core.errors import UsageError
 from whimbrel_core.profile.quality.loss import Loss
-from whimbrel_server.domain import drift, verdict, wording
+from whimbrel_core.profile.watching import alarms
+from whimbrel_server.domain import verdict, wording
 from whimbrel_server.domain.attribution import Arrival, Companion, Facts, Happening, Peer
 from whimbrel_server.queries import explain
 from whimbrel_server.verdict_views import (
@@ -61,7 +62,7 @@ def loss_view(one: Loss = COST) -> LossView:
 
 def verdict_of(device: str, digest: str, feature: str, at_ms: int) -> Verdict:
     """Return the verdict of an alarm of one feature on one device."""
-    policy = drift.Policy()
+    policy = alarms.Policy()
     return verdict.reached(
         verdict.DEVICE_DRIFT,
         digest=digest,

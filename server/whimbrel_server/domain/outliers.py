@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.drift.levels import Thresholds
+    from whimbrel_core.profile.watching.alarms import Severity
     from whimbrel_core.profile.watching.components import Components
-    from whimbrel_server.domain.drift import Severity
 
 Floats = NDArray[np.float64]
 

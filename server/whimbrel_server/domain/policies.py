@@ -20,7 +20,7 @@ import msgspec
 
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.errors import ConfigError
-from whimbrel_server.domain import drift
+from whimbrel_core.profile.watching import alarms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -125,9 +125,9 @@ class Followed(msgspec.Struct, frozen=True, kw_only=True):
             f"calm {self.calm_windows}"
         )
 
-    def policy(self, streams: int) -> drift.Policy:
+    def policy(self, streams: int) -> alarms.Policy:
         """Return it for a fleet of ``streams`` device × feature pairs."""
-        return drift.policy_for(
+        return alarms.policy_for(
             self.declared, streams=streams, confirm=self.confirm_windows, calm=self.calm_windows
         )
 

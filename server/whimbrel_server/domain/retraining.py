@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_server.domain.drift import Severity
+from whimbrel_core.profile.watching.alarms import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

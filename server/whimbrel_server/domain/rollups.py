@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from whimbrel_core.profile.drift.discoveries import e_benjamini_hochberg
 from whimbrel_core.profile.drift.levels import LEVELS, State
+from whimbrel_core.profile.watching.alarms import STATES, WARN, Severity, severity_of
 from whimbrel_core.profile.watching.sequential import NEVER
 from whimbrel_server.domain.aggregation import FLEET
-from whimbrel_server.domain.drift import STATES, WARN, Severity, severity_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from whimbrel_server.domain import drift
+    from whimbrel_core.profile.watching import alarms
 
 Level = Literal["device", "cohort", "fleet"]
 
@@ -151,7 +151,7 @@ def read(evidence: Mapping[str, Any]) -> Verdict | None:
     return msgspec.convert(dict(evidence), Verdict)
 
 
-def thresholds_of(policy: drift.Policy) -> dict[str, float]:
+def thresholds_of(policy: alarms.Policy) -> dict[str, float]:
     """Return what evidence and effect of a device's feature have to pass."""
     limits = policy.thresholds
     return {

@@ -15,7 +15,7 @@ from whimbrel_server.store import alerts, judgements, schema
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from whimbrel_server.domain.drift import Policy
+    from whimbrel_core.profile.watching.alarms import Policy
     from whimbrel_server.domain.troubles import Trouble
     from whimbrel_server.repository import Published
     from whimbrel_server.store.judgements import Kept

@@ -15,7 +15,7 @@ from whimbrel_server.domain.aggregation import FLEET, device_subject
 from whimbrel_server.store import alerts, peers, schema
 
 if TYPE_CHECKING:
-    from whimbrel_server.domain.drift import Policy
+    from whimbrel_core.profile.watching.alarms import Policy
     from whimbrel_server.domain.outliers import Outlier
     from whimbrel_server.domain.rollups import Rollup
     from whimbrel_server.jobs.groups import Found

@@ -20,9 +20,10 @@ import sqlalchemy as sa
 
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile import flat
+from whimbrel_core.profile.watching import alarms
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
-from whimbrel_server.domain import aggregation, drift, effects
+from whimbrel_server.domain import aggregation, effects
 from whimbrel_server.domain.aggregation import FLEET, Key, Totals
 from whimbrel_server.ingest.journal import Entry
 from whimbrel_server.jobs import data, findings, verdicts
@@ -207,7 +208,7 @@ class Fold:
             return
         sums.add(layout, message.digest, message.device, entry.cohorts, window)
         if window.rows:
-            position = drift.Position(window.start_ms, f"{message.epoch}/{message.seq:020d}")
+            position = alarms.Position(window.start_ms, f"{message.epoch}/{message.seq:020d}")
             subject = aggregation.device_subject(message.device)
             arrived.setdefault(message.digest, []).append(Arrived(subject, position, window))
 

@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
+from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.components import Components
-from whimbrel_server.domain import aggregation, drift, outliers, rollups
+from whimbrel_server.domain import aggregation, outliers, rollups
 from whimbrel_server.domain.aggregation import FLEET, Key
 from whimbrel_server.domain.rollups import Periods
 from whimbrel_server.store import judgements, peers, schema
@@ -23,8 +24,8 @@ from whimbrel_server.store.standings import standing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from whimbrel_core.profile.watching.judging import DeviceJudge
     from whimbrel_server.domain.aggregation import Step, Totals
-    from whimbrel_server.domain.judging import DeviceJudge
     from whimbrel_server.domain.outliers import Outlier, PeerPeriod
     from whimbrel_server.domain.rollups import Rollup
     from whimbrel_server.jobs.judges import Judges
@@ -104,7 +105,7 @@ class Groups:
             members = self._members(digest)
             stands = self._stands(connection, digest, members)
             windows = [total(key).flat() for key in keys]
-            positions = [drift.Position(key.bucket_ms, "") for key in keys]
+            positions = [alarms.Position(key.bucket_ms, "") for key in keys]
             merged = [total(key).windows for key in keys]
             drifts, _ = judge.judge_all(windows, positions, merged)
             kept = judgements.keep(judge, windows, positions, drifts, None)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from whimbrel_server.domain import drift
+from whimbrel_core.profile.watching import alarms
 from whimbrel_server.store import judgements, schema
 from whimbrel_server.store.standings import Standings, SubjectKey, stand
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from whimbrel_core.profile.flat import FlatWindow
-    from whimbrel_server.domain.judging import DeviceJudge, Seen
+    from whimbrel_core.profile.watching.judging import DeviceJudge, Seen
     from whimbrel_server.domain.policies import Followed
     from whimbrel_server.jobs.judges import Judges
     from whimbrel_server.repository import Repository
@@ -34,14 +34,14 @@ _CLEAN_STATES = 4_000
 # Histories that are replayed together: of 20 features 2.5 KB per window, and a month of windows of
 # five minutes is 8,640 of them.
 _REPLAYED_TOGETHER = 8
-_STATE = msgspec.msgpack.Decoder(drift.SubjectState)
+_STATE = msgspec.msgpack.Decoder(alarms.SubjectState)
 
 
 class Arrived(NamedTuple):
     """A window of a device, to be judged."""
 
     subject: str
-    position: drift.Position
+    position: alarms.Position
     window: FlatWindow
 
 
@@ -49,9 +49,9 @@ class Turned(NamedTuple):
     """An alarm of a device that began, changed or ended: with which window, under which policy."""
 
     at: SubjectKey
-    position: drift.Position
-    change: drift.Change
-    policy: drift.Policy
+    position: alarms.Position
+    change: alarms.Change
+    policy: alarms.Policy
 
 
 class Rows(NamedTuple):
@@ -60,7 +60,7 @@ class Rows(NamedTuple):
     judgements: list[dict[str, object]]
     detectors: list[dict[str, object]]
     changes: list[Turned]
-    policies: list[drift.Policy]
+    policies: list[alarms.Policy]
 
 
 class Histories:
@@ -73,13 +73,13 @@ class Histories:
 
     def __init__(self, database: Database, repository: Repository, judges: Judges) -> None:
         self._database, self._repository, self._judges = database, repository, judges
-        self._states: OrderedDict[SubjectKey, drift.SubjectState] = OrderedDict()
+        self._states: OrderedDict[SubjectKey, alarms.SubjectState] = OrderedDict()
         self._prints: dict[SubjectKey, str] = {}
-        self._stored: dict[SubjectKey, drift.SubjectState | None] = {}
-        self._kept: dict[SubjectKey, dict[drift.Position, Kept]] = {}
-        self._said: dict[SubjectKey, dict[drift.Position, Said]] = {}
+        self._stored: dict[SubjectKey, alarms.SubjectState | None] = {}
+        self._kept: dict[SubjectKey, dict[alarms.Position, Kept]] = {}
+        self._said: dict[SubjectKey, dict[alarms.Position, Said]] = {}
         self._changes: list[Turned] = []
-        self._policies: set[drift.Policy] = set()
+        self._policies: set[alarms.Policy] = set()
         self._replays: set[SubjectKey] = set()
         self.standings = Standings()
 
@@ -127,7 +127,7 @@ class Histories:
         queues: dict[str, list[int]],
         seen: Seen,
         kept: Sequence[Kept],
-    ) -> Iterable[tuple[SubjectKey, dict[drift.Position, Said], list[Turned]]]:
+    ) -> Iterable[tuple[SubjectKey, dict[alarms.Position, Said], list[Turned]]]:
         self._policies.add(judge.policy)
         keys = [(digest, subject) for subject in queues]
         states, told, turns = judge.advance_all(
@@ -140,7 +140,7 @@ class Histories:
         for turn in turns:
             shown = judgements.judgement(kept[turn.window], said[turn.window]).shown
             position, at = kept[turn.window].position, keys[turn.device]
-            found = drift.changes(turn.before, turn.after, shown, position.start_ms)
+            found = alarms.changes(turn.before, turn.after, shown, position.start_ms)
             changes.setdefault(at, []).extend(
                 Turned(at, position, change, judge.policy) for change in found
             )
@@ -218,7 +218,7 @@ class Histories:
 
     def _state(
         self, connection: sa.Connection, at: SubjectKey, judge: DeviceJudge
-    ) -> drift.SubjectState:
+    ) -> alarms.SubjectState:
         state = self._states.get(at)
         if state is not None:
             self._states.move_to_end(at)
@@ -271,10 +271,10 @@ class Histories:
     def _over(self, judge: DeviceJudge, at: SubjectKey, feature: str) -> Turned:
         """Return the end of an alarm that never was, as the whole history says."""
         newest = self._states[at].newest
-        change = drift.Change(feature, None, newest.start_ms, None, {})
+        change = alarms.Change(feature, None, newest.start_ms, None, {})
         return Turned(at, newest, change, judge.policy)
 
-    def _history(self, at: SubjectKey) -> dict[drift.Position, Kept]:
+    def _history(self, at: SubjectKey) -> dict[alarms.Position, Kept]:
         table = schema.judgements
         with self._database.read() as connection:
             payloads = connection.execute(
@@ -286,7 +286,7 @@ class Histories:
         return {**{kept.position: kept for kept in stored}, **self._kept[at]}
 
 
-def _detector(at: SubjectKey, state: drift.SubjectState, policy: str) -> dict[str, object]:
+def _detector(at: SubjectKey, state: alarms.SubjectState, policy: str) -> dict[str, object]:
     return {
         "digest": at[0],
         "subject": at[1],

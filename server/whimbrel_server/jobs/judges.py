@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_server.domain.judging import DeviceJudge
+from whimbrel_core.profile.watching.judging import DeviceJudge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,7 +10,8 @@ import msgspec
 from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.profile.drift.distances import Judge
 from whimbrel_core.profile.quality.estimates import RealisedQuality, realised
-from whimbrel_server.domain import aggregation, drift, gates
+from whimbrel_core.profile.watching import alarms
+from whimbrel_server.domain import aggregation, gates
 from whimbrel_server.domain.aggregation import Totals
 from whimbrel_server.domain.devices import slot_of
 from whimbrel_server.operations.rollout_moves import Before
@@ -140,11 +141,11 @@ class Facts:
 
     def _output_state(self, digest: str, window: profile_windows.Window) -> DriftState:
         contents = self._repository.contents(digest)
-        policy = drift.policy_for(contents.manifest.drift, streams=1)
+        policy = alarms.policy_for(contents.manifest.drift, streams=1)
         if window.rows < policy.thresholds.min_rows:
             return "too_few"
         judged = Judge(contents.baseline, thresholds=policy.thresholds).judge(window)
-        return drift.worst_of(one.state for one in judged if one.role == "output")
+        return alarms.worst_of(one.state for one in judged if one.role == "output")
 
 
 def _service(window: profile_windows.Window) -> gates.Service:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from whimbrel_server.domain import aggregation, drift
+from whimbrel_core.profile.watching import alarms
+from whimbrel_server.domain import aggregation
 from whimbrel_server.domain.devices import slot_of, waiting
 from whimbrel_server.domain.streams import Stream, StreamState
 from whimbrel_server.store import schema
@@ -190,6 +191,6 @@ def _worst(connection: sa.Connection, record: Record) -> tuple[DriftState, str]:
         if payload is None:
             continue
         for shown in StoredJudgement.decode(payload).shown:
-            if drift.worst_of((worst, shown.level)) != worst:
+            if alarms.worst_of((worst, shown.level)) != worst:
                 worst, feature = shown.level, shown.drift.feature
     return worst, "" if worst in {"ok", "too_few"} else feature

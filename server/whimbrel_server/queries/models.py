@@ -8,7 +8,8 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_core.errors import UsageError, WhimbrelError
-from whimbrel_server.domain import aggregation, drift
+from whimbrel_core.profile.watching import alarms
+from whimbrel_server.domain import aggregation
 from whimbrel_server.domain.aggregation import FLEET
 from whimbrel_server.queries import losses
 from whimbrel_server.queries.measures import Measures, measured
@@ -193,7 +194,7 @@ def drift_view(
         rows=judged.rows,
         features=features,
         findings=tuple(FindingView(**msgspec.structs.asdict(one)) for one in judgement.findings),
-        worst=drift.worst_of(one.state for one in features),
+        worst=alarms.worst_of(one.state for one in features),
     )
 
 
@@ -300,4 +301,4 @@ def _state(connection: sa.Connection, digest: str, serving: tuple[str, ...]) -> 
     )
     rows = connection.execute(query.group_by(table.c.subject)).all()
     subjects = {aggregation.device_subject(device) for device in serving}
-    return drift.worst_of(row.worst for row in rows if not subjects or row.subject in subjects)
+    return alarms.worst_of(row.worst for row in rows if not subjects or row.subject in subjects)

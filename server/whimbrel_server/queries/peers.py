@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whimbrel_core.profile.drift.distances import Judge
-from whimbrel_server.domain import drift
+from whimbrel_core.profile.watching import alarms
 from whimbrel_server.domain.aggregation import FLEET, HOUR_MS, Step
 from whimbrel_server.queries.memo import Memo
 from whimbrel_server.store import aggregates
@@ -45,14 +45,14 @@ def _judge(
     contents: Contents, own: list[aggregates.Period], whole: list[aggregates.Period]
 ) -> StoredJudgement | None:
     layout = contents.baseline.layout
-    thresholds = drift.policy_for(contents.manifest.drift, streams=1).thresholds
+    thresholds = alarms.policy_for(contents.manifest.drift, streams=1).thresholds
     mine = aggregates.total(layout, own)
     rest = aggregates.total(layout, whole).without(mine)
     if rest.rows < thresholds.min_rows or mine.rows < thresholds.min_rows:
         return None
     window = mine.window()
     said = Judge(contents.baseline, rest.window(), thresholds).judge(window)
-    judged = drift.Judged(
-        drift.Position(own[0].bucket_ms, "peers"), window.end_ms, window.rows, said
+    judged = alarms.Judged(
+        alarms.Position(own[0].bucket_ms, "peers"), window.end_ms, window.rows, said
     )
-    return StoredJudgement(judged, tuple(drift.Shown(one, one.state) for one in said))
+    return StoredJudgement(judged, tuple(alarms.Shown(one, one.state) for one in said))

@@ -13,9 +13,10 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_core.profile import flat
+from whimbrel_core.profile.watching import alarms
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
-from whimbrel_server.domain import aggregation, drift
+from whimbrel_server.domain import aggregation
 from whimbrel_server.ingest.journal import Entry
 from whimbrel_server.store import judgements, schema
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from whimbrel_core.profile.flat import FlatWindow
-    from whimbrel_server.domain.judging import DeviceJudge
+    from whimbrel_core.profile.watching.judging import DeviceJudge
     from whimbrel_server.store.judgements import Kept
 
 SubjectKey = tuple[str, str]
@@ -48,9 +49,9 @@ _PARTS = {
 
 def held(
     connection: sa.Connection, wanted: Iterable[SubjectKey]
-) -> dict[SubjectKey, dict[drift.Position, FlatWindow]]:
+) -> dict[SubjectKey, dict[alarms.Position, FlatWindow]]:
     """Return the windows of some devices that the journal holds, from one pass over it."""
-    found: dict[SubjectKey, dict[drift.Position, FlatWindow]] = {at: {} for at in wanted}
+    found: dict[SubjectKey, dict[alarms.Position, FlatWindow]] = {at: {} for at in wanted}
     marks = {subject[2:].encode() for _, subject in found}
     segments = connection.execute(
         sa.select(schema.segments.c.payload).order_by(schema.segments.c.id),
@@ -64,13 +65,13 @@ def held(
             message = codec.decode(WindowMessage, entry.message)
             windows = found.get((message.digest, aggregation.device_subject(message.device)))
             if windows is not None and message.rows:
-                position = drift.Position(message.start_ms, f"{message.epoch}/{message.seq:020d}")
+                position = alarms.Position(message.start_ms, f"{message.epoch}/{message.seq:020d}")
                 windows[position] = flat.decode(message.payload)
     return found
 
 
 def faults(
-    judge: DeviceJudge, kept: Iterable[Kept], windows: Mapping[drift.Position, FlatWindow]
+    judge: DeviceJudge, kept: Iterable[Kept], windows: Mapping[alarms.Position, FlatWindow]
 ) -> tuple[int, tuple[str, ...]]:
     """Return how many of ``kept`` were worked out again from their counts, and where they differ.
 

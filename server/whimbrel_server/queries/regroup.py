@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
+from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_server.domain import rollups
 from whimbrel_server.domain.aggregation import FLEET
-from whimbrel_server.domain.judging import DeviceJudge
 from whimbrel_server.store import judgements, policies, schema
 from whimbrel_server.store.standings import Standings, standing
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from whimbrel_core.errors import WhimbrelError
-from whimbrel_core.profile.watching.alarms import changes
+from whimbrel_core.profile.watching import alarms
+from whimbrel_core.profile.watching.alarms import Policy, Position, changes
 from whimbrel_core.profile.watching.components import Components
-from whimbrel_server.domain import aggregation, drift, outliers, promises, troubles, verdict
+from whimbrel_core.profile.watching.judging import DeviceJudge
+from whimbrel_server.domain import aggregation, outliers, promises, troubles, verdict
 from whimbrel_server.domain.aggregation import DAY_MS, Totals
-from whimbrel_server.domain.drift import Policy, Position
-from whimbrel_server.domain.judging import DeviceJudge
 from whimbrel_server.queries import recount
 from whimbrel_server.queries.regroup import regroup
 from whimbrel_server.store import aggregates, judgements, peers, policies
@@ -141,7 +141,7 @@ def _data(
     gone = _lack(one, [_input(kept) for kept, _ in history])
     if gone:
         return Again({}, gone)
-    policy = msgspec.convert(one.policy, drift.Policy)
+    policy = msgspec.convert(one.policy, alarms.Policy)
     judge = DeviceJudge(repository.contents(one.digest).baseline, policy)
     recounted, faults = recount.faults(judge, [kept for kept, _ in history], windows)
     inspected = [

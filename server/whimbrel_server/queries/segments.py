@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.profile.drift.segments import Segment, segments
-from whimbrel_server.domain import drift, wording
+from whimbrel_core.profile.watching import alarms
+from whimbrel_server.domain import wording
 from whimbrel_server.queries.history import Span, spanned
 from whimbrel_server.queries.measures import merged
 from whimbrel_server.queries.memo import Memo
@@ -42,7 +43,7 @@ def slices(  # noqa: PLR0917 - the parts of a question
     if not baseline.layout.slices or not found:
         return ()
     window = merged(published.digest, baseline, found)
-    thresholds = drift.policy_for(contents.manifest.drift, streams=1).thresholds
+    thresholds = alarms.policy_for(contents.manifest.drift, streams=1).thresholds
     judged = _JUDGED.get(
         (published.digest,),
         (period.payload for period in found),

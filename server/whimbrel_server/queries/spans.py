@@ -13,7 +13,7 @@ import msgspec
 from whimbrel_core.profile.drift.distances import Judge
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.quality.loss import cells
-from whimbrel_server.domain import drift
+from whimbrel_core.profile.watching import alarms
 from whimbrel_server.domain.aggregation import FLEET
 from whimbrel_server.queries import losses
 from whimbrel_server.queries.history import Span, spanned
@@ -51,7 +51,7 @@ def span_drift(  # noqa: PLR0917 - the parts of a question
     if own is None or not found:
         return own
     contents = repository.contents(published.digest)
-    thresholds = drift.policy_for(contents.manifest.drift, streams=1).thresholds
+    thresholds = alarms.policy_for(contents.manifest.drift, streams=1).thresholds
     window = merged(published.digest, contents.baseline, found)
     said = _JUDGED.get(
         (published.digest,),
@@ -79,14 +79,14 @@ def span_drift(  # noqa: PLR0917 - the parts of a question
         features=features,
         losses=losses.of_counts(cells(flatten(window), contents.baseline), contents.baseline),
         findings=(),
-        worst=drift.worst_of(feature.state for feature in features),
+        worst=alarms.worst_of(feature.state for feature in features),
     )
 
 
 def _feature(said: FeatureDrift, known: FeatureView, *, alarmed: bool) -> FeatureView:
     return msgspec.structs.replace(
         known,
-        state=drift.told(said.state, evidence=alarmed),
+        state=alarms.told(said.state, evidence=alarmed),
         psi=said.psi,
         psi_debiased=said.psi,
         js=said.js,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from whimbrel_core.profile.watching import alarms
 from whimbrel_server.counts_views import PeriodCounts, Step, StoredCountsView
-from whimbrel_server.domain import drift
 from whimbrel_server.domain.aggregation import DAY_MS, HOUR_MS
 from whimbrel_server.queries.models import require, stored_subject
 from whimbrel_server.store import aggregates
@@ -56,7 +56,7 @@ def counts(  # noqa: PLR0917 - the parts of a question
         step=step,
         profile_id=contents.baseline.profile_id,
         baseline=contents.baseline.encode(),
-        thresholds=drift.policy_for(contents.manifest.drift, streams=1).thresholds,
+        thresholds=alarms.policy_for(contents.manifest.drift, streams=1).thresholds,
         periods=tuple(
             PeriodCounts(start_ms=one.bucket_ms, windows=one.windows, counts=one.payload)
             for one in found

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from whimbrel_server.domain import aggregation, devices, drift, verdict
+from whimbrel_core.profile.watching import alarms
+from whimbrel_server.domain import aggregation, devices, verdict
 from whimbrel_server.domain.attribution import (
     Arrival,
     Companion,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from whimbrel_server.store.registry import Registry
     from whimbrel_server.views import AlertView
 
-_STATE = msgspec.msgpack.Decoder(drift.SubjectState)
+_STATE = msgspec.msgpack.Decoder(alarms.SubjectState)
 _SERVED = ("update.switched", "update.switched_committed", "update.rolled_back")
 _LABELLED = "device.label"
 # Of a fleet's log the newest so many lines are looked through.
@@ -86,8 +87,8 @@ def _alarms(
         sa.select(states.c.subject, states.c.payload).where(states.c.digest == one.digest)
     )
     for subject, payload in stored:
-        marks = np.frombuffer(_STATE.decode(payload).marks, "<i8").reshape(-1, drift.MARKS)
-        for index in np.flatnonzero(marks[:, drift.ALARM] >= 0).tolist():
+        marks = np.frombuffer(_STATE.decode(payload).marks, "<i8").reshape(-1, alarms.MARKS)
+        for index in np.flatnonzero(marks[:, alarms.ALARM] >= 0).tolist():
             told[subject[2:], names[index]] = int(marks[index, 4])
     for (device, feature), since in told.items():
         yield device, feature, since

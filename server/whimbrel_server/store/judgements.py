@@ -18,9 +18,9 @@ from whimbrel_core.profile.drift.distances import Drifts, grade, named_drifts
 from whimbrel_core.profile.drift.findings import Finding, Inspector
 from whimbrel_core.profile.layout import Role
 from whimbrel_core.profile.quality.loss import cells
+from whimbrel_core.profile.watching import alarms
+from whimbrel_core.profile.watching.judging import Seen, Told
 from whimbrel_core.profile.watching.sequential import NEVER
-from whimbrel_server.domain import drift
-from whimbrel_server.domain.judging import Seen, Told
 from whimbrel_server.store import schema
 from whimbrel_server.store.policies import policy_id
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from whimbrel_core.profile.flat import FlatWindow
-    from whimbrel_server.domain.judging import DeviceJudge
+    from whimbrel_core.profile.watching.judging import DeviceJudge
 
     Counts = NDArray[np.int64]
     Floats = NDArray[np.float64]
@@ -72,9 +72,9 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     findings: tuple[Finding, ...] = ()
 
     @property
-    def position(self) -> drift.Position:
+    def position(self) -> alarms.Position:
         """Where the window stands in its device's history."""
-        return drift.Position(self.start_ms, self.key)
+        return alarms.Position(self.start_ms, self.key)
 
 
 class Said(msgspec.Struct, frozen=True, array_like=True):
@@ -106,7 +106,7 @@ _FEATURES = msgspec.msgpack.Decoder(list[tuple[str, Role]])
 def keep(
     judge: DeviceJudge,
     windows: Sequence[FlatWindow],
-    positions: Sequence[drift.Position],
+    positions: Sequence[alarms.Position],
     drifts: Drifts,
     seen: Seen | None,
 ) -> list[Kept]:
@@ -244,7 +244,7 @@ def row(kept: Kept, said: Said, digest: str, subject: str, level: str) -> dict[s
         "level": level,
         "end_ms": kept.end_ms,
         "rows": kept.rows,
-        "worst": drift.STATES[worst + 1],
+        "worst": alarms.STATES[worst + 1],
         "payload": _ENCODER.encode((kept, said)),
     }
 
@@ -254,7 +254,7 @@ def kept_in(payload: bytes) -> Kept:
     return _DECODER.decode(payload).kept
 
 
-def upto(digest: str, subject: str, position: drift.Position) -> sa.ColumnElement[bool]:
+def upto(digest: str, subject: str, position: alarms.Position) -> sa.ColumnElement[bool]:
     """Return the condition of a subject's windows up to and including the one at ``position``."""
     table = schema.judgements
     return sa.and_(
@@ -268,7 +268,7 @@ def upto(digest: str, subject: str, position: drift.Position) -> sa.ColumnElemen
 
 
 def history(
-    connection: sa.Connection, digest: str, subject: str, position: drift.Position
+    connection: sa.Connection, digest: str, subject: str, position: alarms.Position
 ) -> list[tuple[Kept, Said]]:
     """Return what is stored of a subject's windows up to ``position``, in the order of time."""
     table = schema.judgements
@@ -288,8 +288,8 @@ def policy_in(payload: bytes) -> str:
 class StoredJudgement(msgspec.Struct, frozen=True):
     """A judgement as objects, for whoever shows it."""
 
-    judged: drift.Judged
-    shown: tuple[drift.Shown, ...] = ()
+    judged: alarms.Judged
+    shown: tuple[alarms.Shown, ...] = ()
     scores: tuple[int, ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -311,12 +311,12 @@ def judgement(kept: Kept, said: Said) -> StoredJudgement:
         level=np.frombuffer(kept.levels, np.int8).astype(np.int64),
     )
     named = named_drifts(_FEATURES.decode(kept.features), drifts)
-    levels = [drift.STATES[level + 1] for level in np.frombuffer(said.levels, np.int8).tolist()]
+    levels = [alarms.STATES[level + 1] for level in np.frombuffer(said.levels, np.int8).tolist()]
     if said.threshold is None:
-        shown = tuple(drift.Shown(one, level) for one, level in zip(named, levels, strict=True))
+        shown = tuple(alarms.Shown(one, level) for one, level in zip(named, levels, strict=True))
     else:
         shown = tuple(
-            drift.Shown(
+            alarms.Shown(
                 one, level, log_e, said.threshold, bool(alarm),
                 None if since_ms == NEVER else since_ms, component,
             )
@@ -330,5 +330,5 @@ def judgement(kept: Kept, said: Said) -> StoredJudgement:
                 strict=True,
             )
         )  # fmt: skip
-    judged = drift.Judged(kept.position, kept.end_ms, kept.rows, named)
+    judged = alarms.Judged(kept.position, kept.end_ms, kept.rows, named)
     return StoredJudgement(judged, shown, kept.scores, kept.findings)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from whimbrel_server.domain.drift import Policy
+from whimbrel_core.profile.watching.alarms import Policy
 from whimbrel_server.store import schema
 from whimbrel_server.store.database import upsert
 

@@ -11,21 +11,21 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
+from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.sequential import NEVER
-from whimbrel_server.domain import drift
 from whimbrel_server.domain.rollups import Standing
 from whimbrel_server.store import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from whimbrel_server.domain.judging import DeviceJudge, Told
+    from whimbrel_core.profile.watching.judging import DeviceJudge, Told
     from whimbrel_server.domain.rollups import Counts, Floats
 
 SubjectKey = tuple[str, str]
 """Digest and subject."""
 
-_STATE = msgspec.msgpack.Decoder(drift.SubjectState)
+_STATE = msgspec.msgpack.Decoder(alarms.SubjectState)
 _PSI = 1  # its place among the distances that are kept
 
 
@@ -95,7 +95,7 @@ class Standings:
 
 
 def stand(
-    judge: DeviceJudge, state: drift.SubjectState, told: Told, n: int, distances: bytes
+    judge: DeviceJudge, state: alarms.SubjectState, told: Told, n: int, distances: bytes
 ) -> Stand:
     """Return how a device stands after window ``n``, its newest one."""
     return _stand(judge, state, told.log_e[n], told.components[n], distances)
@@ -120,18 +120,18 @@ def standing(stands: Mapping[str, Stand], members: Mapping[str, tuple[str, ...]]
 
 def _stand(
     judge: DeviceJudge,
-    state: drift.SubjectState,
+    state: alarms.SubjectState,
     log_e: Floats,
     components: Counts,
     distances: bytes,
 ) -> Stand:
-    marks = np.frombuffer(state.marks, "<i8").reshape(-1, drift.MARKS)
-    alarm = marks[:, drift.ALARM]
+    marks = np.frombuffer(state.marks, "<i8").reshape(-1, alarms.MARKS)
+    alarm = marks[:, alarms.ALARM]
     return Stand(
         log_e=log_e.copy(),
         level=marks[:, 0],
         alarm=alarm,
-        since_ms=np.where(alarm >= 0, marks[:, drift.ALARM + 1], NEVER),
+        since_ms=np.where(alarm >= 0, marks[:, alarms.ALARM + 1], NEVER),
         component=components.copy(),
         threshold=judge.threshold,
         watched=max(state.detector.windows - judge.policy.detector.warmup, 0),

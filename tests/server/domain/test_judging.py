@@ -14,14 +14,14 @@ from tests.support.windows import Counter
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.profile.drift.levels import LEVELS, Held, settle
 from whimbrel_core.profile.flat import flatten
-from whimbrel_server.domain import drift, judging
+from whimbrel_core.profile.watching import alarms, judging
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.window import Window
 
 START_MS = 1_735_689_600_000
 PERIOD_MS = 300_000
-POLICY = drift.policy_for(DriftPolicy(window_s=300, warmup_windows=6), streams=6)
+POLICY = alarms.policy_for(DriftPolicy(window_s=300, warmup_windows=6), streams=6)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_devices_together_get_the_bits_and_alarms_of_each_alone(
     counter = Counter(made(tmp_path_factory), seed=8)
     lengths, shifts = (14, 0, 9, 3), (1.2, 0.0, 0.0, 1.2)
     windows: list[Window] = []
-    positions: list[drift.Position] = []
+    positions: list[alarms.Position] = []
     queues: list[list[int]] = []
     for length, shift in zip(lengths, shifts, strict=True):
         queues.append(list(range(len(windows), len(windows) + length)))
@@ -48,7 +48,7 @@ def test_devices_together_get_the_bits_and_alarms_of_each_alone(
             moved = shift if turn > 7 else 0.0
             start_ms = START_MS + turn * PERIOD_MS
             windows.append(counter.window(start_ms, rows=rows, shift=moved))
-            positions.append(drift.Position(start_ms, f"{turn:04d}"))
+            positions.append(alarms.Position(start_ms, f"{turn:04d}"))
     _, seen = judge.judge_all([flatten(window) for window in windows], positions)
     together, told, turns = judge.advance_all([judge.start()] * len(lengths), seen, queues)
     for state, queue in zip(together, queues, strict=True):
@@ -68,9 +68,9 @@ def test_levels_settle_as_those_of_a_single_feature(
 ) -> None:
     features, k = len(judge.baseline.layout.features), len(judge.components)
     count = len(levels)
-    judged = np.array([drift.STATES.index(level) - 1 for level in levels], np.int64)
+    judged = np.array([alarms.STATES.index(level) - 1 for level in levels], np.int64)
     seen = judging.Seen(
-        [drift.Position(START_MS + n) for n in range(count)],
+        [alarms.Position(START_MS + n) for n in range(count)],
         np.repeat(judged[:, np.newaxis], features, axis=1),
         np.zeros(count, bool),
         np.full((count, k), np.nan),
@@ -87,6 +87,6 @@ def test_levels_settle_as_those_of_a_single_feature(
 def test_people_are_told_the_same_levels(evidence: bool) -> None:
     levels = np.arange(-1, len(LEVELS))
     told = judging.DeviceJudge.told(levels, np.full(len(levels), evidence))
-    assert [drift.STATES[level + 1] for level in told] == [
-        drift.told(drift.STATES[level + 1], evidence=evidence) for level in levels
+    assert [alarms.STATES[level + 1] for level in told] == [
+        alarms.told(alarms.STATES[level + 1], evidence=evidence) for level in levels
     ]

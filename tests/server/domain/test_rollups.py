@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tests.support.fleets import Crowd, baseline
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.profile.drift.distances import Judge, stacked
+from whimbrel_core.profile.watching import alarms
+from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_core.profile.watching.sequential import NEVER
-from whimbrel_server.domain import drift, rollups
-from whimbrel_server.domain.judging import DeviceJudge
+from whimbrel_server.domain import rollups
 from whimbrel_server.domain.rollups import Periods, Rollup, Standing
 
 if TYPE_CHECKING:
@@ -68,21 +69,21 @@ def test_few_devices_that_drift_far_are_found_though_the_fleets_average_hides_th
     of = baseline(1)
     crowd = Crowd(of, 1000, seed=35)
     declared = DriftPolicy(window_s=300, warmup_windows=8)
-    judge = DeviceJudge(of, drift.policy_for(declared, streams=1000))
+    judge = DeviceJudge(of, alarms.policy_for(declared, streams=1000))
     average = Judge(of)
     states = [judge.start()] * 1000
     merged = []
     for n in range(13):
         crowd.shifts[:35] = 0.0 if n < 8 else 0.7
         windows = crowd.windows(n * PERIOD_MS)
-        positions = [drift.Position(n * PERIOD_MS, "")] * 1000
+        positions = [alarms.Position(n * PERIOD_MS, "")] * 1000
         _, seen = judge.judge_all(windows, positions)
         states, told, _ = judge.advance_all(states, seen, [[d] for d in range(1000)])
         cells, invalid, rows = stacked(windows, of.layout)
         total = (cells.sum(axis=0, keepdims=True), invalid.sum(axis=0, keepdims=True))
         merged.append(average.measure(*total, np.array([rows.sum()])))
     marks = np.frombuffer(b"".join(one.marks for one in states), "<i8")
-    marks = marks.reshape(1000, 1, drift.MARKS)
+    marks = marks.reshape(1000, 1, alarms.MARKS)
     (found,) = rollups.roll_up(
         ["f0"],
         judge.components,
@@ -93,7 +94,7 @@ def test_few_devices_that_drift_far_are_found_though_the_fleets_average_hides_th
             threshold=np.full(1000, judge.threshold),
             watched=np.full(1000, 5),
             level=marks[..., 0],
-            alarm=marks[..., drift.ALARM],
+            alarm=marks[..., alarms.ALARM],
             since_ms=told.since_ms,
             component=told.components,
             psi=np.full((1000, 1), 0.5),

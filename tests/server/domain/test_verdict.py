@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_server.domain import drift, verdict
+from whimbrel_core.profile.watching import alarms
+from whimbrel_server.domain import verdict
 from whimbrel_server.domain.verdict import Input
 
 
@@ -22,7 +23,7 @@ def made(**changes: object) -> verdict.Verdict:
         "inputs": [Input(at, f"e/{at:020d}", at + 1, 100) for at in range(40)],
         "thresholds": {"log_e": 7.3},
         "figures": {"log_e": 12.0, "psi": 0.3},
-        "policy": drift.Policy(),
+        "policy": alarms.Policy(),
     }
     return verdict.reached(verdict.DEVICE_DRIFT, **{**usual, **changes})  # type: ignore[arg-type]
 
@@ -34,9 +35,9 @@ def test_a_verdict_comes_back_from_the_store_as_it_was() -> None:
 
 
 def test_the_policy_in_it_is_the_whole_policy() -> None:
-    policy = drift.Policy(confirm_windows=5)
+    policy = alarms.Policy(confirm_windows=5)
     stored = msgspec.json.decode(msgspec.json.encode(made(policy=policy).evidence()))
-    assert msgspec.convert(stored["policy"], drift.Policy) == policy
+    assert msgspec.convert(stored["policy"], alarms.Policy) == policy
 
 
 def test_of_a_long_history_the_newest_windows_are_written_out_and_all_are_counted() -> None:

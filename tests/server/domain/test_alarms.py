@@ -11,14 +11,14 @@ import pytest
 from tests.support.models import MadeBundle, build_bundle, logistic
 from tests.support.windows import Counter
 from whimbrel_core.bundle.manifest import DriftPolicy
-from whimbrel_server.domain import drift, judging
+from whimbrel_core.profile.watching import alarms, judging
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.window import Window
 
 START_MS = 1_735_689_600_000
 PERIOD_MS = 300_000
-POLICY = drift.policy_for(DriftPolicy(window_s=86_400, warmup_windows=12), streams=6)
+POLICY = alarms.policy_for(DriftPolicy(window_s=86_400, warmup_windows=12), streams=6)
 
 
 @pytest.fixture(scope="module")
@@ -31,22 +31,22 @@ def judge(made: MadeBundle) -> judging.DeviceJudge:
     return judging.DeviceJudge(made.baseline, POLICY)
 
 
-def history(made: MadeBundle, judge: judging.DeviceJudge, *shifts: float) -> list[drift.Judged]:
+def history(made: MadeBundle, judge: judging.DeviceJudge, *shifts: float) -> list[alarms.Judged]:
     counter = Counter(made, seed=5)
     found = []
     for i, shift in enumerate(shifts):
         window: Window = counter.window(START_MS + i * PERIOD_MS, rows=400, shift=shift)
-        found.append(judge.judge(window, drift.Position(window.start_ms, f"{i:04d}")))
+        found.append(judge.judge(window, alarms.Position(window.start_ms, f"{i:04d}")))
     return found
 
 
-def alarms(state: drift.SubjectState) -> list[drift.Severity | None]:
+def severities(state: alarms.SubjectState) -> list[alarms.Severity | None]:
     return [feature.alarm for feature in state.features]
 
 
 def test_a_calm_device_raises_nothing(made: MadeBundle, judge: judging.DeviceJudge) -> None:
     state, _ = judge.replay(history(made, judge, *[0.0] * 60))
-    assert set(alarms(state)) == {None}
+    assert set(severities(state)) == {None}
 
 
 def test_a_lasting_shift_is_an_alarm_on_its_feature_with_its_beginning(
@@ -69,7 +69,7 @@ def test_a_lasting_shift_is_an_alarm_on_its_feature_with_its_beginning(
 
 def test_one_wild_window_is_no_alarm(made: MadeBundle, judge: judging.DeviceJudge) -> None:
     state, shown = judge.replay(history(made, judge, *[0.0] * 30, 1.5))
-    assert alarms(state)[0] is None
+    assert severities(state)[0] is None
     assert shown[-1][1][0].drift.state == "severe"  # the effect is large
     assert shown[-1][1][0].level == "notice"  # and nothing says that it lasts
 
@@ -82,7 +82,7 @@ def test_an_alarm_ends_when_the_effect_is_gone(
     after, shown = judge.replay(windows)
     assert before.features[0].alarm is not None
     assert after.features[0].alarm is None
-    ended = drift.changes(before, after, shown[-1][1], 0)
+    ended = alarms.changes(before, after, shown[-1][1], 0)
     assert [(one.feature, one.severity) for one in ended] == [("x0", None)]
 
 
@@ -101,7 +101,7 @@ def test_the_same_windows_give_the_same_states_whenever_they_arrived(
 def test_a_state_survives_storing(made: MadeBundle, judge: judging.DeviceJudge) -> None:
     windows = history(made, judge, *[0.0] * 20)
     state, _ = judge.replay(windows[:15])
-    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=drift.SubjectState)
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=alarms.SubjectState)
     for judged in windows[15:]:
         state, _ = judge.advance(state, judged)
         stored, _ = judge.advance(stored, judged)
@@ -111,7 +111,7 @@ def test_a_state_survives_storing(made: MadeBundle, judge: judging.DeviceJudge) 
 def test_a_window_of_few_rows_changes_nothing(made: MadeBundle, judge: judging.DeviceJudge) -> None:
     state, _ = judge.replay(history(made, judge, *[0.0] * 15))
     small = Counter(made).window(START_MS + 90 * PERIOD_MS, rows=20, shift=5.0)
-    judged = judge.judge(small, drift.Position(small.start_ms, "z"))
+    judged = judge.judge(small, alarms.Position(small.start_ms, "z"))
     after, shown = judge.advance(state, judged)
     assert after.features == state.features
     assert after.detector == state.detector
