@@ -3,8 +3,8 @@
 `make test` calls it in the environment of the tests. Debian's packages that tests need are
 installed where that is allowed (root and apt-get). Then run, each in a session of its own:
 
-1. the tiers of single parts, on all cores, a file at a time;
-2. whole systems, two files at a time at most, since each test starts many processes;
+1. the tiers of single parts, on all cores;
+2. whole systems, two at a time at most, since each test starts many processes;
 3. the demo, alone, as a person runs it;
 4. what needs PyTorch and Keras, in an environment of their own;
 5. core's and agent's unit tests on Python 3.10, where one is installed.
@@ -38,8 +38,9 @@ NETWORK_TIER = "networks"
 DEVICE_TIERS = ("core", "agent")
 DEVICE_VENV = ROOT / ".venv-3.10"
 NETWORK_VENV = ROOT / ".venv-networks"
-# A file at a time, so that what a file's tests share is made once, in the order of the tiers.
-SIDE_BY_SIDE = ("--dist=loadfile", "--no-loadscope-reorder")
+# Each process begins with a part of its own, in the order of the tiers, so that what a file's tests
+# share is made once; one that has nothing left takes over from another.
+SIDE_BY_SIDE = ("--dist=worksteal",)
 # Program that a test looks for, and Debian's package that has it.
 PROGRAMS = {
     "mosquitto": "mosquitto",
