@@ -82,7 +82,7 @@ def test_an_agent_that_never_sees_the_repository_follows_sticks(
         renewed = PrivateKey.from_pem((online / "fleet-2.pem").read_bytes())
         end.assign(DEVICE, assignment(2, shelf.better, renewed))
         agent.wait_serving(shelf.better.digest)
-        assert agent.answering() == "1.1.0"
+        agent.wait_answering("1.1.0")
     finally:
         agent.stop()
         end.close()

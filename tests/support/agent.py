@@ -114,6 +114,10 @@ class AgentProcess:
             )
         )
 
+    def wait_answering(self, version: str, slot: str = "churn") -> None:
+        """Wait until ``version`` answers: after a swap the old worker accepts for a moment more."""
+        self.wait_for(lambda: self.answering(slot) == version)
+
     def answering(self, slot: str = "churn") -> str:
         """Return the version that answers over HTTP, "" when none does."""
         status, body = self.call("GET", f"/v2/models/{slot}")

@@ -185,7 +185,7 @@ def test_a_bad_version_is_taken_back_without_a_failed_request(fleet: Fleet) -> N
 
     fleet.agent.wait_for(taken_back)
     assert failed == 0
-    assert fleet.agent.answering() == "1.0.0"
+    fleet.agent.wait_answering("1.0.0")
     fleet.end.wait_for(lambda: fleet.end.states[DEVICE].quarantined == (bad.digest,))
     slot = fleet.end.states[DEVICE].slots[0]
     assert slot.error_code == "probation.failed"

@@ -211,7 +211,7 @@ def test_killed_at_any_effect_the_agent_serves_old_or_new_and_converges(
                 and agent.slot()["digest"] == end.digest
             ),
         )
-        assert agent.answering() == end.manifest.version
+        agent.wait_answering(end.manifest.version)
         quarantined = [entry["digest"] for entry in agent.status()["quarantined"]]
         assert quarantined == ([] if probation is GOOD else [prepared.new.digest])
         assert agent.stop() == 0
