@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from whimbrel_core import identity
 from whimbrel_core.canonical import canonical_json
-from whimbrel_core.errors import TrustError
+from whimbrel_core.errors import InputError, TrustError
 from whimbrel_core.signing import dsse
 
 if TYPE_CHECKING:
@@ -181,13 +182,14 @@ def _read_statement(payload: bytes, key: PublicKey, what: str) -> Verified:
         if resource.algorithm != "sha256" or resource.name in digests:
             msg = f"{what}: {resource.name!r} is listed twice or not by sha256"
             raise TrustError(msg)
-        digests[resource.name] = resource.digest
+        try:
+            # One spelling alone: digests are compared, and name files, as text.
+            digests[resource.name] = identity.digest(resource.digest)
+        except InputError as error:
+            msg = f"{what}: {resource.name!r} is signed with a digest that is none: {error}"
+            raise TrustError(msg, code="trust.digest", hint=error.hint) from error
     subject = statement.subject[0]
-    try:
-        root = _root(digests)
-    except ValueError:
-        root = ""
-    if subject.digest.get("sha256") != root:
+    if subject.digest.get("sha256") != _root(digests):
         msg = f"{what}: the root digest does not match the listed files"
         raise TrustError(msg, code="trust.digest")
     return Verified(subject=subject.name, digests=digests, key_id=key.id, ignored=ignored)
