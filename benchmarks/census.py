@@ -18,7 +18,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from benchmarks.peers import PeerMissingError, ask
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.columns import ColumnSpec
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.quality.estimates import expected_of
 from whimbrel_core.profile.window import decode, encode

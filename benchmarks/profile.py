@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.columns import ColumnSpec
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.counting.cells import fastest_kernel
 from whimbrel_core.profile.drift.distances import Judge, stacked

@@ -10,6 +10,7 @@ import numpy as np
 
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.profile.building import reference
+from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.layout import MAX_FEATURES
 from whimbrel_packager import descriptors
 from whimbrel_packager import frame as frames
@@ -143,7 +144,7 @@ def build(
     described = descriptors.describe(
         list(_sources(frame, outputs, result)), declared, {*names, *description.roles}
     )
-    columns: list[reference.ColumnSpec] = []
+    columns: list[ColumnSpec] = []
     score_tensor = None
     for name, role in description.roles.items():
         values = outputs[name].reshape(frame.rows, -1)
@@ -189,7 +190,7 @@ def _told(
     labelled: Labelled,
     outputs: Mapping[str, Array],
     description: Description,
-    columns: Sequence[reference.ColumnSpec],
+    columns: Sequence[ColumnSpec],
     score_tensor: str | None,
 ) -> dict[str, Array | None]:
     """Return what held-out rows tell of quality: their labels, with scores or predictions."""
@@ -209,7 +210,7 @@ def _told(
     }
 
 
-def _only_value(columns: Sequence[reference.ColumnSpec], of: Description) -> Array | None:
+def _only_value(columns: Sequence[ColumnSpec], of: Description) -> Array | None:
     """Return what a regression predicts, where that is one number a row; else None."""
     found = [column for column in columns if column.role == "output"]
     if of.task != "regression" or len(found) != 1 or of.roles.get(found[0].tensor) != "value":
@@ -261,7 +262,7 @@ def _source(name: str, role: Role, values: Array, *, named: bool) -> Source:
 
 def _inputs(
     frame: Frame, matrix: str | None, units: Mapping[str, str], most: int
-) -> list[reference.ColumnSpec]:
+) -> list[ColumnSpec]:
     """Return the input columns, each number of a block one; none when they are too many."""
     wide = sum(math.prod(values.shape[1:]) for values in frame.columns.values())
     if wide > most:
@@ -271,7 +272,7 @@ def _inputs(
         places = list(np.ndindex(values.shape[1:]))
         for j, place in enumerate(places):
             columns.append(
-                reference.ColumnSpec(
+                ColumnSpec(
                     name=f"{name}[{','.join(map(str, place))}]" if place else name,
                     role="input",
                     tensor=matrix or name,
@@ -290,10 +291,6 @@ def _profiled(width: int, positive: int | None) -> list[int]:
     return [positive] if positive is not None else list(range(min(width, MAX_PROFILED_CLASSES)))
 
 
-def _output(
-    shown: str, taken: set[str], tensor: str, column: int, values: Array
-) -> reference.ColumnSpec:
+def _output(shown: str, taken: set[str], tensor: str, column: int, values: Array) -> ColumnSpec:
     name = f"output {shown}" if shown in taken else shown
-    return reference.ColumnSpec(
-        name=name, role="output", tensor=tensor, column=column, values=values
-    )
+    return ColumnSpec(name=name, role="output", tensor=tensor, column=column, values=values)

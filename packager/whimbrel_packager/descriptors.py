@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from whimbrel_core.errors import ConfigError, ProfileError, UsageError
-from whimbrel_core.profile.building.reference import ColumnSpec
+from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.descriptors import Descriptor, Embedding, Image, Text, describer
 from whimbrel_core.profile.descriptors.declared import MAX_CENTROID_BYTES, MAX_CENTROIDS
 from whimbrel_core.profile.layout import MAX_VOCABULARY

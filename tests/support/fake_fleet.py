@@ -18,7 +18,7 @@ import numpy as np
 from tests.support import fake_verdicts
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.identity import sha256
-from whimbrel_core.profile.building.reference import ColumnSpec
+from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build as build_baseline
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.drift.levels import Thresholds

@@ -26,6 +26,7 @@ from whimbrel_core.bundle.manifest import (
 )
 from whimbrel_core.identity import sha256
 from whimbrel_core.profile.building import reference
+from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.signing.keys import PrivateKey
 
 if TYPE_CHECKING:
@@ -322,7 +323,7 @@ def _baseline(recipe: Recipe, answers: dict[str, NDArray[Any]]) -> Baseline:
     for role, tensor, array in tensors:
         flat = array.reshape(len(array), -1)
         columns += [
-            reference.ColumnSpec(
+            ColumnSpec(
                 name=tensor if flat.shape[1] == 1 else f"{tensor}{column}",
                 role="input" if role == "input" else "output",
                 tensor=tensor,

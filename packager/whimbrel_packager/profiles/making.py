@@ -16,8 +16,9 @@ import numpy as np
 
 from whimbrel_core.drawing.written import DAYS
 from whimbrel_core.errors import InputError, UsageError
+from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.dataset import MAX_NAMES, DatasetProfile
-from whimbrel_core.profile.building.reference import ColumnSpec, features
+from whimbrel_core.profile.building.features import features
 from whimbrel_core.profile.building.sample import Sample
 from whimbrel_core.profile.building.tally import Tally
 from whimbrel_core.profile.descriptors import Text, describer

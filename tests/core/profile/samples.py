@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.columns import ColumnSpec
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.layout import Feature, Layout
 from whimbrel_core.profile.quality.scores import EQUAL_EDGES

@@ -15,7 +15,8 @@ from scipy.spatial.distance import jensenshannon
 
 from tests.core.profile.samples import flight_baseline, flight_window
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.columns import ColumnSpec
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.drift import distances
 from whimbrel_core.profile.drift.chisquare import chi2_tail

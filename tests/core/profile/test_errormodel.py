@@ -8,7 +8,8 @@ import pytest
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.columns import ColumnSpec
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.quality import loss

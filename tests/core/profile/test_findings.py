@@ -127,7 +127,8 @@ def test_a_share_that_few_rows_may_have_by_chance_is_no_finding() -> None:
 
 
 def test_what_the_reference_does_as_well_is_usual() -> None:
-    from whimbrel_core.profile.building.reference import ColumnSpec, build
+    from whimbrel_core.profile.building.columns import ColumnSpec
+    from whimbrel_core.profile.building.reference import build
 
     values = np.repeat(np.random.default_rng(0).normal(size=100), 50)
     baseline = build([ColumnSpec("x", "input", "x", 0, values)], task="regression")

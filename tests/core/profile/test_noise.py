@@ -14,7 +14,8 @@ from tests.core.profile import samples
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile import flat
 from whimbrel_core.profile import window as windows
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.columns import ColumnSpec
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.drift.distances import Judge
 from whimbrel_core.profile.drift.levels import Thresholds

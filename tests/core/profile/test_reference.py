@@ -12,7 +12,8 @@ import pytest
 from tests.core.profile.samples import flight_baseline
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import Baseline, Calibration
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.columns import ColumnSpec
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.layout import MAX_CELLS, Feature, Kind
 

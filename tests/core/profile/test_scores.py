@@ -14,7 +14,8 @@ from scipy.stats import rankdata
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.columns import ColumnSpec
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.layout import is_float32
 from whimbrel_core.profile.quality.estimates import expected, realised

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.core.profile.samples import flight_baseline, flight_window
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.columns import ColumnSpec
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.drift.discoveries import e_benjamini_hochberg
 from whimbrel_core.profile.watching.sequential import (
     Detector,

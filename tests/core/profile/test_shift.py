@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel_core.profile.baseline import FeatureStats
+from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.projection import project
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.counts import FeatureCounts
 from whimbrel_core.profile.drift.distances import Judge

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.core.profile.samples import SLICED, SMALL, WORDS, flight_rows
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.building.reference import ColumnSpec, build
+from whimbrel_core.profile.building.columns import ColumnSpec
+from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.counting.memberships import Memberships
 from whimbrel_core.profile.layout import Layout

@@ -196,7 +196,8 @@ def test_a_window_of_twenty_features_fits_in_one_and_a_half_kilobytes() -> None:
 
 
 def twenty_features(rows: int) -> tuple[Layout, Window]:
-    from whimbrel_core.profile.building.reference import ColumnSpec, build
+    from whimbrel_core.profile.building.columns import ColumnSpec
+    from whimbrel_core.profile.building.reference import build
     from whimbrel_core.profile.counting.accumulator import Accumulator
 
     rng = np.random.default_rng(0)

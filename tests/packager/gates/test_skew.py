@@ -11,6 +11,7 @@ import pytest
 from tests.packager.gates.samples import Array, context, words
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.profile.building import reference
+from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_packager.frame import Frame
 from whimbrel_packager.gates import definitions, feast
 from whimbrel_packager.gates.definitions import Definitions, Feature
@@ -162,8 +163,8 @@ def rows(
 def profile(columns: dict[str, Array]) -> Baseline:
     """As packing makes one: with outputs, which a serving sample does not have."""
     specs = [
-        *(reference.ColumnSpec(n, "input", n, 0, values) for n, values in columns.items()),
-        reference.ColumnSpec("p", "output", "p", 0, np.linspace(0, 1, ROWS).astype(np.float32)),
+        *(ColumnSpec(n, "input", n, 0, values) for n, values in columns.items()),
+        ColumnSpec("p", "output", "p", 0, np.linspace(0, 1, ROWS).astype(np.float32)),
     ]
     return reference.build(specs, task="classification", classes=("0", "1"), score_tensor="p",
                            positive=1)  # fmt: skip

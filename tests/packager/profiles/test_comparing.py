@@ -16,8 +16,8 @@ from tests.packager.command import whimbrel
 from tests.packager.profiles.tables import HOSTILE, month, save
 from tests.support.page import Reader
 from whimbrel_core.profile.building import reference
+from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.dataset import DatasetProfile
-from whimbrel_core.profile.building.reference import ColumnSpec
 from whimbrel_core.profile.descriptors import Text
 from whimbrel_core.profile.drift import telling
 from whimbrel_core.profile.slices import Slice

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.packager.profiles.tables import ROWS, month, save
 from whimbrel_core.errors import InputError, ProfileError, UsageError
 from whimbrel_core.profile.building import reference
+from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.dataset import MAGIC, DatasetProfile, of_window, quantile
-from whimbrel_core.profile.building.reference import ColumnSpec
 from whimbrel_core.profile.building.sample import Sample
 from whimbrel_core.profile.drift.distances import Judge
 from whimbrel_packager import profiles
