@@ -51,17 +51,12 @@ if TYPE_CHECKING:
     from whimbrel_server.config import Settings
     from whimbrel_server.ingest.journal import Committed
     from whimbrel_server.store.assignments import Desired
-    from whimbrel_server.views import (
-        AcceptedView,
-        AlertView,
-        DeviceView,
-        Enrolment,
-        HealthView,
-        RepositoryView,
-        RolloutSpec,
-        RolloutView,
-        UploadView,
-    )
+    from whimbrel_server.views.alerts import AlertView
+    from whimbrel_server.views.devices import DeviceView
+    from whimbrel_server.views.enrolment import Enrolment
+    from whimbrel_server.views.health import HealthView
+    from whimbrel_server.views.repository import AcceptedView, RepositoryView, UploadView
+    from whimbrel_server.views.rollouts import RolloutSpec, RolloutView
 
 DATABASE = "fleet.db"
 _SLOW_EVERY_S = 60.0

@@ -21,13 +21,23 @@ from whimbrel_core.errors import (
     UsageError,
     WhimbrelError,
 )
-from whimbrel_server import verdict_views, views
-from whimbrel_server.counts_views import StoredCountsView
+from whimbrel_server.views.alerts import AlertView
+from whimbrel_server.views.audit import AuditView
+from whimbrel_server.views.devices import CountsView, DeviceView, EventView
+from whimbrel_server.views.drift import DriftView
+from whimbrel_server.views.enrolment import Enrolment
+from whimbrel_server.views.groups import GroupsView
+from whimbrel_server.views.health import HealthView
+from whimbrel_server.views.models import ModelView, WordsView
+from whimbrel_server.views.rollouts import RolloutSpec, RolloutView
+from whimbrel_server.views.slices import SliceView
+from whimbrel_server.views.stored import StoredCountsView
+from whimbrel_server.views.verdicts import ExplanationView, ReplayView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from whimbrel_server.counts_views import Step
+    from whimbrel_server.views.stored import Step
 
 T = TypeVar("T")
 
@@ -95,21 +105,21 @@ class FleetClient:
 
     # reading -----------------------------------------------------------------------------------
 
-    def devices(self) -> tuple[views.DeviceView, ...]:
+    def devices(self) -> tuple[DeviceView, ...]:
         """Return all devices."""
-        return self._get("/devices", tuple[views.DeviceView, ...])
+        return self._get("/devices", tuple[DeviceView, ...])
 
-    def device(self, device: str) -> views.DeviceView:
+    def device(self, device: str) -> DeviceView:
         """Return one device."""
-        return self._get(f"/devices/{_part(device)}", views.DeviceView)
+        return self._get(f"/devices/{_part(device)}", DeviceView)
 
-    def models(self) -> tuple[views.ModelView, ...]:
+    def models(self) -> tuple[ModelView, ...]:
         """Return all models."""
-        return self._get("/models", tuple[views.ModelView, ...])
+        return self._get("/models", tuple[ModelView, ...])
 
-    def model(self, name: str) -> views.ModelView:
+    def model(self, name: str) -> ModelView:
         """Return one model."""
-        return self._get(f"/models/{_part(name)}", views.ModelView)
+        return self._get(f"/models/{_part(name)}", ModelView)
 
     def drift(
         self,
@@ -117,18 +127,18 @@ class FleetClient:
         version: str | None = None,
         level: str | None = None,
         subject: str | None = None,
-    ) -> tuple[views.DriftView, ...]:
+    ) -> tuple[DriftView, ...]:
         """Return the newest judgement of each subject, worst first."""
         query = {"version": version, "level": level, "subject": subject}
-        return self._get(f"/models/{_part(name)}/drift", tuple[views.DriftView, ...], query)
+        return self._get(f"/models/{_part(name)}/drift", tuple[DriftView, ...], query)
 
-    def groups(self, name: str, version: str | None = None) -> views.GroupsView:
+    def groups(self, name: str, version: str | None = None) -> GroupsView:
         """Return what a model's devices show together: roll-ups, and devices unlike the others."""
-        return self._get(f"/models/{_part(name)}/groups", views.GroupsView, {"version": version})
+        return self._get(f"/models/{_part(name)}/groups", GroupsView, {"version": version})
 
-    def words(self, name: str, version: str | None = None) -> views.WordsView:
+    def words(self, name: str, version: str | None = None) -> WordsView:
         """Return the words of a version's categories that its vocabulary lacks."""
-        return self._get(f"/models/{_part(name)}/words", views.WordsView, {"version": version})
+        return self._get(f"/models/{_part(name)}/words", WordsView, {"version": version})
 
     def stored_counts(
         self,
@@ -145,86 +155,86 @@ class FleetClient:
                  "until_ms": until_ms}  # fmt: skip
         return self._get(f"/models/{_part(name)}/counts", StoredCountsView, query)
 
-    def alerts(self, state: str | None = None, limit: int = 100) -> tuple[views.AlertView, ...]:
+    def alerts(self, state: str | None = None, limit: int = 100) -> tuple[AlertView, ...]:
         """Return alerts, newest first."""
-        return self._get("/alerts", tuple[views.AlertView, ...], {"state": state, "limit": limit})
+        return self._get("/alerts", tuple[AlertView, ...], {"state": state, "limit": limit})
 
     def slices(
         self, name: str, version: str | None = None, subject: str = "fleet"
-    ) -> tuple[verdict_views.SliceView, ...]:
+    ) -> tuple[SliceView, ...]:
         """Return the declared slices of a version, over its newest seven days."""
         query = {"version": version, "subject": subject}
-        kind = tuple[verdict_views.SliceView, ...]
+        kind = tuple[SliceView, ...]
         return self._get(f"/models/{_part(name)}/slices", kind, query)
 
-    def explain(self, alert: int) -> verdict_views.ExplanationView:
+    def explain(self, alert: int) -> ExplanationView:
         """Return an alert in words."""
-        return self._get(f"/alerts/{alert}/explanation", verdict_views.ExplanationView)
+        return self._get(f"/alerts/{alert}/explanation", ExplanationView)
 
-    def replay(self, alert: int) -> verdict_views.ReplayView:
+    def replay(self, alert: int) -> ReplayView:
         """Have the verdict of an alert recomputed."""
-        return self._get(f"/alerts/{alert}/replay", verdict_views.ReplayView)
+        return self._get(f"/alerts/{alert}/replay", ReplayView)
 
-    def replays(self, limit: int = 1000) -> tuple[verdict_views.ReplayView, ...]:
+    def replays(self, limit: int = 1000) -> tuple[ReplayView, ...]:
         """Have the verdicts of the newest alerts recomputed."""
-        kind = tuple[verdict_views.ReplayView, ...]
+        kind = tuple[ReplayView, ...]
         return self._get("/alerts/replays", kind, {"limit": limit})
 
-    def rollouts(self) -> tuple[views.RolloutView, ...]:
+    def rollouts(self) -> tuple[RolloutView, ...]:
         """Return rollouts, newest first."""
-        return self._get("/rollouts", tuple[views.RolloutView, ...])
+        return self._get("/rollouts", tuple[RolloutView, ...])
 
-    def rollout(self, number: int) -> views.RolloutView:
+    def rollout(self, number: int) -> RolloutView:
         """Return one rollout."""
-        return self._get(f"/rollouts/{number}", views.RolloutView)
+        return self._get(f"/rollouts/{number}", RolloutView)
 
-    def events(self, device: str | None = None, limit: int = 200) -> tuple[views.EventView, ...]:
+    def events(self, device: str | None = None, limit: int = 200) -> tuple[EventView, ...]:
         """Return what devices told, newest first."""
-        return self._get("/events", tuple[views.EventView, ...], {"device": device, "limit": limit})
+        return self._get("/events", tuple[EventView, ...], {"device": device, "limit": limit})
 
-    def counts(self) -> tuple[views.CountsView, ...]:
+    def counts(self) -> tuple[CountsView, ...]:
         """Return telemetry bookkeeping by device."""
-        return self._get("/counts", tuple[views.CountsView, ...])
+        return self._get("/counts", tuple[CountsView, ...])
 
-    def audit(self, limit: int = 200) -> tuple[views.AuditView, ...]:
+    def audit(self, limit: int = 200) -> tuple[AuditView, ...]:
         """Return who did what, newest first."""
-        return self._get("/audit", tuple[views.AuditView, ...], {"limit": limit})
+        return self._get("/audit", tuple[AuditView, ...], {"limit": limit})
 
-    def health(self) -> views.HealthView:
+    def health(self) -> HealthView:
         """Return whether the server works; an unhealthy one answers too."""
         answer = self._send("GET", "/health")
         if answer.status_code == _AWAY and answer.headers.get("content-type") == "application/json":
-            return _decode(answer, views.HealthView)
-        return _decode(_checked(answer), views.HealthView)
+            return _decode(answer, HealthView)
+        return _decode(_checked(answer), HealthView)
 
     # changing ----------------------------------------------------------------------------------
 
-    def label(self, device: str, labels: Mapping[str, str]) -> views.DeviceView:
+    def label(self, device: str, labels: Mapping[str, str]) -> DeviceView:
         """Set labels of a device."""
         body = {"labels": dict(labels)}
-        return self._do("PATCH", f"/devices/{_part(device)}", views.DeviceView, body)
+        return self._do("PATCH", f"/devices/{_part(device)}", DeviceView, body)
 
-    def assign(self, device: str, slot: str, model: str, version: str) -> views.DeviceView:
+    def assign(self, device: str, slot: str, model: str, version: str) -> DeviceView:
         """Assign a version to a slot directly."""
         path = f"/devices/{_part(device)}/slots/{_part(slot)}"
-        return self._do("PUT", path, views.DeviceView, {"model": model, "version": version})
+        return self._do("PUT", path, DeviceView, {"model": model, "version": version})
 
-    def enrol(self, device: str, csr_pem: str, labels: Mapping[str, str]) -> views.Enrolment:
+    def enrol(self, device: str, csr_pem: str, labels: Mapping[str, str]) -> Enrolment:
         """Have a certificate request signed."""
         body = {"csr_pem": csr_pem, "labels": dict(labels)}
-        return self._do("POST", f"/devices/{_part(device)}/enrolment", views.Enrolment, body)
+        return self._do("POST", f"/devices/{_part(device)}/enrolment", Enrolment, body)
 
-    def acknowledge(self, alert: int) -> views.AlertView:
+    def acknowledge(self, alert: int) -> AlertView:
         """Mark an alert as seen."""
-        return self._do("POST", f"/alerts/{alert}/acknowledge", views.AlertView)
+        return self._do("POST", f"/alerts/{alert}/acknowledge", AlertView)
 
-    def start_rollout(self, spec: views.RolloutSpec) -> views.RolloutView:
+    def start_rollout(self, spec: RolloutSpec) -> RolloutView:
         """Start a rollout."""
-        return self._do("POST", "/rollouts", views.RolloutView, spec)
+        return self._do("POST", "/rollouts", RolloutView, spec)
 
-    def move_rollout(self, number: int, verb: str) -> views.RolloutView:
+    def move_rollout(self, number: int, verb: str) -> RolloutView:
         """``pause``, ``resume`` or ``abort`` a rollout."""
-        return self._do("POST", f"/rollouts/{number}/{_part(verb)}", views.RolloutView)
+        return self._do("POST", f"/rollouts/{number}/{_part(verb)}", RolloutView)
 
     # transport ---------------------------------------------------------------------------------
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from whimbrel_core.profile.window import Window
-    from whimbrel_server.counts_views import StoredCountsView
-    from whimbrel_server.views import DriftView, FeatureView
+    from whimbrel_server.views.drift import DriftView, FeatureView
+    from whimbrel_server.views.stored import StoredCountsView
 
 DAY_MS = 86_400_000
 MOST_SUBJECTS = 24  # whose counts are asked for, one question each

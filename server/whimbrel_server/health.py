@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 import whimbrel_server
 from whimbrel_core.errors import WhimbrelError
-from whimbrel_server.views import HealthView
+from whimbrel_server.views.health import HealthView
 
 if TYPE_CHECKING:
     from whimbrel_server.config import Mqtt

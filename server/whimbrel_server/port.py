@@ -13,30 +13,20 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from whimbrel_server.counts_views import Step, StoredCountsView
-    from whimbrel_server.verdict_views import ExplanationView, ReplayView, SliceView
-    from whimbrel_server.views import (
-        AcceptedView,
-        AlertState,
-        AlertView,
-        AuditView,
-        CountsView,
-        DeviceView,
-        DriftView,
-        Enrolment,
-        EventView,
-        GroupsView,
-        HealthView,
-        HistogramView,
-        Level,
-        ModelView,
-        RepositoryView,
-        RolloutSpec,
-        RolloutView,
-        SeriesPoint,
-        UploadView,
-        WordsView,
-    )
+    from whimbrel_server.views.alerts import AlertState, AlertView
+    from whimbrel_server.views.audit import AuditView
+    from whimbrel_server.views.devices import CountsView, DeviceView, EventView
+    from whimbrel_server.views.drift import DriftView, Level
+    from whimbrel_server.views.enrolment import Enrolment
+    from whimbrel_server.views.groups import GroupsView
+    from whimbrel_server.views.health import HealthView
+    from whimbrel_server.views.history import HistogramView, SeriesPoint
+    from whimbrel_server.views.models import ModelView, WordsView
+    from whimbrel_server.views.repository import AcceptedView, RepositoryView, UploadView
+    from whimbrel_server.views.rollouts import RolloutSpec, RolloutView
+    from whimbrel_server.views.slices import SliceView
+    from whimbrel_server.views.stored import Step, StoredCountsView
+    from whimbrel_server.views.verdicts import ExplanationView, ReplayView
 
 
 class FleetPort(Protocol):

@@ -23,7 +23,7 @@ from whimbrel_core.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from whimbrel_server.views import AlertView
+    from whimbrel_server.views.alerts import AlertView
 
 CONTENT_TYPE = "application/cloudevents+json"
 DRIFT_ALARM = "dev.whimbrel.drift.alarm"

@@ -28,7 +28,7 @@ from whimbrel_core.wire.assignment import Probation
 from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.client import FleetClient
 from whimbrel_server.ingest.journal import Entry
-from whimbrel_server.views import Gates, RolloutSpec
+from whimbrel_server.views.rollouts import Gates, RolloutSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from tests.support.shelf import Shelf
     from whimbrel_packager import PackResult
-    from whimbrel_server.views import CountsView, RolloutView
+    from whimbrel_server.views.devices import CountsView
+    from whimbrel_server.views.rollouts import RolloutView
 
 BrokerKind = Literal["mosquitto", "embedded"]
 # Windows of the last requests have no later ones that would close them.

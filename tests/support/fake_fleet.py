@@ -23,14 +23,39 @@ from whimbrel_core.profile.building.reference import build as build_baseline
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_core.profile.window import encode as encode_window
-from whimbrel_server import verdict_views as vv
-from whimbrel_server import views as v
-from whimbrel_server.counts_views import PeriodCounts, Step, StoredCountsView
+from whimbrel_server.views.alerts import AlertView
+from whimbrel_server.views.audit import AuditView
+from whimbrel_server.views.devices import CountsView, DeviceView, EventView, SlotView
+from whimbrel_server.views.drift import DriftState, DriftView, FeatureView, FindingView, Level
+from whimbrel_server.views.enrolment import Enrolment, MqttView
+from whimbrel_server.views.groups import (
+    DriftingView,
+    GatheredView,
+    GroupsView,
+    OutlierView,
+    RollupView,
+)
+from whimbrel_server.views.health import HealthView
+from whimbrel_server.views.history import HistogramView, SeriesPoint
+from whimbrel_server.views.models import ModelView, VersionView, WordsView
+from whimbrel_server.views.repository import AcceptedView, RepositoryView, UploadView
+from whimbrel_server.views.rollouts import (
+    GateState,
+    GateView,
+    RolloutSpec,
+    RolloutState,
+    RolloutView,
+    Wave,
+    WaveView,
+)
+from whimbrel_server.views.stored import PeriodCounts, Step, StoredCountsView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_server.views.slices import SliceView
+    from whimbrel_server.views.verdicts import ExplanationView, ReplayView
 
 DAY = 86_400_000
 MARCH = 1_362_096_000_000  # 1 March 2013
@@ -70,7 +95,7 @@ class FakeFleet:
     def __init__(self, *, empty: bool = False) -> None:
         self.empty = empty
         self.fail: Exception | None = None
-        self.log: list[v.AuditView] = []
+        self.log: list[AuditView] = []
         self.metadata: dict[str, bytes] = {} if empty else {"1.root.json": b"{}"}
         self.uploads: dict[str, bytes] = {}
         self._devices = {} if empty else {d.device: d for d in _devices()}
@@ -78,24 +103,24 @@ class FakeFleet:
         self._alerts = [] if empty else _alerts()
         self._note("system", "server.started", "server", {"version": "0.1.0"})
 
-    def devices(self) -> tuple[v.DeviceView, ...]:
+    def devices(self) -> tuple[DeviceView, ...]:
         """Return all devices by id."""
         self._perhaps_fail()
         return tuple(self._devices[k] for k in sorted(self._devices))
 
-    def device(self, device: str) -> v.DeviceView:
+    def device(self, device: str) -> DeviceView:
         """Return one device."""
         self._perhaps_fail()
         if device not in self._devices:
             raise missing(f"device {device!r}")
         return self._devices[device]
 
-    def models(self) -> tuple[v.ModelView, ...]:
+    def models(self) -> tuple[ModelView, ...]:
         """Return the one model, or none."""
         self._perhaps_fail()
         return () if self.empty else (_model(),)
 
-    def model(self, name: str) -> v.ModelView:
+    def model(self, name: str) -> ModelView:
         """Return one model."""
         self._perhaps_fail()
         if self.empty or name != MODEL:
@@ -112,15 +137,15 @@ class FakeFleet:
         self,
         name: str,
         version: str | None = None,
-        level: v.Level | None = None,
+        level: Level | None = None,
         subject: str | None = None,
-    ) -> tuple[v.DriftView, ...]:
+    ) -> tuple[DriftView, ...]:
         """Return the newest judgement of each subject, worst first."""
         self.model(name)
         found = []
         for ver in [version] if version else ["1.1.0", "1.0.0"]:
             self._version(name, ver)
-            subjects: list[tuple[v.Level, str]] = [
+            subjects: list[tuple[Level, str]] = [
                 *(("device", d) for d in DEVICES),
                 ("cohort", "ring=stable"),
                 ("fleet", "fleet"),
@@ -131,13 +156,13 @@ class FakeFleet:
                 found.append(_drift(lev, sub, ver))
         return tuple(sorted(found, key=lambda d: -_RANK[d.worst]))
 
-    def groups(self, name: str, version: str | None = None) -> v.GroupsView:
+    def groups(self, name: str, version: str | None = None) -> GroupsView:
         number = self._version(name, version)
-        return _groups() if number == "1.1.0" and self._devices else v.GroupsView()
+        return _groups() if number == "1.1.0" and self._devices else GroupsView()
 
-    def words(self, name: str, version: str | None = None) -> v.WordsView:
+    def words(self, name: str, version: str | None = None) -> WordsView:
         """Return that no device has met a new word."""
-        return v.WordsView(version=self._version(name, version), needed=5)
+        return WordsView(version=self._version(name, version), needed=5)
 
     def stored_counts(
         self,
@@ -170,9 +195,9 @@ class FakeFleet:
 
     def span_drift(
         self, name: str, version: str, subject: str, since_ms: int, until_ms: int
-    ) -> v.DriftView | None:
+    ) -> DriftView | None:
         """Return a span judged as one."""
-        level: v.Level = "fleet" if subject == "fleet" else "cohort" if "=" in subject else "device"
+        level: Level = "fleet" if subject == "fleet" else "cohort" if "=" in subject else "device"
         view = _drift(level, subject, self._version(name, version))
         return msgspec.structs.replace(
             view, window_start_ms=since_ms, window_end_ms=until_ms, rows=28 * view.rows
@@ -188,7 +213,7 @@ class FakeFleet:
         feature: str | None = None,
         since_ms: int | None = None,
         until_ms: int | None = None,
-    ) -> dict[str, tuple[v.SeriesPoint, ...]]:
+    ) -> dict[str, tuple[SeriesPoint, ...]]:
         """Return drift over time by feature."""
         version = self._version(name, version)
         if device is not None:
@@ -215,7 +240,7 @@ class FakeFleet:
         feature: str,
         since_ms: int | None = None,
         until_ms: int | None = None,
-    ) -> v.HistogramView:
+    ) -> HistogramView:
         """Return reference against current."""
         self._version(name, version)
         if feature not in dict(FEATURES) and feature not in OUTPUTS:
@@ -224,14 +249,14 @@ class FakeFleet:
 
     def quality_series(
         self, name: str, version: str | None = None, device: str | None = None, step: str = "month"
-    ) -> dict[str, tuple[v.SeriesPoint, ...]]:
+    ) -> dict[str, tuple[SeriesPoint, ...]]:
         """Return quality over time by version."""
         self.model(name)
         if version is not None:
             self._version(name, version)
         return {ver: _quality(ver, step, device) for ver in PERIODS if version in {None, ver}}
 
-    def alerts(self, state: str | None = None, limit: int = 100) -> tuple[v.AlertView, ...]:
+    def alerts(self, state: str | None = None, limit: int = 100) -> tuple[AlertView, ...]:
         """Return alerts, newest first."""
         return tuple(a for a in self._alerts if state in {None, a.state})[:limit]
 
@@ -242,20 +267,20 @@ class FakeFleet:
         subject: str = "fleet",
         since_ms: int | None = None,
         until_ms: int | None = None,
-    ) -> tuple[vv.SliceView, ...]:
+    ) -> tuple[SliceView, ...]:
         """Return the declared slices."""
         self._version(name, version)
         return fake_verdicts.SLICES
 
-    def explain(self, alert_id: int) -> vv.ExplanationView:
+    def explain(self, alert_id: int) -> ExplanationView:
         """Return an alert in words."""
         return fake_verdicts.explanation(self._alert(alert_id))
 
-    def replay(self, alert_id: int) -> vv.ReplayView:
+    def replay(self, alert_id: int) -> ReplayView:
         """Recompute the verdict of an alert."""
         return fake_verdicts.replay(self._alert(alert_id))
 
-    def replays(self, limit: int = 1000) -> tuple[vv.ReplayView, ...]:
+    def replays(self, limit: int = 1000) -> tuple[ReplayView, ...]:
         """Recompute the verdicts of the newest alerts."""
         return tuple(
             fake_verdicts.replay(alert)
@@ -263,13 +288,13 @@ class FakeFleet:
             if "rule" in alert.evidence
         )
 
-    def _alert(self, alert_id: int) -> v.AlertView:
+    def _alert(self, alert_id: int) -> AlertView:
         found = next((one for one in self._alerts if one.id == alert_id), None)
         if found is None:
             raise missing(f"alert {alert_id}")
         return found
 
-    def acknowledge_alert(self, alert_id: int, actor: str) -> v.AlertView:
+    def acknowledge_alert(self, alert_id: int, actor: str) -> AlertView:
         """Mark an alert as seen."""
         for i, alert in enumerate(self._alerts):
             if alert.id == alert_id:
@@ -282,21 +307,21 @@ class FakeFleet:
                 return self._alerts[i]
         raise missing(f"alert {alert_id}")
 
-    def rollouts(self) -> tuple[v.RolloutView, ...]:
+    def rollouts(self) -> tuple[RolloutView, ...]:
         """Return rollouts, newest first."""
         return tuple(reversed(self._rollouts))
 
-    def rollout(self, rollout_id: int) -> v.RolloutView:
+    def rollout(self, rollout_id: int) -> RolloutView:
         """Return one rollout."""
         for one in self._rollouts:
             if one.id == rollout_id:
                 return one
         raise missing(f"rollout {rollout_id}")
 
-    def start_rollout(self, spec: v.RolloutSpec, actor: str) -> v.RolloutView:
+    def start_rollout(self, spec: RolloutSpec, actor: str) -> RolloutView:
         """Start a rollout."""
         self._version(spec.model, spec.version)
-        waves = spec.waves or (v.Wave(),)
+        waves = spec.waves or (Wave(),)
         left = list(self._devices)
         made = []
         for i, wave in enumerate(waves):
@@ -305,9 +330,9 @@ class FakeFleet:
             taken = [d for d in left if d in wave.devices] if wave.devices else list(left)
             left = [d for d in left if d not in taken]
             made.append(
-                v.WaveView(index=i, devices=tuple(taken), state="pending" if i else "assigning")
+                WaveView(index=i, devices=tuple(taken), state="pending" if i else "assigning")
             )
-        rollout = v.RolloutView(
+        rollout = RolloutView(
             id=len(self._rollouts) + 1,
             slot=spec.slot,
             model=spec.model,
@@ -323,21 +348,21 @@ class FakeFleet:
         self._note(actor, "rollout.start", f"rollout {rollout.id}", {"version": spec.version})
         return rollout
 
-    def pause_rollout(self, rollout_id: int, actor: str) -> v.RolloutView:
+    def pause_rollout(self, rollout_id: int, actor: str) -> RolloutView:
         """Hold a running rollout."""
         return self._move(rollout_id, actor, {"running"}, "paused")
 
-    def resume_rollout(self, rollout_id: int, actor: str) -> v.RolloutView:
+    def resume_rollout(self, rollout_id: int, actor: str) -> RolloutView:
         """Let it go on."""
         return self._move(rollout_id, actor, {"paused"}, "running")
 
-    def abort_rollout(self, rollout_id: int, actor: str) -> v.RolloutView:
+    def abort_rollout(self, rollout_id: int, actor: str) -> RolloutView:
         """Stop it."""
         return self._move(rollout_id, actor, {"running", "paused"}, "aborted")
 
     def _move(
-        self, rollout_id: int, actor: str, allowed: set[str], to: v.RolloutState
-    ) -> v.RolloutView:
+        self, rollout_id: int, actor: str, allowed: set[str], to: RolloutState
+    ) -> RolloutView:
         rollout = self.rollout(rollout_id)
         if rollout.state not in allowed:
             raise UsageError(f"rollout {rollout_id} is {rollout.state} already", code="conflict")
@@ -346,12 +371,12 @@ class FakeFleet:
         self._note(actor, f"rollout.{to}", f"rollout {rollout_id}", {})
         return changed
 
-    def assign(self, device: str, slot: str, model: str, version: str, actor: str) -> v.DeviceView:
+    def assign(self, device: str, slot: str, model: str, version: str, actor: str) -> DeviceView:
         """Assign directly."""
         found = self.device(device)
         self._version(model, version)
         slots = tuple(s for s in found.slots if s.slot != slot)
-        old = next((s for s in found.slots if s.slot == slot), v.SlotView(slot=slot, phase="empty"))
+        old = next((s for s in found.slots if s.slot == slot), SlotView(slot=slot, phase="empty"))
         new = msgspec.structs.replace(old, wanted_version=version, wanted_digest=DIGESTS[version])
         self._devices[device] = msgspec.structs.replace(
             found, slots=(*slots, new), revision_desired=found.revision_desired + 1
@@ -359,7 +384,7 @@ class FakeFleet:
         self._note(actor, "device.assigned", device, {"slot": slot, "version": version})
         return self._devices[device]
 
-    def label_device(self, device: str, labels: Mapping[str, str], actor: str) -> v.DeviceView:
+    def label_device(self, device: str, labels: Mapping[str, str], actor: str) -> DeviceView:
         """Set labels."""
         found = self.device(device)
         merged = {k: w for k, w in {**found.labels, **labels}.items() if w}
@@ -367,27 +392,25 @@ class FakeFleet:
         self._note(actor, "device.labelled", device, dict(labels))
         return self._devices[device]
 
-    def enrol(
-        self, device: str, csr_pem: str, labels: Mapping[str, str], actor: str
-    ) -> v.Enrolment:
+    def enrol(self, device: str, csr_pem: str, labels: Mapping[str, str], actor: str) -> Enrolment:
         """Admit a device."""
         if "BEGIN CERTIFICATE REQUEST" not in csr_pem:
             raise InputError("the certificate request is not PEM", code="enrolment.csr")
-        self._devices[device] = v.DeviceView(device=device, labels=dict(labels), enrolled_ms=NOW)
+        self._devices[device] = DeviceView(device=device, labels=dict(labels), enrolled_ms=NOW)
         self._note(actor, "device.enrolled", device, {})
-        return v.Enrolment(
+        return Enrolment(
             device=device,
             cert_pem="-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
             ca_pem="-----BEGIN CERTIFICATE-----\nMB==\n-----END CERTIFICATE-----\n",
             root_json='{"signed": {"_type": "root"}, "signatures": []}',
-            mqtt=v.MqttView(host="127.0.0.1", port=8883, tls=True),
+            mqtt=MqttView(host="127.0.0.1", port=8883, tls=True),
             repository_url="http://127.0.0.1:8000/repository",
             labels=dict(labels),
         )
 
     def events(
         self, device: str | None = None, limit: int = 200, kind: str = ""
-    ) -> tuple[v.EventView, ...]:
+    ) -> tuple[EventView, ...]:
         """Return events, newest first."""
         if self.empty:
             return ()
@@ -399,12 +422,12 @@ class FakeFleet:
         ]
         return tuple(sorted(found, key=lambda e: -e.at_ms))[:limit]
 
-    def counts(self) -> tuple[v.CountsView, ...]:
+    def counts(self) -> tuple[CountsView, ...]:
         """Return bookkeeping by device."""
         if self.empty:
             return ()
         return (
-            v.CountsView(
+            CountsView(
                 device="ewr",
                 received=331,
                 windows=306,
@@ -413,7 +436,7 @@ class FakeFleet:
                 duplicate=14,
                 bytes=478_113,
             ),
-            v.CountsView(
+            CountsView(
                 device="jfk",
                 received=302,
                 windows=277,
@@ -422,7 +445,7 @@ class FakeFleet:
                 duplicate=3,
                 bytes=421_870,
             ),
-            v.CountsView(
+            CountsView(
                 device="lga",
                 received=345,
                 windows=306,
@@ -434,18 +457,18 @@ class FakeFleet:
             ),
         )
 
-    def repository_contents(self) -> v.RepositoryView:
+    def repository_contents(self) -> RepositoryView:
         """Return the names of metadata files."""
         self._perhaps_fail()
-        return v.RepositoryView(metadata=tuple(sorted(self.metadata)))
+        return RepositoryView(metadata=tuple(sorted(self.metadata)))
 
-    def upload(self, digest: str) -> v.UploadView:
+    def upload(self, digest: str) -> UploadView:
         """Return how much of a file is here."""
         self._perhaps_fail()
         held = self.uploads.get(digest, b"")
-        return v.UploadView(digest=digest, received=len(held), complete=sha256(held) == digest)
+        return UploadView(digest=digest, received=len(held), complete=sha256(held) == digest)
 
-    def append_upload(self, digest: str, offset: int, length: int, piece: bytes) -> v.UploadView:
+    def append_upload(self, digest: str, offset: int, length: int, piece: bytes) -> UploadView:
         """Add a piece."""
         self._perhaps_fail()
         held = self.uploads.get(digest, b"")
@@ -454,21 +477,21 @@ class FakeFleet:
         self.uploads[digest] = held + piece
         return self.upload(digest)
 
-    def accept_metadata(self, name: str, data: bytes, actor: str) -> v.AcceptedView:
+    def accept_metadata(self, name: str, data: bytes, actor: str) -> AcceptedView:
         """Take in metadata, whatever it is."""
         self._perhaps_fail()
         fresh = self.metadata.get(name) != data
         self.metadata[name] = data
         self._note(actor, "repository.publish", name, {})
-        return v.AcceptedView(name=name, fresh=fresh)
+        return AcceptedView(name=name, fresh=fresh)
 
-    def audit(self, limit: int = 200) -> tuple[v.AuditView, ...]:
+    def audit(self, limit: int = 200) -> tuple[AuditView, ...]:
         """Return the audit, newest first."""
         return tuple(reversed(self.log))[:limit]
 
-    def health(self) -> v.HealthView:
+    def health(self) -> HealthView:
         """Return health."""
-        return v.HealthView(
+        return HealthView(
             ok=not self.empty,
             version="0.1.0",
             broker_connected=not self.empty,
@@ -486,7 +509,7 @@ class FakeFleet:
 
     def _note(self, actor: str, action: str, subject: str, detail: dict[str, str]) -> None:
         self.log.append(
-            v.AuditView(
+            AuditView(
                 at_ms=NOW + len(self.log),
                 actor=actor,
                 action=action,
@@ -514,14 +537,14 @@ def _stored_counts() -> tuple[Baseline, tuple[bytes, ...]]:
     return reference, tuple(days)
 
 
-def state_of(psi: float) -> v.DriftState:
+def state_of(psi: float) -> DriftState:
     """Return the state of an effect, as the design's limits put it."""
     return "severe" if psi >= 0.25 else "warn" if psi >= 0.1 else "notice" if psi >= 0.02 else "ok"
 
 
-def _devices() -> list[v.DeviceView]:
-    def slot(version: str, wanted: str = "", **more: Any) -> v.SlotView:  # noqa: ANN401 - passed on by name
-        return v.SlotView(
+def _devices() -> list[DeviceView]:
+    def slot(version: str, wanted: str = "", **more: Any) -> SlotView:  # noqa: ANN401 - passed on by name
+        return SlotView(
             slot=MODEL,
             phase="serving",
             name=MODEL,
@@ -544,7 +567,7 @@ def _devices() -> list[v.DeviceView]:
         "last_window_end_ms": END,
     }
     return [
-        v.DeviceView(
+        DeviceView(
             device="ewr",
             labels={"city": "newark", "ring": "stable"},
             online=True,
@@ -559,7 +582,7 @@ def _devices() -> list[v.DeviceView]:
             rows_received=98_220,
             **common,
         ),
-        v.DeviceView(
+        DeviceView(
             device="jfk",
             labels={"city": "queens", "ring": "stable"},
             online=False,
@@ -575,7 +598,7 @@ def _devices() -> list[v.DeviceView]:
             rows_received=90_402,
             **common,
         ),
-        v.DeviceView(
+        DeviceView(
             device="lga",
             labels={"city": "queens", "ring": "canary"},
             online=True,
@@ -597,13 +620,13 @@ def _devices() -> list[v.DeviceView]:
             rows_received=84_211,
             **common,
         ),
-        v.DeviceView(device="pump-07", labels={"ring": "stable"}, enrolled_ms=NOW - DAY),
+        DeviceView(device="pump-07", labels={"ring": "stable"}, enrolled_ms=NOW - DAY),
     ]
 
 
-def _model() -> v.ModelView:
-    def version(number: str, release: int, serving: tuple[str, ...], **more: Any) -> v.VersionView:  # noqa: ANN401 - passed on by name
-        return v.VersionView(
+def _model() -> ModelView:
+    def version(number: str, release: int, serving: tuple[str, ...], **more: Any) -> VersionView:  # noqa: ANN401 - passed on by name
+        return VersionView(
             version=number,
             release=release,
             digest=DIGESTS[number],
@@ -619,7 +642,7 @@ def _model() -> v.ModelView:
             **more,
         )
 
-    return v.ModelView(
+    return ModelView(
         name=MODEL,
         latest="1.2.0",
         versions=(
@@ -683,7 +706,7 @@ def _effect(feature: str, subject: str, day: float, version: str) -> float:
     return strength * season * OFFSET.get(subject, 0.9)
 
 
-def _series(feature: str, device: str, version: str) -> list[v.SeriesPoint]:
+def _series(feature: str, device: str, version: str) -> list[SeriesPoint]:
     start, end = PERIODS[version]
     points = []
     for day in range((end - start) // DAY):
@@ -699,7 +722,7 @@ def _series(feature: str, device: str, version: str) -> list[v.SeriesPoint]:
         )
         few = dice.random() < 0.01
         points.append(
-            v.SeriesPoint(
+            SeriesPoint(
                 start_ms=at,
                 end_ms=at + DAY,
                 rows=40 if few else dice.randint(240, 360),
@@ -715,13 +738,13 @@ def _series(feature: str, device: str, version: str) -> list[v.SeriesPoint]:
     return points
 
 
-def _drift(level: v.Level, subject: str, version: str) -> v.DriftView:
+def _drift(level: Level, subject: str, version: str) -> DriftView:
     features = []
     for name, unit in [*FEATURES, *((o, None) for o in OUTPUTS)]:
         psi = _effect(name, subject, 230, version)
         state = state_of(psi)
         features.append(
-            v.FeatureView(
+            FeatureView(
                 feature=name,
                 role="output" if name in OUTPUTS else "input",
                 state=state,
@@ -741,7 +764,7 @@ def _drift(level: v.Level, subject: str, version: str) -> v.DriftView:
             )
         )
     features.sort(key=lambda f: (-_RANK[f.state], -(f.psi_debiased or 0)))
-    return v.DriftView(
+    return DriftView(
         level=level,
         subject=subject,
         name=MODEL,
@@ -753,7 +776,7 @@ def _drift(level: v.Level, subject: str, version: str) -> v.DriftView:
         worst=features[0].state,
         losses=(fake_verdicts.loss_view(),),
         findings=(
-            v.FindingView(
+            FindingView(
                 feature="wind_gust",
                 kind="stuck",
                 share=0.97,
@@ -767,7 +790,7 @@ def _drift(level: v.Level, subject: str, version: str) -> v.DriftView:
     )
 
 
-def _histogram(feature: str, offset: float) -> v.HistogramView:
+def _histogram(feature: str, offset: float) -> HistogramView:
     cells: tuple[str, ...]
     if feature in {"carrier", "label"}:
         cells = (
@@ -787,7 +810,7 @@ def _histogram(feature: str, offset: float) -> v.HistogramView:
         )
         raw = [math.exp(-(((i - 5) / 3.2) ** 2)) for i in range(len(cells))]
         now = [math.exp(-(((i - 5 - 5 * offset) / 3.0) ** 2)) for i in range(len(cells))]
-    return v.HistogramView(
+    return HistogramView(
         feature=feature,
         kind="categorical" if not edges else "numeric",
         cells=cells,
@@ -801,7 +824,7 @@ def _histogram(feature: str, offset: float) -> v.HistogramView:
     )
 
 
-def _quality(version: str, step: str, device: str | None) -> tuple[v.SeriesPoint, ...]:
+def _quality(version: str, step: str, device: str | None) -> tuple[SeriesPoint, ...]:
     start, end = PERIODS[version]
     length = 30 * DAY if step == "month" else DAY
     points = []
@@ -813,7 +836,7 @@ def _quality(version: str, step: str, device: str | None) -> tuple[v.SeriesPoint
             version
         ] + dice.uniform(-0.012, 0.012)
         points.append(
-            v.SeriesPoint(
+            SeriesPoint(
                 start_ms=at,
                 end_ms=min(at + length, end),
                 rows=9_000,
@@ -831,8 +854,8 @@ def _quality(version: str, step: str, device: str | None) -> tuple[v.SeriesPoint
     return tuple(points)
 
 
-def _groups() -> v.GroupsView:
-    rolled = v.RollupView(
+def _groups() -> GroupsView:
+    rolled = RollupView(
         model=MODEL,
         version="1.1.0",
         feature="temp",
@@ -841,13 +864,13 @@ def _groups() -> v.GroupsView:
         devices=1000,
         count=2,
         drifting=(
-            v.DriftingView(
+            DriftingView(
                 device="lga", level="severe", log_e=31.0, alarm=True, since_ms=MARCH, psi=0.6
             ),
-            v.DriftingView(device="jfk", level="warn", log_e=17.5, alarm=False, psi=0.2),
+            DriftingView(device="jfk", level="warn", log_e=17.5, alarm=False, psi=0.2),
         ),
         alarmed=1,
-        gathered=(v.GatheredView(cohort="region=new-york", drifting=2, devices=2),),
+        gathered=(GatheredView(cohort="region=new-york", drifting=2, devices=2),),
         since_ms=MARCH,
         what="location",
         log_e=31.1,
@@ -863,7 +886,7 @@ def _groups() -> v.GroupsView:
         updated_ms=NOW,
         q=0.05,
     )
-    unlike = v.OutlierView(
+    unlike = OutlierView(
         model=MODEL,
         version="1.1.0",
         device="ewr",
@@ -881,12 +904,12 @@ def _groups() -> v.GroupsView:
         periods=3,
         message="wind of flights 1.1.0 on ewr is unlike the others",
     )
-    return v.GroupsView(rollups=(rolled,), outliers=(unlike,))
+    return GroupsView(rollups=(rolled,), outliers=(unlike,))
 
 
-def _alerts() -> list[v.AlertView]:
+def _alerts() -> list[AlertView]:
     return [
-        v.AlertView(
+        AlertView(
             id=4,
             at_ms=END - 17 * DAY,
             raised_ms=NOW - 1_800_000,
@@ -899,7 +922,7 @@ def _alerts() -> list[v.AlertView]:
             message="Rollout 2 of flights 1.2.0 stopped at wave 1: AUC is 0.470 over 212 labels, at least 0.600 is needed. LGA is back on 1.1.0; no other device saw it.",
             evidence={"auc": 0.47, "labels": 212, "limit": 0.6},
         ),
-        v.AlertView(
+        AlertView(
             id=3,
             at_ms=MARCH + 122 * DAY,
             raised_ms=NOW - 5_400_000,
@@ -916,7 +939,7 @@ def _alerts() -> list[v.AlertView]:
             ).evidence(),
             loss=fake_verdicts.loss_view(),
         ),
-        v.AlertView(
+        AlertView(
             id=2,
             at_ms=MARCH + 96 * DAY,
             raised_ms=NOW - 9_400_000,
@@ -932,7 +955,7 @@ def _alerts() -> list[v.AlertView]:
             message="dewp on jfk has moved: PSI 0.18 (warn from 0.10).",
             evidence={"psi": 0.18},
         ),
-        v.AlertView(
+        AlertView(
             id=1,
             at_ms=MARCH + 60 * DAY,
             raised_ms=NOW - 12_400_000,
@@ -947,38 +970,38 @@ def _alerts() -> list[v.AlertView]:
     ]
 
 
-def _rollouts() -> list[v.RolloutView]:
-    def gates(auc: float, state: v.GateState) -> tuple[v.GateView, ...]:
+def _rollouts() -> list[RolloutView]:
+    def gates(auc: float, state: GateState) -> tuple[GateView, ...]:
         return (
-            v.GateView(
+            GateView(
                 name="rows",
                 state="passed",
                 value=812.0,
                 limit=200.0,
                 sentence="Every device served at least 812 rows; 200 are needed.",
             ),
-            v.GateView(
+            GateView(
                 name="error_rate",
                 state="passed",
                 value=0.0,
                 limit=0.02,
                 sentence="0 of 812 requests failed; at most 2 % may.",
             ),
-            v.GateView(
+            GateView(
                 name="auc",
                 state=state,
                 value=auc,
                 limit=0.6,
                 sentence=f"AUC is {auc:.3f} over 212 labels; at least 0.600 is needed.",
             ),
-            v.GateView(
+            GateView(
                 name="output_drift",
                 state="passed" if state == "passed" else "waiting",
                 sentence="Outputs are judged at the end of the window.",
             ),
         )
 
-    first = v.RolloutView(
+    first = RolloutView(
         id=1,
         slot=MODEL,
         model=MODEL,
@@ -991,7 +1014,7 @@ def _rollouts() -> list[v.RolloutView]:
         updated_ms=NOW - 27 * DAY,
         actor="operator",
         waves=(
-            v.WaveView(
+            WaveView(
                 index=0,
                 devices=("lga",),
                 state="passed",
@@ -999,7 +1022,7 @@ def _rollouts() -> list[v.RolloutView]:
                 finished_ms=NOW - 29 * DAY,
                 gates=gates(0.731, "passed"),
             ),
-            v.WaveView(
+            WaveView(
                 index=1,
                 devices=("ewr", "jfk"),
                 state="passed",
@@ -1009,7 +1032,7 @@ def _rollouts() -> list[v.RolloutView]:
             ),
         ),
     )
-    second = v.RolloutView(
+    second = RolloutView(
         id=2,
         slot=MODEL,
         model=MODEL,
@@ -1023,7 +1046,7 @@ def _rollouts() -> list[v.RolloutView]:
         actor="operator (ci)",
         reason="gate auc failed at wave 1: AUC is 0.470 over 212 labels; at least 0.600 is needed",
         waves=(
-            v.WaveView(
+            WaveView(
                 index=0,
                 devices=("lga",),
                 state="rolled_back",
@@ -1031,10 +1054,10 @@ def _rollouts() -> list[v.RolloutView]:
                 finished_ms=NOW - 3_600_000,
                 gates=gates(0.47, "failed"),
             ),
-            v.WaveView(index=1, devices=("ewr", "jfk")),
+            WaveView(index=1, devices=("ewr", "jfk")),
         ),
     )
-    third = v.RolloutView(
+    third = RolloutView(
         id=3,
         slot=MODEL,
         model=MODEL,
@@ -1047,13 +1070,13 @@ def _rollouts() -> list[v.RolloutView]:
         updated_ms=NOW - 60_000,
         actor="operator",
         waves=(
-            v.WaveView(
+            WaveView(
                 index=0,
                 devices=("pump-07",),
                 state="judging",
                 started_ms=NOW - 7_200_000,
                 gates=(
-                    v.GateView(
+                    GateView(
                         name="rows",
                         state="waiting",
                         value=0.0,
@@ -1067,7 +1090,7 @@ def _rollouts() -> list[v.RolloutView]:
     return [first, second, third]
 
 
-def _events() -> list[v.EventView]:
+def _events() -> list[EventView]:
     events = []
     for version, day in (("1.0.0", 0), ("1.1.0", 190), ("1.2.0", 286)):
         for device in DEVICES if version != "1.2.0" else ("lga",):
@@ -1079,7 +1102,7 @@ def _events() -> list[v.EventView]:
                 named = {"name": MODEL, "version": "1.1.0" if back else version}
                 failed = {"code": "probation.failed", "reason": "the AUC is 0.470, at least 0.600"}
                 events.append(
-                    v.EventView(
+                    EventView(
                         at_ms=NOW - (300 - day) * 3_600_000 + i * 45_000,
                         device=device,
                         kind=f"update.{step}",
@@ -1091,7 +1114,7 @@ def _events() -> list[v.EventView]:
                 )
             if version == "1.0.0":
                 events.append(
-                    v.EventView(
+                    EventView(
                         at_ms=at + 121 * DAY,
                         device=device,
                         kind="drift",

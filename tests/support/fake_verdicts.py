@@ -12,17 +12,13 @@ from whimbrel_core.profile.watching import alarms
 from whimbrel_server.domain import verdict, wording
 from whimbrel_server.domain.attribution import Arrival, Companion, Facts, Happening, Peer
 from whimbrel_server.queries import explain
-from whimbrel_server.verdict_views import (
-    ExplanationView,
-    Paragraph,
-    ReplayView,
-    SliceFeatureView,
-    SliceView,
-)
-from whimbrel_server.views import AlertView, LossView
+from whimbrel_server.views.drift import LossView
+from whimbrel_server.views.slices import SliceFeatureView, SliceView
+from whimbrel_server.views.verdicts import ExplanationView, Paragraph, ReplayView
 
 if TYPE_CHECKING:
     from whimbrel_server.domain.verdict import Verdict
+    from whimbrel_server.views.alerts import AlertView
 
 _DAY = 86_400_000
 COST = Loss(measure="AUC", reference=0.713, current=0.655, se=0.0061, rows=9_301)

@@ -13,7 +13,8 @@ from whimbrel_server.api.access import actor, may_change, may_read
 from whimbrel_server.api.bodies import AssignmentBody, EnrolmentBody, LabelsBody
 from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.api.responses import CHANGES, READS
-from whimbrel_server.views import CountsView, DeviceView, Enrolment, EventView
+from whimbrel_server.views.devices import CountsView, DeviceView, EventView
+from whimbrel_server.views.enrolment import Enrolment
 
 DevicePath = Annotated[
     str, PathParameter(description="the device's id", examples=[Example(value="lga")])

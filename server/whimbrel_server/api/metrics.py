@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from whimbrel_server.views import CountsView, DeviceView
+    from whimbrel_server.views.devices import CountsView, DeviceView
 
 MAX_DEVICES = 5000
 _STATES = {"too_few": 0, "ok": 1, "notice": 2, "warn": 3, "severe": 4}

@@ -11,16 +11,11 @@ from litestar.params import PathParameter, QueryParameter
 from whimbrel_server.api.access import may_read
 from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.api.responses import READS
-from whimbrel_server.verdict_views import SliceView
-from whimbrel_server.views import (
-    DriftView,
-    GroupsView,
-    HistogramView,
-    Level,
-    ModelView,
-    SeriesPoint,
-    WordsView,
-)
+from whimbrel_server.views.drift import DriftView, Level
+from whimbrel_server.views.groups import GroupsView
+from whimbrel_server.views.history import HistogramView, SeriesPoint
+from whimbrel_server.views.models import ModelView, WordsView
+from whimbrel_server.views.slices import SliceView
 
 ModelPath = Annotated[
     str, PathParameter(description="the model's name", examples=[Example(value="flights")])

@@ -17,7 +17,7 @@ from whimbrel_server.api.access import actor, may_change, may_read
 from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.api.responses import CHANGES, READS
 from whimbrel_server.repository.incoming import PIECE_BYTES
-from whimbrel_server.views import AcceptedView, RepositoryView, UploadView
+from whimbrel_server.views.repository import AcceptedView, RepositoryView, UploadView
 
 MAX_METADATA_BYTES = 16 << 20
 """Targets metadata takes about 700 bytes a bundle."""

@@ -10,8 +10,10 @@ from litestar.params import PathParameter, QueryParameter
 from whimbrel_server.api.access import actor, may_change, may_read
 from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.api.responses import CHANGES, READS
-from whimbrel_server.verdict_views import ExplanationView, ReplayView
-from whimbrel_server.views import AlertState, AlertView, AuditView, HealthView
+from whimbrel_server.views.alerts import AlertState, AlertView
+from whimbrel_server.views.audit import AuditView
+from whimbrel_server.views.health import HealthView
+from whimbrel_server.views.verdicts import ExplanationView, ReplayView
 
 
 class AlertsController(Controller):

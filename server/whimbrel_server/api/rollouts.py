@@ -11,7 +11,7 @@ from litestar.params import Body, PathParameter
 from whimbrel_server.api.access import actor, may_change, may_read
 from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.api.responses import CHANGES, READS
-from whimbrel_server.views import RolloutSpec, RolloutView
+from whimbrel_server.views.rollouts import RolloutSpec, RolloutView
 
 EXAMPLE = {
     "slot": "flights",

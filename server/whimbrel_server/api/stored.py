@@ -11,7 +11,7 @@ from whimbrel_server.api.access import may_read
 from whimbrel_server.api.dependency import Fleet
 from whimbrel_server.api.models import ModelPath, Since, Until
 from whimbrel_server.api.responses import READS
-from whimbrel_server.counts_views import Step, StoredCountsView
+from whimbrel_server.views.stored import Step, StoredCountsView
 
 
 class StoredCountsController(Controller):

@@ -94,7 +94,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attribution(msgspec.Struct, frozen=True, kw_only=True):
-    """What follows; see `whimbrel_server.verdict_views.AttributionView`.
+    """What follows; see `whimbrel_server.views.verdicts.AttributionView`.
 
     ``served_ms``: how long the version had been served when it began; None where the clocks of
     the windows and of the device cannot be put beside each other. ``one_clock``: whether they can.

@@ -16,7 +16,8 @@ import msgspec
 
 from whimbrel_core.profile.drift.levels import LEVELS
 from whimbrel_core.profile.quality.estimates import RealisedQuality
-from whimbrel_server.views import DriftState, Gates, GateView
+from whimbrel_server.views.drift import DriftState
+from whimbrel_server.views.rollouts import Gates, GateView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

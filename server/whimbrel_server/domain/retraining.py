@@ -16,7 +16,7 @@ from whimbrel_core.profile.watching.alarms import Severity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whimbrel_server.views import AlertView
+    from whimbrel_server.views.alerts import AlertView
 
 _ORDER: tuple[Severity, ...] = ("notice", "warn", "severe")
 

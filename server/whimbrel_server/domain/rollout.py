@@ -25,7 +25,7 @@ import msgspec
 
 from whimbrel_core.errors import UsageError
 from whimbrel_core.wire.assignment import SlotAssignment
-from whimbrel_server.views import GateView, RolloutSpec, RolloutState, WaveState
+from whimbrel_server.views.rollouts import GateView, RolloutSpec, RolloutState, WaveState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from whimbrel_server.domain.verdict import Verdict
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.database import Database
-    from whimbrel_server.views import AlertView, LossView
+    from whimbrel_server.views.alerts import AlertView
+    from whimbrel_server.views.drift import LossView
 
 # In one round; the rest is done in the next ones. One takes a few ms.
 _AT_ONCE = 200

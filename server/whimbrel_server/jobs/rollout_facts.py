@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.registry import Registry
     from whimbrel_server.store.rollouts import Stored
-    from whimbrel_server.views import DriftState
+    from whimbrel_server.views.drift import DriftState
 
 # The incumbent is judged by its newest days with labels, not by its whole life: what the season
 # was when it was young is no comparison.

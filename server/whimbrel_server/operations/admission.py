@@ -16,7 +16,7 @@ from whimbrel_server.operations import labels as device_labels
 from whimbrel_server.store import audit, schema
 from whimbrel_server.store.database import upsert
 from whimbrel_server.store.registry import Record
-from whimbrel_server.views import Enrolment, MqttView
+from whimbrel_server.views.enrolment import Enrolment, MqttView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

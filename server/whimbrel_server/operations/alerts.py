@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from whimbrel_server.store.database import Database
-    from whimbrel_server.views import AlertView
+    from whimbrel_server.views.alerts import AlertView
 
 
 def acknowledge(database: Database, alert_id: int, actor: str, now_ms: int) -> AlertView:

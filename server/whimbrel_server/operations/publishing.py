@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from whimbrel_server.repository.acceptance import Acceptance
 from whimbrel_server.repository.incoming import Incoming
 from whimbrel_server.store import audit
-from whimbrel_server.views import AcceptedView, RepositoryView, UploadView
+from whimbrel_server.views.repository import AcceptedView, RepositoryView, UploadView
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from whimbrel_server.store.assignments import Assignments
     from whimbrel_server.store.database import Database
     from whimbrel_server.store.registry import Registry
-    from whimbrel_server.views import RolloutSpec
+    from whimbrel_server.views.rollouts import RolloutSpec
 
 
 class Rollouts:

@@ -13,7 +13,7 @@ from whimbrel_server.domain.devices import slot_of, waiting
 from whimbrel_server.domain.streams import Stream, StreamState
 from whimbrel_server.store import schema
 from whimbrel_server.store.judgements import StoredJudgement
-from whimbrel_server.views import CountsView, DeviceView, DriftState, EventView, SlotView
+from whimbrel_server.views.devices import CountsView, DeviceView, EventView, SlotView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.assignments import Assignments
     from whimbrel_server.store.registry import Record
+    from whimbrel_server.views.drift import DriftState
 
 
 _RANGES = tuple[tuple[int, int], ...]

@@ -13,7 +13,7 @@ from whimbrel_server.domain import aggregation, attribution, verdict, wording
 from whimbrel_server.domain.aggregation import DAY_MS, Totals
 from whimbrel_server.queries import losses, surroundings
 from whimbrel_server.store import aggregates
-from whimbrel_server.verdict_views import (
+from whimbrel_server.views.verdicts import (
     AttributionView,
     ExplanationView,
     HappeningView,
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from whimbrel_server.domain.verdict import Verdict
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.registry import Registry
-    from whimbrel_server.views import AlertView, LossView
+    from whimbrel_server.views.alerts import AlertView
+    from whimbrel_server.views.drift import LossView
 
 
 _DAYS = 31

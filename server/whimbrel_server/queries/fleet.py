@@ -15,30 +15,24 @@ from whimbrel_server.queries import groups as group_queries
 from whimbrel_server.queries import models as model_queries
 from whimbrel_server.store import alerts, audit, words
 from whimbrel_server.store import rollouts as rollout_store
-from whimbrel_server.views import WordsView, WordView
+from whimbrel_server.views.models import WordsView, WordView
 
 if TYPE_CHECKING:
-    from whimbrel_server.counts_views import Step, StoredCountsView
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.assignments import Assignments
     from whimbrel_server.store.database import Database
     from whimbrel_server.store.registry import Registry
-    from whimbrel_server.verdict_views import ExplanationView, ReplayView, SliceView
-    from whimbrel_server.views import (
-        AlertState,
-        AlertView,
-        AuditView,
-        CountsView,
-        DeviceView,
-        DriftView,
-        EventView,
-        GroupsView,
-        HistogramView,
-        Level,
-        ModelView,
-        RolloutView,
-        SeriesPoint,
-    )
+    from whimbrel_server.views.alerts import AlertState, AlertView
+    from whimbrel_server.views.audit import AuditView
+    from whimbrel_server.views.devices import CountsView, DeviceView, EventView
+    from whimbrel_server.views.drift import DriftView, Level
+    from whimbrel_server.views.groups import GroupsView
+    from whimbrel_server.views.history import HistogramView, SeriesPoint
+    from whimbrel_server.views.models import ModelView
+    from whimbrel_server.views.rollouts import RolloutView
+    from whimbrel_server.views.slices import SliceView
+    from whimbrel_server.views.stored import Step, StoredCountsView
+    from whimbrel_server.views.verdicts import ExplanationView, ReplayView
 
 
 class FleetReads:

@@ -9,7 +9,7 @@ import msgspec
 from whimbrel_server.domain import announcements, outliers, rollups
 from whimbrel_server.queries.models import require
 from whimbrel_server.store import peers
-from whimbrel_server.views import (
+from whimbrel_server.views.groups import (
     DriftingView,
     GatheredView,
     GroupsView,

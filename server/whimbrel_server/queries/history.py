@@ -16,7 +16,7 @@ from whimbrel_server.queries.memo import Memo
 from whimbrel_server.queries.models import require, stored_subject
 from whimbrel_server.store import aggregates, schema
 from whimbrel_server.store.judgements import StoredJudgement
-from whimbrel_server.views import HistogramView, SeriesPoint
+from whimbrel_server.views.history import HistogramView, SeriesPoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from whimbrel_core.profile.quality.loss import losses
 from whimbrel_server.domain import wording
 from whimbrel_server.store import judgements, schema
-from whimbrel_server.views import LossView
+from whimbrel_server.views.drift import LossView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -17,16 +17,15 @@ from whimbrel_server.queries.memo import Memo
 from whimbrel_server.queries.peers import against_peers
 from whimbrel_server.store import aggregates, schema
 from whimbrel_server.store.judgements import StoredJudgement
-from whimbrel_server.views import (
+from whimbrel_server.views.drift import (
     DriftState,
     DriftView,
     FeatureView,
     FindingView,
     Level,
     LossView,
-    ModelView,
-    VersionView,
 )
+from whimbrel_server.views.models import ModelView, VersionView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

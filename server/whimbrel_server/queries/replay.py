@@ -22,7 +22,7 @@ from whimbrel_server.domain.aggregation import DAY_MS, Totals
 from whimbrel_server.queries import recount
 from whimbrel_server.queries.regroup import regroup
 from whimbrel_server.store import aggregates, judgements, peers, policies
-from whimbrel_server.verdict_views import DifferenceView, ReplayView
+from whimbrel_server.views.verdicts import DifferenceView, ReplayView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from whimbrel_server.domain.verdict import Input, Verdict
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.judgements import Kept, Said
-    from whimbrel_server.views import AlertView
+    from whimbrel_server.views.alerts import AlertView
 
     History = list[tuple[Kept, Said]]
 

@@ -13,8 +13,8 @@ from whimbrel_server.queries.history import Span, spanned
 from whimbrel_server.queries.measures import merged
 from whimbrel_server.queries.memo import Memo
 from whimbrel_server.queries.models import require, stored_subject
-from whimbrel_server.verdict_views import SliceFeatureView, SliceView
-from whimbrel_server.views import LossView
+from whimbrel_server.views.drift import LossView
+from whimbrel_server.views.slices import SliceFeatureView, SliceView
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

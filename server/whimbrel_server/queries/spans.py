@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from whimbrel_core.profile.drift.distances import FeatureDrift
     from whimbrel_server.repository import Repository
-    from whimbrel_server.views import DriftView, FeatureView
+    from whimbrel_server.views.drift import DriftView, FeatureView
 
 _JUDGED: Memo[tuple[FeatureDrift, ...]] = Memo(256)
 

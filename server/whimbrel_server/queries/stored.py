@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whimbrel_core.profile.watching import alarms
-from whimbrel_server.counts_views import PeriodCounts, Step, StoredCountsView
 from whimbrel_server.domain.aggregation import DAY_MS, HOUR_MS
 from whimbrel_server.queries.models import require, stored_subject
 from whimbrel_server.store import aggregates
+from whimbrel_server.views.stored import PeriodCounts, Step, StoredCountsView
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from whimbrel_server.domain.verdict import Verdict
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.registry import Registry
-    from whimbrel_server.views import AlertView
+    from whimbrel_server.views.alerts import AlertView
 
 _STATE = msgspec.msgpack.Decoder(alarms.SubjectState)
 _SERVED = ("update.switched", "update.switched_committed", "update.rolled_back")

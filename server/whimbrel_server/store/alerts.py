@@ -9,12 +9,13 @@ import sqlalchemy as sa
 
 from whimbrel_core.errors import UsageError
 from whimbrel_server.store import schema
-from whimbrel_server.views import AlertKind, AlertView, LossView, Severity
+from whimbrel_server.views.alerts import AlertKind, AlertView, Severity
+from whimbrel_server.views.drift import LossView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from whimbrel_server.views import AlertState
+    from whimbrel_server.views.alerts import AlertState
 
 _SEVERITIES: tuple[Severity, ...] = ("notice", "warn", "severe")
 

@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_server.store import schema
-from whimbrel_server.views import AuditView
+from whimbrel_server.views.audit import AuditView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

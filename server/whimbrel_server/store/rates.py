@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from whimbrel_core.wire.messages import EventMessage
-    from whimbrel_server.views import Severity
+    from whimbrel_server.views.alerts import Severity
 
 KIND = "rate"
 PREFIX = "rate/"

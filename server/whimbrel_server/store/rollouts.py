@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from whimbrel_core.errors import UsageError
 from whimbrel_server.domain import rollout as domain
 from whimbrel_server.store import schema
-from whimbrel_server.views import RolloutView, WaveView
+from whimbrel_server.views.rollouts import RolloutView, WaveView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

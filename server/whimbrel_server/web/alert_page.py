@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.errors import WhimbrelError
-from whimbrel_server.verdict_views import ExplanationView, ReplayView
-from whimbrel_server.views import HistogramView, SeriesPoint
+from whimbrel_server.views.history import HistogramView, SeriesPoint
+from whimbrel_server.views.verdicts import ExplanationView, ReplayView
 
 if TYPE_CHECKING:
     from whimbrel_server.port import FleetPort
-    from whimbrel_server.views import AlertView
+    from whimbrel_server.views.alerts import AlertView
 
 _DAY_MS = 86_400_000
 # Of its history so many windows are drawn.

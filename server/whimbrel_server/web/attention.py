@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_server.domain.wording import names
-from whimbrel_server.views import AlertView, LossView, Severity
+from whimbrel_server.views.alerts import AlertView, Severity
+from whimbrel_server.views.drift import LossView
 from whimbrel_server.web import scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from whimbrel_server.views import DeviceView
+    from whimbrel_server.views.devices import DeviceView
 
 # A rollout that failed is about a version that nobody serves, because it failed.
 _OF_A_VERSION = frozenset({"drift", "data", "quality", "retraining"})

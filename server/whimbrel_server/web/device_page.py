@@ -6,14 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_server.views import (
-    CountsView,
-    DeviceView,
-    DriftState,
-    DriftView,
-    OutlierView,
-    RolloutView,
-)
+from whimbrel_server.views.devices import CountsView, DeviceView
+from whimbrel_server.views.drift import DriftState, DriftView
+from whimbrel_server.views.groups import OutlierView
+from whimbrel_server.views.rollouts import RolloutView
 from whimbrel_server.web import attention, scale, told
 
 if TYPE_CHECKING:

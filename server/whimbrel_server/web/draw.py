@@ -13,7 +13,8 @@ from whimbrel_server.web import scale, written
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from whimbrel_server.views import CountsView, HistogramView, SeriesPoint
+    from whimbrel_server.views.devices import CountsView
+    from whimbrel_server.views.history import HistogramView, SeriesPoint
     from whimbrel_server.web.device_page import WindowBar
     from whimbrel_server.web.model_page import HeatMap
 

@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from whimbrel_server.views import (
-    CountsView,
-    DeviceView,
-    HealthView,
-    OutlierView,
-    RolloutView,
-    RollupView,
-)
+from whimbrel_server.views.devices import CountsView, DeviceView
+from whimbrel_server.views.groups import OutlierView, RollupView
+from whimbrel_server.views.health import HealthView
+from whimbrel_server.views.rollouts import RolloutView
 from whimbrel_server.web import attention, scale
 from whimbrel_server.web.written import count
 
 if TYPE_CHECKING:
     from whimbrel_server.port import FleetPort
-    from whimbrel_server.views import AlertView, DriftView
+    from whimbrel_server.views.alerts import AlertView
+    from whimbrel_server.views.drift import DriftView
 
 PAGE_ROWS = 50
 SPARK_WINDOWS = 60

@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from whimbrel_core.errors import UsageError
-from whimbrel_server.verdict_views import SliceView
-from whimbrel_server.views import (
-    DriftState,
-    DriftView,
-    HistogramView,
-    ModelView,
-    SeriesPoint,
-    VersionView,
-)
+from whimbrel_server.views.drift import DriftState, DriftView
+from whimbrel_server.views.history import HistogramView, SeriesPoint
+from whimbrel_server.views.models import ModelView, VersionView
+from whimbrel_server.views.slices import SliceView
 from whimbrel_server.web import scale
 
 if TYPE_CHECKING:

@@ -6,15 +6,10 @@ import math
 
 import msgspec
 
-from whimbrel_server.views import (
-    CountsView,
-    DriftState,
-    GateView,
-    HistogramView,
-    SeriesPoint,
-    WaveState,
-    WaveView,
-)
+from whimbrel_server.views.devices import CountsView
+from whimbrel_server.views.drift import DriftState
+from whimbrel_server.views.history import HistogramView, SeriesPoint
+from whimbrel_server.views.rollouts import GateView, WaveState, WaveView
 from whimbrel_server.web import scale
 from whimbrel_server.web.device_page import WindowBar
 from whimbrel_server.web.fleet_page import Tile

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_server.views import DeviceView, RolloutView
+from whimbrel_server.views.devices import DeviceView
+from whimbrel_server.views.rollouts import RolloutView
 from whimbrel_server.web import told
 
 if TYPE_CHECKING:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from whimbrel_server.views import DeviceView, DriftState, GateState, RolloutState, WaveState
+    from whimbrel_server.views.devices import DeviceView
+    from whimbrel_server.views.drift import DriftState
+    from whimbrel_server.views.rollouts import GateState, RolloutState, WaveState
 
 Tone = Literal["none", "ok", "notice", "warn", "severe", "busy"]
 

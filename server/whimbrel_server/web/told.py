@@ -20,7 +20,8 @@ from whimbrel_server.web import scale, written
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from whimbrel_server.views import AuditView, EventView
+    from whimbrel_server.views.audit import AuditView
+    from whimbrel_server.views.devices import EventView
 
 _TIME = "_ms"
 _NOT_KNOWN = "the version asked for"

@@ -11,9 +11,18 @@ import pytest
 from tests.server.clients import OPERATOR
 from tests.support.fake_fleet import AUTUMN, MARCH, MODEL, FakeFleet
 from whimbrel_core.errors import StorageError, UnavailableError
-from whimbrel_server import verdict_views as vv
-from whimbrel_server import views as v
-from whimbrel_server.counts_views import StoredCountsView
+from whimbrel_server.views.alerts import AlertView
+from whimbrel_server.views.audit import AuditView
+from whimbrel_server.views.devices import CountsView, DeviceView, EventView
+from whimbrel_server.views.drift import DriftView
+from whimbrel_server.views.enrolment import Enrolment
+from whimbrel_server.views.health import HealthView
+from whimbrel_server.views.history import HistogramView, SeriesPoint
+from whimbrel_server.views.models import ModelView
+from whimbrel_server.views.rollouts import RolloutView
+from whimbrel_server.views.slices import SliceView
+from whimbrel_server.views.stored import StoredCountsView
+from whimbrel_server.views.verdicts import ExplanationView, ReplayView
 
 if TYPE_CHECKING:
     from litestar import Litestar
@@ -22,19 +31,19 @@ if TYPE_CHECKING:
 DAY = 86_400_000
 Wanted = Callable[[FakeFleet], object]
 READS: list[tuple[str, Any, Wanted]] = [
-    ("/devices", tuple[v.DeviceView, ...], lambda f: f.devices()),
-    ("/devices/lga", v.DeviceView, lambda f: f.device("lga")),
-    ("/models", tuple[v.ModelView, ...], lambda f: f.models()),
-    ("/models/flights", v.ModelView, lambda f: f.model(MODEL)),
-    ("/models/flights/drift", tuple[v.DriftView, ...], lambda f: f.drift(MODEL)),
+    ("/devices", tuple[DeviceView, ...], lambda f: f.devices()),
+    ("/devices/lga", DeviceView, lambda f: f.device("lga")),
+    ("/models", tuple[ModelView, ...], lambda f: f.models()),
+    ("/models/flights", ModelView, lambda f: f.model(MODEL)),
+    ("/models/flights/drift", tuple[DriftView, ...], lambda f: f.drift(MODEL)),
     (
         "/models/flights/drift?version=1.0.0&level=device&subject=lga",
-        tuple[v.DriftView, ...],
+        tuple[DriftView, ...],
         lambda f: f.drift(MODEL, "1.0.0", "device", "lga"),
     ),
     (
         f"/models/flights/series?version=1.0.0&device=lga&feature=temp&since_ms={MARCH + 9 * DAY}&until_ms={MARCH + 20 * DAY}",
-        dict[str, tuple[v.SeriesPoint, ...]],
+        dict[str, tuple[SeriesPoint, ...]],
         lambda f: f.drift_series(
             MODEL,
             "1.0.0",
@@ -46,7 +55,7 @@ READS: list[tuple[str, Any, Wanted]] = [
     ),
     (
         "/models/flights/histogram?version=1.0.0&feature=temp&subject=lga",
-        v.HistogramView,
+        HistogramView,
         lambda f: f.histogram(MODEL, "1.0.0", "lga", "temp"),
     ),
     (
@@ -56,26 +65,26 @@ READS: list[tuple[str, Any, Wanted]] = [
     ),
     (
         "/models/flights/quality?step=day&version=1.2.0",
-        dict[str, tuple[v.SeriesPoint, ...]],
+        dict[str, tuple[SeriesPoint, ...]],
         lambda f: f.quality_series(MODEL, "1.2.0", None, "day"),
     ),
-    ("/alerts", tuple[v.AlertView, ...], lambda f: f.alerts()),
-    ("/alerts?state=open&limit=1", tuple[v.AlertView, ...], lambda f: f.alerts("open", 1)),
+    ("/alerts", tuple[AlertView, ...], lambda f: f.alerts()),
+    ("/alerts?state=open&limit=1", tuple[AlertView, ...], lambda f: f.alerts("open", 1)),
     (
         "/models/flights/slices?version=1.0.0&subject=lga",
-        tuple[vv.SliceView, ...],
+        tuple[SliceView, ...],
         lambda f: f.slices(MODEL, "1.0.0", "lga"),
     ),
-    ("/alerts/3/explanation", vv.ExplanationView, lambda f: f.explain(3)),
-    ("/alerts/4/explanation", vv.ExplanationView, lambda f: f.explain(4)),
-    ("/alerts/3/replay", vv.ReplayView, lambda f: f.replay(3)),
-    ("/alerts/replays?limit=3", tuple[vv.ReplayView, ...], lambda f: f.replays(3)),
-    ("/rollouts", tuple[v.RolloutView, ...], lambda f: f.rollouts()),
-    ("/rollouts/2", v.RolloutView, lambda f: f.rollout(2)),
-    ("/events?device=lga&limit=3", tuple[v.EventView, ...], lambda f: f.events("lga", 3)),
-    ("/counts", tuple[v.CountsView, ...], lambda f: f.counts()),
-    ("/audit", tuple[v.AuditView, ...], lambda f: f.audit()),
-    ("/health", v.HealthView, lambda f: f.health()),
+    ("/alerts/3/explanation", ExplanationView, lambda f: f.explain(3)),
+    ("/alerts/4/explanation", ExplanationView, lambda f: f.explain(4)),
+    ("/alerts/3/replay", ReplayView, lambda f: f.replay(3)),
+    ("/alerts/replays?limit=3", tuple[ReplayView, ...], lambda f: f.replays(3)),
+    ("/rollouts", tuple[RolloutView, ...], lambda f: f.rollouts()),
+    ("/rollouts/2", RolloutView, lambda f: f.rollout(2)),
+    ("/events?device=lga&limit=3", tuple[EventView, ...], lambda f: f.events("lga", 3)),
+    ("/counts", tuple[CountsView, ...], lambda f: f.counts()),
+    ("/audit", tuple[AuditView, ...], lambda f: f.audit()),
+    ("/health", HealthView, lambda f: f.health()),
 ]
 
 
@@ -142,7 +151,7 @@ def test_a_device_is_enrolled(client: TestClient[Litestar], fleet: FakeFleet) ->
     body = {"csr_pem": "-----BEGIN CERTIFICATE REQUEST-----", "labels": {"site": "n"}}
     answer = client.post("/api/v1/devices/till-4/enrolment", json=body, headers=OPERATOR)
     assert answer.status_code == 201
-    assert msgspec.json.decode(answer.content, type=v.Enrolment).device == "till-4"
+    assert msgspec.json.decode(answer.content, type=Enrolment).device == "till-4"
     assert fleet.device("till-4").labels == {"site": "n"}
 
 

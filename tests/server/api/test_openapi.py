@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from whimbrel_server.api.bodies import AssignmentBody, EnrolmentBody, LabelsBody
-from whimbrel_server.views import RolloutSpec
+from whimbrel_server.views.rollouts import RolloutSpec
 from whimbrel_server.web.render import CONTENT_SECURITY_POLICY
 
 if TYPE_CHECKING:

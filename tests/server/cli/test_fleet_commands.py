@@ -15,10 +15,11 @@ from tests.support.ports import free_port
 from tests.support.web import TOKEN, serving, web
 from whimbrel_core import cli
 from whimbrel_core.errors import UsageError
-from whimbrel_server import verdict_views as vv
-from whimbrel_server import views as v
 from whimbrel_server.commands.fleet.enrol import agent_toml
 from whimbrel_server.commands.fleet.rollout import parse_wave
+from whimbrel_server.views.enrolment import Enrolment, MqttView
+from whimbrel_server.views.rollouts import RolloutSpec, RolloutView, Wave
+from whimbrel_server.views.verdicts import DifferenceView, ReplayView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,7 +170,7 @@ def test_waiting_for_a_rollout_that_does_not_complete_exits_with_5(
 ) -> None:
     started = console.fleet.start_rollout
 
-    def start_and_abort(spec: v.RolloutSpec, actor: str) -> v.RolloutView:
+    def start_and_abort(spec: RolloutSpec, actor: str) -> RolloutView:
         view = started(spec, actor)
         console.fleet.abort_rollout(view.id, "somebody")
         return view
@@ -185,16 +186,16 @@ def test_waiting_for_a_rollout_that_does_not_complete_exits_with_5(
 @pytest.mark.parametrize(
     ("text", "wave"),
     [
-        ("rest", v.Wave()),
-        ("lga", v.Wave(devices=("lga",))),
-        ("lga, jfk", v.Wave(devices=("lga", "jfk"))),
-        ("ring=canary", v.Wave(labels={"ring": "canary"})),
-        ("ring=canary,site=n", v.Wave(labels={"ring": "canary", "site": "n"})),
-        ("25%", v.Wave(percent=25.0)),
-        ("ring=stable:12.5%", v.Wave(labels={"ring": "stable"}, percent=12.5)),
+        ("rest", Wave()),
+        ("lga", Wave(devices=("lga",))),
+        ("lga, jfk", Wave(devices=("lga", "jfk"))),
+        ("ring=canary", Wave(labels={"ring": "canary"})),
+        ("ring=canary,site=n", Wave(labels={"ring": "canary", "site": "n"})),
+        ("25%", Wave(percent=25.0)),
+        ("ring=stable:12.5%", Wave(labels={"ring": "stable"}, percent=12.5)),
     ],
 )
-def test_a_wave_is_written_as_one_thinks_of_it(text: str, wave: v.Wave) -> None:
+def test_a_wave_is_written_as_one_thinks_of_it(text: str, wave: Wave) -> None:
     assert parse_wave(text) == wave
 
 
@@ -212,7 +213,7 @@ def test_enrolment_makes_a_whole_folder_with_a_key_that_never_travelled(
     sent: list[str] = []
     enrol = console.fleet.enrol
 
-    def watch(device: str, csr_pem: str, labels: dict[str, str], actor: str) -> v.Enrolment:
+    def watch(device: str, csr_pem: str, labels: dict[str, str], actor: str) -> Enrolment:
         sent.append(csr_pem)
         return enrol(device, csr_pem, labels, actor)
 
@@ -241,12 +242,12 @@ def test_enrolment_makes_a_whole_folder_with_a_key_that_never_travelled(
 def test_the_agent_reads_the_configuration_that_enrolment_writes(tmp_path: Path) -> None:
     config = pytest.importorskip("whimbrel_agent.config")
     for tls in (True, False):
-        enrolment = v.Enrolment(
+        enrolment = Enrolment(
             device="till-4",
             cert_pem="",
             ca_pem="",
             root_json="{}",
-            mqtt=v.MqttView(host="fleet.example", port=8883, tls=tls),
+            mqtt=MqttView(host="fleet.example", port=8883, tls=tls),
             repository_url="https://fleet.example/repository",
             labels={"site": 'north "tower"', "a.b": "\x7f\\"},
         )
@@ -344,13 +345,13 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
 def test_a_verdict_that_differs_is_shown_and_ends_with_a_code_of_its_own(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = vv.ReplayView(
+    found = ReplayView(
         alert=3,
         rule="drift.device",
         version=1,
         outcome="differs",
         sentence="Not the same: 1 figure of the verdict differ (61 windows).",
-        differences=(vv.DifferenceView(figure="psi", recorded=0.61, recomputed=0.58),),
+        differences=(DifferenceView(figure="psi", recorded=0.61, recomputed=0.58),),
         faults=("the window of aa/7 at 1: the levels are not what its counts give",),
         faults_in_all=3,
     )

@@ -14,7 +14,7 @@ from whimbrel_server.domain.gates import (
     reason,
     verdict,
 )
-from whimbrel_server.views import Gates, GateView
+from whimbrel_server.views.rollouts import Gates, GateView
 
 NEW, OLD = "a" * 64, "b" * 64
 WELL = DeviceFacts(

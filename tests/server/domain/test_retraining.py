@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from whimbrel_server.domain.retraining import Past, RetrainingPolicy, decide
-from whimbrel_server.views import AlertView
+from whimbrel_server.views.alerts import AlertView
 
 DAY_MS = 86_400_000
 NEWEST = {"churn": "1.0.0"}

@@ -20,7 +20,7 @@ from whimbrel_server.domain.rollout import (
     choose_waves,
     step,
 )
-from whimbrel_server.views import RolloutSpec, Wave
+from whimbrel_server.views.rollouts import RolloutSpec, Wave
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.broker import Broker
     from tests.support.house import House
     from whimbrel_server.app import Fleet
-    from whimbrel_server.views import CountsView
+    from whimbrel_server.views.devices import CountsView
 
 pytestmark = pytest.mark.needs("mosquitto")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.house import House
     from tests.support.models import MadeBundle
-    from whimbrel_server.views import AlertView
+    from whimbrel_server.views.alerts import AlertView
 
 START_MS = 1_735_689_600_000
 DAY_MS = 86_400_000

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.house import House
-    from whimbrel_server.views import AlertView
+    from whimbrel_server.views.alerts import AlertView
 
 HOUR_MS = 3_600_000
 

@@ -13,7 +13,7 @@ from tests.support.models import logistic, regression
 from tests.support.windows import Counter
 from whimbrel_core.errors import UsageError
 from whimbrel_core.wire.assignment import Probation
-from whimbrel_server.views import Gates, RolloutSpec, Wave
+from whimbrel_server.views.rollouts import Gates, RolloutSpec, Wave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.house import House
-    from whimbrel_server.verdict_views import ExplanationView
+    from whimbrel_server.views.verdicts import ExplanationView
 
 
 def paragraph(found: ExplanationView, title: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from whimbrel_server.views import AlertView
+    from whimbrel_server.views.alerts import AlertView
 
 
 @pytest.fixture(scope="module")

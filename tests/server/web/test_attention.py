@@ -8,7 +8,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_server.views import AlertView, DeviceView, LossView, SlotView
+from whimbrel_server.views.alerts import AlertView
+from whimbrel_server.views.devices import DeviceView, SlotView
+from whimbrel_server.views.drift import LossView
 from whimbrel_server.web import attention, scale
 
 if TYPE_CHECKING:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel_server.views import DriftState, HistogramView, SeriesPoint
+from whimbrel_server.views.history import HistogramView, SeriesPoint
 from whimbrel_server.web import draw, written
 from whimbrel_server.web.model_page import DAY_MS, MAX_COLUMNS, heat_map
+
+if TYPE_CHECKING:
+    from whimbrel_server.views.drift import DriftState
 
 MONDAY = 1_362_355_200_000
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from whimbrel_server import views as v
+from whimbrel_server.views.devices import DeviceView
+from whimbrel_server.views.models import ModelView
 from whimbrel_server.web.alert_page import AlertPage
 from whimbrel_server.web.device_page import DevicePage
 from whimbrel_server.web.fleet_page import FleetPage
@@ -50,7 +51,7 @@ PAGES = [
 ]
 TWINS = {
     "/fleet.json": FleetPage,
-    "/models.json": tuple[v.ModelView, ...],
+    "/models.json": tuple[ModelView, ...],
     "/models/flights.json?version=1.0.0&subject=lga": ModelPage,
     "/devices/lga.json": DevicePage,
     "/alerts/3.json": AlertPage,
@@ -199,7 +200,7 @@ def test_filters_are_in_the_address_and_survive_in_the_form(client: TestClient[L
 def test_many_devices_come_in_pages(client: TestClient[Litestar], fleet: FakeFleet) -> None:
     for i in range(120):
         name = f"till-{i:03}"
-        fleet._devices[name] = v.DeviceView(device=name)
+        fleet._devices[name] = DeviceView(device=name)
     seen = []
     for page in (1, 2, 3):
         answer = client.get(f"/fleet.json?sort=name&page={page}").json()

@@ -14,8 +14,8 @@ from tests.support.device import SimulatedDevice
 from tests.support.device import serving as slot_report
 from tests.support.web import TOKEN, serving, web
 from tests.support.windows import Counter
-from whimbrel_server import views as v
 from whimbrel_server.client import FleetClient
+from whimbrel_server.views.rollouts import RolloutSpec, Wave
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,8 +79,8 @@ def test_pages_and_interface_show_what_devices_sent(
         assert worst.worst in {"warn", "severe"}
         assert client.device("lga").worst_state in {"warn", "severe"}
         assert client.alerts("open"), "a shift of one and a half deviations is an alarm"
-        wave = v.Wave(labels={"ring": "canary"})
-        spec = v.RolloutSpec(slot="churn", model="churn", version="1.1.0", waves=(wave, v.Wave()))
+        wave = Wave(labels={"ring": "canary"})
+        spec = RolloutSpec(slot="churn", model="churn", version="1.1.0", waves=(wave, Wave()))
         number = client.start_rollout(spec).id
         until(lambda: client.device("lga").slots[0].version == "1.1.0", "the canary")
         assert client.rollout(number).waves[0].devices == ("lga",)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.support.fake_fleet import NOW, FakeFleet
 from whimbrel_agent.update.machine import Event
-from whimbrel_server.views import AuditView, EventView
+from whimbrel_server.views.audit import AuditView
+from whimbrel_server.views.devices import EventView
 from whimbrel_server.web import told
 from whimbrel_server.web.rollout_page import rollout_page
 

@@ -17,7 +17,7 @@ from whimbrel_server.commands.fleet.printing import (
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
-    from whimbrel_server.views import AlertView
+    from whimbrel_server.views.alerts import AlertView
 
 
 @click.command(epilog="Example: whimbrel fleet alerts --state open")

@@ -17,7 +17,7 @@ from whimbrel_server.commands.fleet.printing import (
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
-    from whimbrel_server.views import DeviceView
+    from whimbrel_server.views.devices import DeviceView
 
 
 @click.command(epilog="Example: whimbrel fleet devices --label ring=canary")

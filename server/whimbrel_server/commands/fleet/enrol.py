@@ -22,7 +22,7 @@ from whimbrel_server.commands.fleet.printing import print_json
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
-    from whimbrel_server.views import Enrolment
+    from whimbrel_server.views.enrolment import Enrolment
 
 
 @click.command(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.building.dataset import DatasetProfile
     from whimbrel_server.client import FleetClient
-    from whimbrel_server.counts_views import StoredCountsView
+    from whimbrel_server.views.stored import StoredCountsView
 
 _FORMATS = click.Choice(["influx", "prometheus", "parquet", "json", "wprof"])
 _DAY = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])

@@ -19,7 +19,8 @@ from whimbrel_server.commands.fleet.printing import (
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
-    from whimbrel_server.views import GroupsView, ModelView
+    from whimbrel_server.views.groups import GroupsView
+    from whimbrel_server.views.models import ModelView
 
 
 @click.command(epilog="Example: whimbrel fleet models flights")

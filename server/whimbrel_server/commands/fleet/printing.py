@@ -12,7 +12,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from whimbrel_server.views import LossView
+    from whimbrel_server.views.drift import LossView
 
 _PIPE_CHARS = 2000
 _STYLES = {

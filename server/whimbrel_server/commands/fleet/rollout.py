@@ -15,7 +15,7 @@ from whimbrel_core.wire.assignment import Probation
 from whimbrel_server.commands.fleet.connection import connected, pairs
 from whimbrel_server.commands.fleet.printing import plain, print_json, print_table, styled
 from whimbrel_server.domain.rollout import ENDED
-from whimbrel_server.views import Gates, RolloutSpec, RolloutView, Wave
+from whimbrel_server.views.rollouts import Gates, RolloutSpec, RolloutView, Wave
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from whimbrel_server.commands.fleet.printing import (
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
-    from whimbrel_server.verdict_views import SliceView
+    from whimbrel_server.views.slices import SliceView
 
 _NAMED = 3
 

@@ -12,7 +12,7 @@ from whimbrel_server.commands.fleet.printing import plain, print_json, print_tab
 
 if TYPE_CHECKING:
     from whimbrel_server.client import FleetClient
-    from whimbrel_server.verdict_views import ReplayView
+    from whimbrel_server.views.verdicts import ReplayView
 
 # Of a verdict that does not stand, as of any gate that does not hold.
 _DIFFERS = 5

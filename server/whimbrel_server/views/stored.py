@@ -1,7 +1,7 @@
 """Stored counts as they are: what exports and reports are made of, on any machine.
 
-As `whimbrel_server.views`, of which these are a part. Counts are in Whimbrel's own encoding
-(`whimbrel_core.profile`), as base64 in JSON: exact, small, and merged by addition by whoever asks.
+They are in Whimbrel's own encoding (`whimbrel_core.profile`), as base64 in JSON: exact, small, and
+merged by addition by whoever asks.
 """
 
 from __future__ import annotations

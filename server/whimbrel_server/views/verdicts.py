@@ -1,8 +1,4 @@
-"""Verdicts as people and programs are told of them: why, since when, where, at what cost; replayed.
-
-As `whimbrel_server.views`, of which these are a part: frozen, times in integer milliseconds since
-1970 UTC, None for "not known".
-"""
+"""An alert explained (why, since when, where, at what cost), and its verdict replayed."""
 
 from __future__ import annotations
 
@@ -10,38 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from whimbrel_server.views import AlertView, DriftState, LossView
+from whimbrel_server.views.alerts import AlertView
+from whimbrel_server.views.drift import LossView
 
 Outcome = Literal["same", "differs", "incomplete"]
-
-
-class SliceFeatureView(msgspec.Struct, frozen=True, kw_only=True):
-    """How a feature of a slice lies to the slice's own reference."""
-
-    feature: str
-    state: DriftState
-    psi: float
-
-
-class SliceView(msgspec.Struct, frozen=True, kw_only=True):
-    """A declared segment of the rows: how much of it there is, how it drifts, how good it is.
-
-    ``share`` of the rows is in it, ``usual`` in the reference; ``features`` and ``losses`` are
-    against the slice's own reference.
-    """
-
-    name: str
-    condition: str
-    rows: int
-    share: float
-    usual: float
-    state: DriftState
-    features: tuple[SliceFeatureView, ...] = ()
-    losses: tuple[LossView, ...] = ()
-    labelled_rows: int = 0
-    auc_realised: float | None = None
-    accuracy_realised: float | None = None
-    mae_realised: float | None = None
 
 
 class HappeningView(msgspec.Struct, frozen=True, kw_only=True):
