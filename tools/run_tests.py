@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
@@ -38,6 +39,7 @@ NETWORK_TIER = "networks"
 DEVICE_TIERS = ("core", "agent")
 DEVICE_VENV = ROOT / ".venv-3.10"
 NETWORK_VENV = ROOT / ".venv-networks"
+ENVIRONMENT = str(ROOT / "tools/environment.py")
 # Each process begins with a part of its own, in the order of the tiers, so that what a file's tests
 # share is made once; one that has nothing left takes over from another.
 SIDE_BY_SIDE = ("--dist=worksteal",)
@@ -140,8 +142,16 @@ def _side_by_side() -> Outcome:
 
 
 def _whole() -> Outcome:
-    """Run the tiers that start whole systems."""
+    """Run the tiers that start whole systems; they wait more than they work."""
+    threading.Thread(target=_prepare, daemon=True).start()
     return _tiers(WHOLE_TIERS, _workers(2))
+
+
+def _prepare() -> None:
+    """Set up the environments of later steps, which will ask for them again and say what failed."""
+    for command in (_set_up_networks(), _set_up_device()):
+        if command:
+            subprocess.run(["nice", *command], check=False, capture_output=True)
 
 
 def _last() -> Outcome:
@@ -172,8 +182,7 @@ def _quick_tiers() -> list[str]:
 
 def _networks() -> Outcome:
     """Run what needs PyTorch and Keras: a gigabyte each, and in nobody's way here."""
-    setup = [sys.executable, str(ROOT / "tools/environment.py"), "networks"]
-    if subprocess.run([*setup, "--venv", str(NETWORK_VENV)], check=False).returncode != 0:
+    if subprocess.run(_set_up_networks(), check=False).returncode != 0:
         return Outcome(1, ("tests/networks: the environment could not be made",))
     folder = str(ROOT / "tests" / NETWORK_TIER)
     code, found = _pytest([str(NETWORK_VENV / "bin/python")], [*_workers(2), folder])
@@ -183,10 +192,9 @@ def _networks() -> Outcome:
 def _device_python() -> Outcome:
     """Run core's and agent's unit tests on the oldest Python that a device may have."""
     name = "Python 3.10 (core and agent)"
-    python = _find_device_python()
-    if python is None:
+    setup = _set_up_device()
+    if not setup:
         return Outcome(0, (f"{name}: no python3.10 is installed",))
-    setup = [python, str(ROOT / "tools/environment.py"), "device", "--venv", str(DEVICE_VENV)]
     if subprocess.run(setup, check=False).returncode != 0:
         return Outcome(1, (f"{name}: its environment could not be made",))
     folders = [
@@ -195,6 +203,16 @@ def _device_python() -> Outcome:
     code, found = _pytest([str(DEVICE_VENV / "bin/python")], [*_workers(8), *folders], quiet=True)
     outcome = _outcome(code, found)
     return outcome._replace(not_run=tuple(f"{name}: {line}" for line in outcome.not_run))
+
+
+def _set_up_networks() -> list[str]:
+    return [sys.executable, ENVIRONMENT, "networks", "--venv", str(NETWORK_VENV)]
+
+
+def _set_up_device() -> list[str]:
+    """Return the command; nothing without a Python 3.10."""
+    python = _find_device_python()
+    return [python, ENVIRONMENT, "device", "--venv", str(DEVICE_VENV)] if python else []
 
 
 def _outcome(code: int, found: Found, *not_run: str) -> Outcome:
