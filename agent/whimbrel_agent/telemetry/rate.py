@@ -7,7 +7,7 @@ begun before it, and those that it closes because it ends.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from whimbrel_agent.telemetry.watchfile import WatchFile
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.window import Window
 
 KIND = "rate"
+
+
+class Turned(NamedTuple):
+    """An alarm that began, changed or ended: with which period, and what was usual before it."""
+
+    rate: Rate
+    usual: RateState
 
 
 class RateWatch:
@@ -29,8 +36,8 @@ class RateWatch:
         self._state: RateState | None = None
         self._first_ms: int | None = None
 
-    def observe(self, window: Window, *, ending: bool = False) -> Rate | None:
-        """Take a closed window in and return its period's rate where the alarm has changed.
+    def observe(self, window: Window, *, ending: bool = False) -> Turned | None:
+        """Take a closed window in, and return the period before where the alarm changed with it.
 
         Args:
             window: with the rows of one version.
@@ -40,10 +47,11 @@ class RateWatch:
         from whimbrel_core.profile.watching import rate
 
         state = self._file.load() if self._file is not None else self._state
+        before = state or rate.RateState()
         if self._first_ms is None:
             self._first_ms = window.start_ms
         self._state, said = rate.observe(
-            state or rate.RateState(),
+            before,
             window.start_ms,
             window.end_ms,
             window.ops.requests or window.rows,
@@ -51,21 +59,30 @@ class RateWatch:
         )
         if self._file is not None:
             self._file.save(self._state)
-        return None if said is None or said.before == said.now else said
+        return None if said is None or said.before == said.now else Turned(said, before)
 
 
-def detail(said: Rate) -> dict[str, str]:
-    """Return a change of the alarm as the detail of an event."""
-    return {
+def detail(turned: Turned) -> dict[str, str]:
+    """Return a change of the alarm as the detail of an event.
+
+    With an alarm goes what it stands on, so that others can judge the period again.
+    """
+    from whimbrel_core.profile.watching import rate, testimony
+
+    said = turned.rate
+    told = {
         "before": said.before,
         "now": said.now,
         "requests": str(said.requests),
-        "expected": f"{said.expected:.1f}",
-        "z": f"{said.z:.2f}",
+        "expected": testimony.written(said.expected),
+        "z": testimony.written(said.z),
         "window_start_ms": str(said.start_ms),
         "window_end_ms": str(said.end_ms),
         "what": "" if said.finding is None else said.finding.message,
     }
+    if said.now in rate.ALARMING:
+        told |= {"rule_version": str(rate.VERSION), "usual": testimony.sealed(turned.usual)}
+    return told
 
 
 def form() -> type[RateState]:

@@ -270,9 +270,9 @@ class SlotTelemetry:
         except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("new words could not be told")
         try:
-            said = self._rate.observe(counted, ending=self._ending)
-            if said is not None:
-                self._tell(rates.KIND, message, rates.detail(said))
+            turned = self._rate.observe(counted, ending=self._ending)
+            if turned is not None:
+                self._tell(rates.KIND, message, rates.detail(turned))
         except Exception:  # noqa: BLE001 - measuring never fails a request
             self._trouble("a rate could not be judged")
         try:

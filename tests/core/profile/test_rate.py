@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.watching.rate import Rate, RateSettings, RateState, expected, observe
+from whimbrel_core.profile.watching.rate import (
+    Rate,
+    RateSettings,
+    RateState,
+    expected,
+    judged,
+    observe,
+)
+from whimbrel_core.profile.watching.testimony import opened, sealed
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -163,3 +171,37 @@ def test_a_state_that_was_stored_goes_on_with_the_same_bits(counts: Counts, cut:
 def test_a_window_that_ends_before_it_starts_is_refused() -> None:
     with pytest.raises(ProfileError, match="has no rate"):
         observe(RateState(), 10, 10, 5)
+
+
+def test_whoever_is_given_what_is_usual_judges_the_period_to_the_same_bits() -> None:
+    state, _ = watch(week_of(6, 20))
+    after, said = observe(state, state.end_ms, state.end_ms + HOUR_MS, 4)
+    assert said is not None
+    sent, settings = opened(sealed(state))
+    assert (sent, settings) == (state, RateSettings())
+    learnt, again = judged(sent, settings)
+    assert again == said
+    assert (learnt.level, learnt.alarm) == (after.level, after.alarm)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"hours": (0.0,) * 23}, "every hour"),
+        ({"level": math.nan}, "out of range"),
+        ({"variance": 0.0}, "out of range"),
+        ({"weekdays_worth": (-1.0,) * 7}, "out of range"),
+        ({"end_ms": 0}, "no period"),
+        ({"end_ms": 1 << 60}, "no period"),
+    ],
+)
+def test_what_cannot_be_usual_is_refused(changes: dict[str, object], what: str) -> None:
+    state, _ = watch(week_of(6, 2))
+    with pytest.raises(ProfileError, match=what):
+        opened(sealed(msgspec.structs.replace(state, **changes)))
+
+
+@given(st.text(max_size=400))
+def test_any_text_is_what_is_usual_or_refused(text: str) -> None:
+    with pytest.raises(ProfileError):
+        opened(text)

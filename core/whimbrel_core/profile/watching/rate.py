@@ -22,7 +22,8 @@ usual, or that part of it.
 - The usual follows slowly, over one to four weeks; what is odd teaches as if it was `_ODD` standard
   deviations away, so an incident is forgotten and a lasting change becomes usual.
 
-Pure: a fold over (start, end, requests) with a frozen state.
+Pure: a fold over (start, end, requests) with a frozen state. The judgement of one period stands on
+that state alone: whoever is told it (`whimbrel_core.profile.watching.testimony`) can judge again.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.drift.findings import Finding
 from whimbrel_core.profile.drift.levels import LEVELS, Held, State, settle
 
+VERSION = 1
+"""Of the rule: it grows with every change that gives other figures for the same requests."""
 ALARMING = frozenset({"warn", "severe"})
 HOURS = 24
 WEEKDAYS = 7
@@ -179,9 +182,7 @@ def observe(
         return added, None
     said, reach_ms = None, state.end_ms
     if begun and state.whole and state.reach_ms == state.start_ms and start_ms == reach_ms:
-        said = _judged(state, settings)
-        state = _held(_learnt(state, said), said, settings)
-        said = said._replace(now=state.alarm.level)
+        state, said = judged(state, settings)
     following = msgspec.structs.replace(
         state,
         start_ms=start_ms,
@@ -191,6 +192,17 @@ def observe(
         reach_ms=reach_ms if begun else _NEVER,
     )
     return following, said
+
+
+def judged(state: RateState, settings: RateSettings = _USUAL) -> tuple[RateState, Rate]:
+    """Judge the period that ``state`` has added up, as `observe` does when a later one begins.
+
+    Returns:
+        The state that has learnt the period, and what is said of it.
+    """
+    said = _judged(state, settings)
+    after = _held(_learnt(state, said), said, settings)
+    return after, said._replace(now=after.alarm.level)
 
 
 def expected(state: RateState, start_ms: int, end_ms: int) -> float:
