@@ -9,8 +9,9 @@ import msgspec
 from whimbrel_core.errors import UsageError
 from whimbrel_core.profile.quality.loss import Loss
 from whimbrel_core.profile.watching import alarms
-from whimbrel_server.domain import verdict, wording
+from whimbrel_server.domain import verdict
 from whimbrel_server.domain.attribution import Arrival, Companion, Facts, Happening, Peer
+from whimbrel_server.domain.wording import quality
 from whimbrel_server.queries import explain
 from whimbrel_server.views.drift import LossView
 from whimbrel_server.views.slices import SliceFeatureView, SliceView
@@ -52,7 +53,7 @@ def loss_view(one: Loss = COST) -> LossView:
         **msgspec.structs.asdict(one),
         loss=one.loss,
         reading=one.reading,
-        sentence=wording.cost(one),
+        sentence=quality.cost(one),
     )
 
 
@@ -112,7 +113,7 @@ def explanation(alert: AlertView) -> ExplanationView:
         companions=(Companion("dewp", since),),
         happenings=(Happening(since - 7_200_000, "agent", "agent 0.1.0 → 0.2.0"),),
     )
-    said = wording.labels_say("AUC", 0.641, 0.021, 812)
+    said = quality.labels_say("AUC", 0.641, 0.021, 812)
     moved = "Its mean was 38.1 °F and is 70.4 °F since; its standard deviation was 9.2 and is 8.8."
     return explain.assembled(alert, one, facts, (loss_view(),), moved=moved, labels=said)
 

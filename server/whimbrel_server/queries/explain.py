@@ -9,8 +9,10 @@ import msgspec
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile.drift.segments import seen_in, segments
 from whimbrel_core.profile.quality.estimates import realised
-from whimbrel_server.domain import aggregation, attribution, verdict, wording
+from whimbrel_server.domain import aggregation, attribution, verdict
 from whimbrel_server.domain.aggregation import DAY_MS, Totals
+from whimbrel_server.domain.wording import circumstances, judgement, quality
+from whimbrel_server.domain.wording.phrases import sentence
 from whimbrel_server.queries import losses, surroundings
 from whimbrel_server.store import aggregates
 from whimbrel_server.views.verdicts import (
@@ -44,7 +46,8 @@ def explain(
     one = verdict.read(alert.evidence)
     if one is None:
         return ExplanationView(
-            alert=alert, paragraphs=(Paragraph(title="Found", sentences=(_stop(alert.message),)),)
+            alert=alert,
+            paragraphs=(Paragraph(title="Found", sentences=(sentence(alert.message),)),),
         )
     try:
         baseline = repository.contents(one.digest).baseline
@@ -90,7 +93,7 @@ def assembled(
     say.
     """
     subject = one.subject if one.level == "fleet" else one.subject[2:]
-    said = wording.found(one, alert.message, subject)
+    said = judgement.found(one, alert.message, subject)
     if moved:
         said.insert(1, moved)
     parts = [("Found", said)]
@@ -99,17 +102,17 @@ def assembled(
         story = attribution.attribute(facts)
         reach_ms = attribution.nearness(facts.window_ms)
         parts += [
-            ("Since", wording.begun(one, story, subject)),
-            ("Where", wording.spread(story, subject, one.feature)),
-            ("What else changed", wording.changed(story, subject, reach_ms)),
+            ("Since", circumstances.begun(one, story, subject)),
+            ("Where", circumstances.spread(story, subject, one.feature)),
+            ("What else changed", circumstances.changed(story, subject, reach_ms)),
         ]
     if cost is not None:
         began = one.figures.get("since_ms") is not None
-        sentences = wording.costs([loss.sentence for loss in cost], _rows(cost), began=began)
+        sentences = quality.costs([loss.sentence for loss in cost], _rows(cost), began=began)
         parts.append(("What it costs", [*sentences, *([labels] if labels else [])]))
         if cost:
-            parts[-1][1].append(wording.BLIND)
-    parts.append(("Judged by", wording.judged(one, alert.id)))
+            parts[-1][1].append(quality.BLIND)
+    parts.append(("Judged by", judgement.judged(one, alert.id)))
     return ExplanationView(
         alert=alert,
         rule=one.rule,
@@ -167,7 +170,7 @@ def _moved(baseline: Baseline, one: Verdict, then: Window | None) -> str:
         return ""
     index = names.index(one.feature)
     feature, reference = baseline.layout.features[index], baseline.window.features[index]
-    return wording.moved(feature, reference, then.features[index])
+    return judgement.moved(feature, reference, then.features[index])
 
 
 def _labels(baseline: Baseline, then: Window | None) -> str:
@@ -181,7 +184,7 @@ def _labels(baseline: Baseline, then: Window | None) -> str:
         ("MAE", now.mae, None),
     ):
         if value is not None:
-            return wording.labels_say(name, value, error, now.n)
+            return quality.labels_say(name, value, error, now.n)
     return ""
 
 
@@ -202,7 +205,3 @@ def _view(story: Attribution) -> AttributionView:
             HappeningView(at_ms=one.at_ms, kind=one.kind, text=one.text) for one in story.near
         ),
     )
-
-
-def _stop(text: str) -> str:
-    return text if text.endswith(".") else f"{text}."

@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_core.profile.quality.loss import losses
-from whimbrel_server.domain import wording
+from whimbrel_server.domain.wording import quality
 from whimbrel_server.store import judgements, schema
 from whimbrel_server.views.drift import LossView
 
@@ -33,7 +33,7 @@ def of_counts(counted: Sequence[int], baseline: Baseline) -> tuple[LossView, ...
             **msgspec.structs.asdict(one),
             loss=one.loss,
             reading=one.reading,
-            sentence=wording.cost(one),
+            sentence=quality.cost(one),
         )
         for one in losses(counted, baseline)
     )

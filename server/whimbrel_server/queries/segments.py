@@ -8,7 +8,7 @@ import msgspec
 
 from whimbrel_core.profile.drift.segments import Segment, segments
 from whimbrel_core.profile.watching import alarms
-from whimbrel_server.domain import wording
+from whimbrel_server.domain.wording import quality
 from whimbrel_server.queries.history import Span, spanned
 from whimbrel_server.queries.measures import merged
 from whimbrel_server.queries.memo import Memo
@@ -69,7 +69,7 @@ def _view(one: Segment) -> SliceView:
                 **msgspec.structs.asdict(loss),
                 loss=loss.loss,
                 reading=loss.reading,
-                sentence=wording.cost(loss),
+                sentence=quality.cost(loss),
             )
             for loss in one.losses
         ),

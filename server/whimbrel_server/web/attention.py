@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_server.domain.wording import names
+from whimbrel_server.domain.wording.phrases import names
 from whimbrel_server.views.alerts import AlertView, Severity
 from whimbrel_server.views.drift import LossView
 from whimbrel_server.web import scale

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import MediaType, Request, Response
 from markupsafe import Markup
 
-from whimbrel_server.domain.wording import names
+from whimbrel_server.domain.wording.phrases import names
 from whimbrel_server.web import assets, draw, scale, written
 
 if TYPE_CHECKING:

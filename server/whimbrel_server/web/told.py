@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from whimbrel_server.domain.devices import CHANGED
-from whimbrel_server.domain.wording import names
+from whimbrel_server.domain.wording.phrases import names
 from whimbrel_server.store import rates
 from whimbrel_server.web import scale, written
 
