@@ -25,7 +25,8 @@ from benchmarks.peers import PeerMissingError, ask
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.drift.distances import Judge, js, psi_debiased
+from whimbrel_core.profile.drift.divergences import js, psi_debiased
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.window import decode, encode, merge
 
 if TYPE_CHECKING:

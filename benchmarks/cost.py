@@ -22,7 +22,8 @@ from benchmarks import profile
 from benchmarks.peers import PeerMissingError, ask
 from benchmarks.profile import FEATURES, WINDOW_ROWS, Line, micros
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.drift.distances import Judge, extent, stacked
+from whimbrel_core.profile.drift.judge import Judge
+from whimbrel_core.profile.drift.stacking import extent, stacked
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.window import encode
 

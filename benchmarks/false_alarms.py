@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from whimbrel_core.profile.drift.distances import Drifts
+    from whimbrel_core.profile.drift.drifts import Drifts
 
     Floats = NDArray[np.float64]
     Flags = NDArray[np.bool_]

@@ -24,15 +24,16 @@ import numpy as np
 from benchmarks.profile import Line, table
 from tests.support.fleets import Crowd, baseline
 from whimbrel_core.bundle.manifest import DriftPolicy
-from whimbrel_core.profile.drift.distances import Judge, stacked
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.levels import Thresholds
+from whimbrel_core.profile.drift.stacking import stacked
 from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.components import Components
 from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_core.profile.watching.sequential import NEVER
-from whimbrel_server.domain import outliers, rollups
+from whimbrel_server.domain import outliers
 from whimbrel_server.domain.aggregation import Totals
-from whimbrel_server.domain.rollups import Standing
+from whimbrel_server.domain.standing import Standing, discovered
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
@@ -81,7 +82,7 @@ def hidden(of: Baseline, seed: int) -> list[Line]:
             component=told.components,
             psi=np.full(told.log_e.shape, np.nan),
         )
-        listed = rollups.discovered(standing) & (standing.level >= alarms.WARN)
+        listed = discovered(standing) & (standing.level >= alarms.WARN)
         found.append(listed | (alarm >= 0))
         alone.append(alarm >= 0)
     lists, own = np.array(found), np.array(alone)

@@ -28,8 +28,9 @@ from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.counting.cells import fastest_kernel
-from whimbrel_core.profile.drift.distances import Judge, stacked
 from whimbrel_core.profile.drift.findings import Inspector
+from whimbrel_core.profile.drift.judge import Judge
+from whimbrel_core.profile.drift.stacking import stacked
 from whimbrel_core.profile.flat import decode as decode_flat
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.slices import Slice

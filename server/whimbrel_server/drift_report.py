@@ -15,7 +15,7 @@ from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.building.dataset import DatasetProfile, of_window
 from whimbrel_core.profile.drift import segments
 from whimbrel_core.profile.drift.comparing import measured
-from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.report import (
     ORDER,
     DriftReport,

@@ -30,7 +30,7 @@ from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.descriptors import Embedding, Image, Text, describer
 from whimbrel_core.profile.descriptors.declared import MAX_CENTROID_BYTES
-from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.shift import shifts
 from whimbrel_core.profile.layout import MAX_FEATURES
 from whimbrel_core.profile.window import merge

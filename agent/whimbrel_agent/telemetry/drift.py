@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from whimbrel_agent.telemetry.watchfile import WatchFile
     from whimbrel_core.bundle.manifest import DriftPolicy
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.drift.distances import FeatureDrift
+    from whimbrel_core.profile.drift.drifts import FeatureDrift
     from whimbrel_core.profile.drift.levels import State
     from whimbrel_core.profile.watching.alarms import SubjectState
     from whimbrel_core.profile.watching.judging import DeviceJudge

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_core.profile.drift.distances import FeatureDrift
+from whimbrel_core.profile.drift.drifts import FeatureDrift
 from whimbrel_core.profile.drift.shift import shifts
 from whimbrel_packager.comparison import figures, operation, origin, schema
 from whimbrel_packager.comparison.change import Change, Level, ordered

@@ -2,7 +2,7 @@
 
 Two questions. Are the model's inputs the features that will be served: by name, type, entity and
 age? And do served values look like those it was trained on? The second is judged with the
-statistics of the fleet (`whimbrel_core.profile.drift.distances`): effect and evidence, both.
+statistics of the fleet (`whimbrel_core.profile.drift.judge`): effect and evidence, both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.counting.cells import cells_of
 from whimbrel_core.profile.descriptors import describer
-from whimbrel_core.profile.drift.distances import FeatureDrift, Judge
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_packager import frame as frames
 from whimbrel_packager.gates.outcome import Outcome, Part, limit, named, number, refused, unjudged
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.drift.drifts import FeatureDrift
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.gates.context import Context
     from whimbrel_packager.gates.definitions import Definitions, Feature

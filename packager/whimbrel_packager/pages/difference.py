@@ -14,7 +14,7 @@ from whimbrel_packager.comparison.figures import told
 from whimbrel_packager.pages import quality
 
 if TYPE_CHECKING:
-    from whimbrel_core.profile.drift.distances import FeatureDrift
+    from whimbrel_core.profile.drift.drifts import FeatureDrift
     from whimbrel_packager.comparison.difference import Difference, Side
     from whimbrel_packager.comparison.figures import Figure
     from whimbrel_packager.contents import Contents

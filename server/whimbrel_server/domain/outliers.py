@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel_core.profile.drift.chisquare import erfc
-from whimbrel_core.profile.drift.distances import Judge, stacked
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.levels import State
+from whimbrel_core.profile.drift.stacking import stacked
 from whimbrel_server.domain.aggregation import Totals
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.profile import window as profile_windows
-from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.quality.estimates import RealisedQuality, realised
 from whimbrel_core.profile.watching import alarms
 from whimbrel_server.domain import aggregation, gates

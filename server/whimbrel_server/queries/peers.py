@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.watching import alarms
 from whimbrel_server.domain.aggregation import FLEET, HOUR_MS, Step
 from whimbrel_server.queries.memo import Memo

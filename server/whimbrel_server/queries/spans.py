@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.quality.loss import cells
 from whimbrel_core.profile.watching import alarms
@@ -24,7 +24,7 @@ from whimbrel_server.queries.models import newest_drift, ordered, require, store
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from whimbrel_core.profile.drift.distances import FeatureDrift
+    from whimbrel_core.profile.drift.drifts import FeatureDrift
     from whimbrel_server.repository import Repository
     from whimbrel_server.views.drift import DriftView, FeatureView
 

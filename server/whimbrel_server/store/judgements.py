@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from whimbrel_core.profile.drift.distances import Drifts, grade, named_drifts
+from whimbrel_core.profile.drift.drifts import Drifts, grade, named_drifts
 from whimbrel_core.profile.drift.findings import Finding, Inspector
 from whimbrel_core.profile.layout import Role
 from whimbrel_core.profile.quality.loss import cells

@@ -18,10 +18,11 @@ from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.drift import distances
+from whimbrel_core.profile.drift import discoveries, divergences
 from whimbrel_core.profile.drift.chisquare import chi2_tail
-from whimbrel_core.profile.drift.distances import FeatureDrift, Judge, compare, stacked
+from whimbrel_core.profile.drift.judge import Judge, compare
 from whimbrel_core.profile.drift.levels import Held, State, Thresholds, settle
+from whimbrel_core.profile.drift.stacking import stacked
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.window import Window, empty, merge
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from whimbrel_core.profile.drift.drifts import FeatureDrift
 
 SHIFTS = [0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0]
 
@@ -109,12 +112,12 @@ def test_psi_and_js_on_deciles_are_exact(shift: float) -> None:
     p = np.bincount(deciles.searchsorted(reference, "left"), minlength=10)
     q = np.bincount(deciles.searchsorted(window, "left"), minlength=10)
     drift = judged(reference, window)
-    assert drift.psi == pytest.approx(max(distances.psi_debiased(p, q), 0), abs=1e-12)
+    assert drift.psi == pytest.approx(max(divergences.psi_debiased(p, q), 0), abs=1e-12)
     assert drift.js == pytest.approx(jensenshannon(p, q, base=2), abs=1e-12)
     if q.min() > 0:
         shares = p / p.sum(), q / q.sum()
         textbook = float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
-        assert distances.psi(p, q) == pytest.approx(textbook, rel=1e-12)
+        assert divergences.psi(p, q) == pytest.approx(textbook, rel=1e-12)
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=2, max_size=30))
@@ -123,11 +126,11 @@ def test_divergences_of_counts_agree_with_scipy(pairs: list[tuple[int, int]]) ->
     p = p + 1
     if not q.sum():
         q[0] = 1
-    assert distances.js(p, q) == pytest.approx(jensenshannon(p, q, base=2), abs=1e-7)
+    assert divergences.js(p, q) == pytest.approx(jensenshannon(p, q, base=2), abs=1e-7)
     places = np.arange(len(p), dtype=float)
     exact = stats.wasserstein_distance(places, places, p, q)
-    assert distances.w1(p, q, places, 2.0) == pytest.approx(exact / 2, abs=1e-9)
-    statistic, p_value = distances.pearson(p, q)
+    assert divergences.w1(p, q, places, 2.0) == pytest.approx(exact / 2, abs=1e-9)
+    statistic, p_value = divergences.pearson(p, q)
     oracle = stats.chisquare(q, p * q.sum() / p.sum()).statistic / (1 + q.sum() / p.sum())
     assert statistic == pytest.approx(oracle, rel=1e-9)
     assert p_value == pytest.approx(stats.chi2.sf(oracle, len(p) - 1), rel=1e-9, abs=1e-250)
@@ -147,7 +150,7 @@ def test_chi_square_tails_are_probabilities_at_both_ends() -> None:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.sampled_from([0.01, 0.05, 0.2]))
 def test_discoveries_agree_with_scipy(p_values: list[float], q: float) -> None:
     expected = stats.false_discovery_control(p_values) <= q
-    found = distances.benjamini_hochberg(p_values, q)
+    found = discoveries.benjamini_hochberg(p_values, q)
     # At the very edge, q·k/n and p·n/k ≤ q may round apart.
     adjusted = stats.false_discovery_control(p_values)
     assert all((found == expected) | (np.abs(adjusted - q) < 1e-12))

@@ -17,7 +17,7 @@ from whimbrel_core.profile import window as windows
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_core.profile.privacy.noise import _Noise, noised, variance
 from whimbrel_core.profile.slices import Slice

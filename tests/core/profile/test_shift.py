@@ -15,7 +15,7 @@ from whimbrel_core.profile.building.projection import project
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.counts import FeatureCounts
-from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.shift import shifts
 from whimbrel_core.profile.layout import Feature
 

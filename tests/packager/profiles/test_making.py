@@ -19,7 +19,7 @@ from whimbrel_core.profile.building import reference
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.dataset import MAGIC, DatasetProfile, of_window, quantile
 from whimbrel_core.profile.building.sample import Sample
-from whimbrel_core.profile.drift.distances import Judge
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_packager import profiles
 from whimbrel_packager.profiles import files, memory, source
 from whimbrel_packager.profiles.making import make

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.support.fleets import Crowd, baseline
 from whimbrel_core.bundle.manifest import DriftPolicy
-from whimbrel_core.profile.drift.distances import Judge, stacked
+from whimbrel_core.profile.drift.judge import Judge
+from whimbrel_core.profile.drift.stacking import stacked
 from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_core.profile.watching.sequential import NEVER

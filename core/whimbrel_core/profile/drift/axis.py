@@ -18,16 +18,16 @@ the known values, say.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from whimbrel_core.profile.drift.placing import leaning_to, never_seen
 
+if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.flat import FlatWindow
+    from whimbrel_core.profile.drift.stacking import Extent
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -35,42 +35,6 @@ Flags = NDArray[np.bool_]
 
 _REACH = 0.002  # sd of W1 that rows beyond the reference can make; from here they are placed well
 _END = 0.01  # of the reference, beyond which an end of a window is looked for
-_ROUNDS = 4
-_FLAT = 1e-3
-_TAIL = (
-    1.6  # mean square of distances beyond an end over the squared mean: even 1.33, exponential 2
-)
-
-
-class Extent(NamedTuple):
-    """What N windows know of F features besides counts, as arrays (N, F).
-
-    Args:
-        total: Σ (x − centre) of the finite values.
-        squares: Σ (x − centre)² of them.
-        low: smallest value; above ``high`` where nothing is known.
-        high: largest value.
-    """
-
-    total: Floats
-    squares: Floats
-    low: Floats
-    high: Floats
-
-    def take(self, part: slice) -> Extent:
-        """Return the windows of ``part``."""
-        return Extent(*(array[part] for array in self))
-
-
-def extent(windows: Sequence[FlatWindow]) -> Extent:
-    """Return the extent of windows of one layout, one at least."""
-    sums = np.array([window.sums for window in windows]).reshape(len(windows), 2, -1)
-    return Extent(
-        sums[:, 0],
-        sums[:, 1],
-        np.array([window.low for window in windows]),
-        np.array([window.high for window in windows]),
-    )
 
 
 class Axis:
@@ -273,22 +237,8 @@ class Axis:
         rows, a, h, places, side = (
             np.take_along_axis(array, tail, axis=-1) for array in (rows, a, h, places, side)
         )
-        leaning = _leaning(rows, a, h)
         below, above = np.where(side < 0, rows, 0.0), np.where(side > 0, rows, 0.0)
-        of_below, of_above = (below * h).sum(axis=-1), (above * h).sum(axis=-1)
-        for _ in range(_ROUNDS):
-            at = a + leaning * h
-            square = at**2 + h**2 * leaning * (1 - leaning) / 3
-            slope = 2 * at * h + h**2 * (1 - 2 * leaning) / 3
-            short = total - ((below + above) * at).sum(axis=-1)
-            short_squares = squares - ((below + above) * square).sum(axis=-1)
-            by_below, by_above = (below * slope).sum(axis=-1), (above * slope).sum(axis=-1)
-            divisor = of_below * by_above - of_above * by_below
-            divisor = np.where(divisor == 0, np.inf, divisor)
-            down = (short * by_above - of_above * short_squares) / divisor
-            up = (of_below * short_squares - short * by_below) / divisor
-            move = np.where(side < 0, down[:, np.newaxis], up[:, np.newaxis])
-            leaning = np.clip(leaning + np.where(side == 0, 0.0, move), 0.02, 0.98)
+        leaning = leaning_to(total, squares, rows, a, h, side)
         moved = a + leaning * h - places
         return (above * moved).sum(axis=-1), (below * moved).sum(axis=-1)
 
@@ -332,7 +282,7 @@ class Axis:
                 continue
             counts = cells[some, start:last].astype(float)
             values = self._places[start:last]
-            at, rows = _placed(
+            at, rows = never_seen(
                 values,
                 others[some].astype(float),
                 known.total[some, f] - counts @ values,
@@ -351,62 +301,3 @@ class Axis:
             w1[some, f] = (gap[:, :-1] * np.diff(points, axis=-1)).sum(axis=-1) / self._scales[f]
             anew[some, f] = True
         return anew
-
-
-def _placed(  # noqa: PLR0917 — six columns of one table
-    values: Floats, rows: Floats, total: Floats, squares: Floats, low: Floats, high: Floats
-) -> tuple[Floats, Floats]:
-    """Return where rows with never-seen values are, (N, 2), and how many at each place.
-
-    At their mean; or where a window goes beyond the known values at both ends, equally far beyond
-    either: with the middle and half the range of the known values, R, the second moment about the
-    middle gives that distance z, (R + z)² + (κ − 1) z², and the mean how many are where.
-
-    Args:
-        values: (K,) known values, ascending.
-        rows: (N,) rows with other values.
-        total: (N,) their sums.
-        squares: (N,) their sums of squares.
-        low: (N,) smallest value of the window.
-        high: (N,) largest value of the window.
-    """
-    middle, half = (values[0] + values[-1]) / 2, (values[-1] - values[0]) / 2
-    mean = total / rows
-    spread = squares / rows - 2 * middle * mean + middle**2
-    beyond = (low < values[0]) & (high > values[-1]) & (spread > half**2)
-    root = np.sqrt(np.maximum(half**2 - _TAIL * (half**2 - spread), 0.0))
-    away = half + np.where(beyond, (root - half) / _TAIL, 0.0)
-    lean = np.clip((mean - middle) / np.maximum(away, 1e-300), -1.0, 1.0)
-    one = np.clip(mean, low, high)
-    at = np.where(beyond[:, np.newaxis], np.column_stack([middle - away, middle + away]),
-                  np.column_stack([one, one]))  # fmt: skip
-    return at, np.column_stack([rows * (1 - lean) / 2, rows * (1 + lean) / 2])
-
-
-def _leaning(rows: Floats, a: Floats, h: Floats) -> Floats:
-    """Return where in its cell the mean of each is, 0 to 1, from the densities of its neighbours.
-
-    The mean of the density e^(κu) on [0, 1] is 1 / (1 − e^(−κ)) − 1 / κ.
-
-    Args:
-        rows: (P, K) rows of neighbouring cells.
-        a: (P, K) their lower ends.
-        h: (P, K) their widths; 0 for none.
-    """
-    there = h > 0
-    density = np.log(np.maximum(rows, 0.5) / np.where(there, h, 1.0))
-    middle = a + h / 2
-    own = np.arange(rows.shape[1])
-    before = own - np.pad(there[:, :-1], ((0, 0), (1, 0))) * there
-    after = own + np.pad(there[:, 1:], ((0, 0), (0, 1))) * there
-
-    def difference(of: Floats) -> Floats:
-        found: Floats = np.take_along_axis(of, after, -1) - np.take_along_axis(of, before, -1)
-        return found
-
-    reach = difference(middle)
-    k = np.clip(difference(density) * h / np.where(reach > 0, reach, np.inf), -40.0, 40.0)
-    flat = np.abs(k) < _FLAT
-    steep = np.where(flat, 1.0, k)
-    leaning: Floats = np.where(flat, 0.5 + k / 12, -1 / np.expm1(-steep) - 1 / steep)
-    return leaning

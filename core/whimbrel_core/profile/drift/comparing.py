@@ -1,6 +1,6 @@
 """Compare two data sets: every feature of the reference, and what only one of them has.
 
-Evidence and effect are those of drift (`whimbrel_core.profile.drift.distances`): same distances, same
+Evidence and effect are those of drift (`whimbrel_core.profile.drift.judge`): same distances, same
 thresholds, same words.
 """
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from whimbrel_core.profile.building.dataset import unseen
 from whimbrel_core.profile.building.projection import project
 from whimbrel_core.profile.drift import segments
-from whimbrel_core.profile.drift.distances import Judge
 from whimbrel_core.profile.drift.findings import findings
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_core.profile.drift.report import (
     Distribution,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline, FeatureStats
     from whimbrel_core.profile.building.dataset import DatasetProfile
     from whimbrel_core.profile.counts import FeatureCounts
-    from whimbrel_core.profile.drift.distances import FeatureDrift
+    from whimbrel_core.profile.drift.drifts import FeatureDrift
     from whimbrel_core.profile.layout import Feature
 
 _DEFAULT = Thresholds()

@@ -75,7 +75,7 @@ class FeatureReport(msgspec.Struct, frozen=True, kw_only=True):
         rows: values (without missing ones) of the newer data.
         p_value: of Pearson's X² on coarse bins.
         significant: whether evidence holds at the false discovery rate over all features.
-        psi, js, ks, w1_sd: distances, see `whimbrel_core.profile.drift.distances`.
+        psi, js, ks, w1_sd: distances, see `whimbrel_core.profile.drift.judge`.
         null_rate: missing and infinite values per row, and the ``reference_null_rate``.
         unseen_rate: share of values that the reference never had: beyond its extremes, or words
             and values of none of its cells; with the ``reference_unseen_rate``.

@@ -13,7 +13,7 @@ import msgspec
 from whimbrel_core.profile.baseline import Baseline, FeatureStats
 from whimbrel_core.profile.building.projection import project
 from whimbrel_core.profile.descriptors import Embedding
-from whimbrel_core.profile.drift.distances import FeatureDrift, Judge
+from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_core.profile.window import Window
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whimbrel_core.profile.counts import FeatureCounts
+    from whimbrel_core.profile.drift.drifts import FeatureDrift
     from whimbrel_core.profile.layout import Feature, Layout
 
 _DEFAULT = Thresholds()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from whimbrel_core.profile.drift.distances import FeatureDrift
+from whimbrel_core.profile.drift.drifts import FeatureDrift
 from whimbrel_core.profile.drift.levels import LEVELS, Held, State, Thresholds
 from whimbrel_core.profile.privacy.noise import variance
 from whimbrel_core.profile.watching.sequential import (

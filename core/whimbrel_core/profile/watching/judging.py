@@ -13,7 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from whimbrel_core.profile.drift.distances import Drifts, FeatureDrift, Judge, extent, stacked
+from whimbrel_core.profile.drift.drifts import Drifts, FeatureDrift
+from whimbrel_core.profile.drift.judge import Judge
+from whimbrel_core.profile.drift.stacking import extent, stacked
 from whimbrel_core.profile.flat import FlatWindow, flatten
 from whimbrel_core.profile.watching.alarms import (
     ALARM,

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.drift.distances import stacked
+from whimbrel_core.profile.drift.stacking import stacked
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.watching.components import Components
 from whimbrel_core.profile.watching.ratios import SUMS, Limits, Sizes, step

@@ -1,8 +1,5 @@
 """Compare a window with a reference: how far (effect) and how sure (evidence).
 
-A drift is told only when there are both. Evidence alone calls a shift of .03 standard deviations
-in a window of 50,000 rows a drift; effect alone calls every small window one.
-
 Evidence: Pearson's X² on coarse bins over (1 + m/n), because the n reference rows are a sample,
 too (Potgieter et al., arXiv 2307.11878); two-proportion tests for missing values and for values
 never seen; Benjamini–Hochberg over all of them.
@@ -10,65 +7,38 @@ never seen; Benjamini–Hochberg over all of them.
 Effect: PSI on deciles less its expectation without drift, (B − 1)(1/n + 1/m); Wasserstein-1 in
 baseline standard deviations; shifts of shares.
 
-The functions take counts of one feature (`divergences`); `Judge` does all features of one or
-many windows at once, with the same formulas.
+A judge does all features of one or many windows at once, with the formulas of `divergences`, which
+take the counts of one feature. `grade` makes levels of what it measured.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.drift.axis import Axis, Extent, extent
+from whimbrel_core.profile.drift.axis import Axis
 from whimbrel_core.profile.drift.chisquare import ChiSquare
-from whimbrel_core.profile.drift.discoveries import benjamini_hochberg
-from whimbrel_core.profile.drift.divergences import (
-    js,
-    ks,
-    pearson,
-    psi,
-    psi_debiased,
-    two_proportions,
-    w1,
-)
+from whimbrel_core.profile.drift.divergences import two_proportions
+from whimbrel_core.profile.drift.drifts import Drifts, grade, named_drifts
 from whimbrel_core.profile.drift.groups import Grouping
-from whimbrel_core.profile.drift.levels import LEVELS, State, Thresholds
-from whimbrel_core.profile.flat import FlatWindow, flatten, require_fit
-from whimbrel_core.profile.layout import Role
+from whimbrel_core.profile.drift.levels import Thresholds
+from whimbrel_core.profile.drift.stacking import extent, stacked
+from whimbrel_core.profile.flat import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.layout import Layout
+    from whimbrel_core.profile.drift.drifts import FeatureDrift
+    from whimbrel_core.profile.drift.stacking import Extent
     from whimbrel_core.profile.window import Window
-
-__all__ = [
-    "Drifts",
-    "FeatureDrift",
-    "Judge",
-    "benjamini_hochberg",
-    "compare",
-    "extent",
-    "grade",
-    "js",
-    "ks",
-    "named_drifts",
-    "pearson",
-    "psi",
-    "psi_debiased",
-    "stacked",
-    "w1",
-]
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 _EFFECT_BINS = 10
 _WORD_SHARE = 0.05
@@ -78,61 +48,6 @@ _FINE_ROWS = 400  # from here twenty bins hold twenty expected rows each
 _TINY = float(np.finfo(float).tiny)  # its logarithm is finite, and meets a factor of zero
 _LOG_2 = math.log(2.0)
 _DEFAULT = Thresholds()
-_STATES: tuple[State, ...] = ("too_few", *LEVELS)
-
-
-class FeatureDrift(msgspec.Struct, frozen=True, kw_only=True):
-    """How one feature of a window differs from the reference. Distances are None without rows.
-
-    Args:
-        feature: name.
-        role: input or output.
-        rows: finite values (or words) of the window.
-        p_value: evidence that the distribution changed: Pearson's X² on coarse bins; for values
-            and words twice the smaller of it and of the test of never-seen ones.
-        psi: population stability index on deciles (or words), debiased, at least 0.
-        js: Jensen–Shannon distance on the same bins, base 2, 0 to 1.
-        ks: Kolmogorov–Smirnov distance; None for words.
-        w1_sd: Wasserstein-1 distance in baseline standard deviations; None for words.
-        null_rate: share of missing or infinite values in the window.
-        null_shift: that share less the reference's.
-        null_p_value: of the two-proportion test of it.
-        other_shift: share of never-seen values or words less the reference's; 0 for numeric.
-        significant: whether evidence holds at the false discovery rate over all features.
-        state: "too_few", or the effect's level where there is evidence of it, else "ok".
-    """
-
-    feature: str
-    role: Role
-    rows: int
-    p_value: float | None
-    psi: float | None
-    js: float | None
-    ks: float | None
-    w1_sd: float | None
-    null_rate: float
-    null_shift: float
-    null_p_value: float
-    other_shift: float
-    significant: bool
-    state: State
-
-
-class Drifts(NamedTuple):
-    """What `Judge.measure` finds of N windows, as arrays (N, F). NaN: does not apply."""
-
-    rows: Counts
-    p_value: Floats
-    psi: Floats
-    js: Floats
-    ks: Floats
-    w1_sd: Floats
-    null_rate: Floats
-    null_shift: Floats
-    null_p_value: Floats
-    other_shift: Floats
-    significant: Flags
-    level: Counts  # index into LEVELS; −1: too few rows
 
 
 class Judge:
@@ -352,79 +267,8 @@ def compare(baseline: Baseline, window: Window) -> tuple[FeatureDrift, ...]:
     return Judge(baseline).judge(window)
 
 
-def stacked(windows: Sequence[FlatWindow], layout: Layout) -> tuple[Counts, Counts, Counts]:
-    """Return cells (N, C), nulls and infinities (N, F) and rows (N,) of N windows of ``layout``.
-
-    Raises:
-        ProfileError: a window belongs to another layout.
-    """
-    for window in windows:
-        require_fit(window, layout)
-    counts = np.array([window.counts for window in windows]).reshape(len(windows), -1)
-    missing = counts[:, layout.cells :].reshape(len(windows), 4, -1)[:, :3]
-    rows = np.array([window.rows for window in windows], np.int64)
-    return counts[:, : layout.cells], missing.sum(axis=1), rows
-
-
-def grade(drifts: Drifts, rows: Counts, limits: Thresholds) -> tuple[Flags, Counts]:
-    """Return which features of N windows changed significantly, and their levels (N, F).
-
-    Anew from distances that are known already, it is what other thresholds make of them.
-
-    Args:
-        drifts: distances; ``significant`` and ``level`` are not read.
-        rows: (N,) rows of the windows.
-        limits: what counts as evidence and effect.
-    """
-    short = rows[:, np.newaxis] < limits.min_rows
-    # NaN is no distance. A feature may lack some of the window's rows; ten bins want fifty.
-    blank = np.isnan(drifts.p_value)
-    few = (2 * drifts.rows < limits.min_rows) | blank
-    features = drifts.rows.shape[1]
-    tested = np.concatenate([drifts.p_value, drifts.null_p_value], axis=-1)
-    tested[:, :features][few | short] = 1.0
-    tested[:, features:][np.broadcast_to(short, few.shape)] = 1.0
-    evident = benjamini_hochberg(tested, limits.q)
-    changed = np.maximum(
-        np.maximum(_steps(limits.psi, drifts.psi), _steps(limits.w1_sd, drifts.w1_sd)),
-        _steps(limits.rate, drifts.other_shift),
-    )
-    missing = _steps(limits.rate, np.abs(drifts.null_shift))
-    changed *= evident[:, :features]
-    missing *= evident[:, features:]
-    level: Counts = np.maximum(changed, missing).astype(np.int64)
-    level[(few & (level == 0)) | short] = -1
-    return evident[:, :features] | evident[:, features:], level
-
-
-def _steps(limits: tuple[float, ...], numbers: Floats) -> NDArray[np.int8]:
-    """Return how many ``limits`` each number reaches; NaN reaches none."""
-    reached = np.zeros(numbers.shape, np.int8)
-    for limit in limits:
-        reached += numbers >= limit
-    return reached
-
-
 def _below(cells: Counts) -> Counts:
     """Return (N, C + 1): how many rows are in all cells before each one, and before the end."""
     below = np.zeros((len(cells), cells.shape[1] + 1), np.int64)
     np.cumsum(cells, axis=-1, out=below[:, 1:])
     return below
-
-
-def named_drifts(features: Sequence[tuple[str, Role]], row: Drifts) -> tuple[FeatureDrift, ...]:
-    """Return one window's row (F,) of `Drifts` as an object per feature (name and role)."""
-    columns = [array.tolist() for array in row]
-    return tuple(
-        _feature_drift(name, role, numbers)
-        for (name, role), *numbers in zip(features, *columns, strict=True)
-    )
-
-
-def _feature_drift(name: str, role: Role, numbers: Sequence[Any]) -> FeatureDrift:
-    named = dict(zip(Drifts._fields, numbers, strict=True))
-    state = _STATES[named.pop("level") + 1]
-    for distance in ("p_value", "psi", "js", "ks", "w1_sd"):
-        if math.isnan(named[distance]):
-            named[distance] = None
-    return FeatureDrift(feature=name, role=role, state=state, **named)
