@@ -1,73 +1,34 @@
 """What drifts in a version altogether: many devices' evidence as one finding per feature.
 
-Evidence of a group (the fleet, a cohort) is the *sum* of its devices' e-detectors, and it is due
-where a device's is: at streams × ARL. Each of them compares one device with that device's own
-beginning, so a group that grows, shrinks or is heard of late shifts nothing. And the sum over any
-group is at most the sum over the fleet: however many cohorts are asked, and however they overlap
-and depend on each other, the fleet's sum passes the threshold whenever any of them, or any single
-device, does. One false-alarm budget covers all of them (see docs/adr).
-
-*Which* devices drift is a list of its own, controlled for false discoveries: e-BH over all device ×
-feature streams of the version (Wang & Ramdas 2022), of those with an effect; and devices whose own
-alarm stands, by the budget above.
-
-A finding is *hidden* when the fleet's merged counts show no effect at all.
+It is told of those whose own alarm stands, and of those who are discovered beside them
+(`whimbrel_server.domain.standing`) where they have an effect. A finding is *hidden* when the fleet's
+merged counts show no effect at all.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from whimbrel_core.profile.drift.discoveries import e_benjamini_hochberg
 from whimbrel_core.profile.drift.levels import LEVELS, State
 from whimbrel_core.profile.watching.alarms import STATES, WARN, Severity, severity_of
-from whimbrel_core.profile.watching.sequential import NEVER
+from whimbrel_core.profile.watching.evidence import NEVER
 from whimbrel_server.domain.aggregation import FLEET
+from whimbrel_server.domain.gathering import Gathered, gathered
+from whimbrel_server.domain.standing import Counts, Floats, Standing, discovered, evidence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+    from numpy.typing import NDArray
 
-# Of the devices that are called drifting at most this share are not, on average.
-Q = 0.05
 # One device is told by its own alert; from here a finding takes the place of them all.
 _SEVERAL = 2
 _ONE_OF = 10
-# How sure it must be that drifting devices gather in a cohort, over all cohorts that are asked.
-_GATHERED = 0.01
-_NAMED = 2
 _TOLD_AGAIN = 4
-
-
-class Standing(NamedTuple):
-    """The devices of one version as they stand after their newest windows, arrays (D, F).
-
-    ``cohorts``: stored subjects of each device, ``c:key=value``. ``log_e``: the e-detectors'
-    logarithms; −inf while they learn. ``threshold`` (D,): where each device's alarm is due.
-    ``watched`` (D,): windows after the warm-up. ``level``: held, an index into LEVELS, −1: too few
-    rows. ``alarm``: the severity of the device's own alarm, likewise; −1: none. ``psi``: of the newest
-    window; NaN where it is not known.
-    """
-
-    devices: Sequence[str]
-    cohorts: Sequence[tuple[str, ...]]
-    log_e: Floats
-    threshold: Floats
-    watched: Counts
-    level: Counts
-    alarm: Counts
-    since_ms: Counts
-    component: Counts
-    psi: Floats
 
 
 class Periods(NamedTuple):
@@ -84,14 +45,6 @@ class Periods(NamedTuple):
     level: Counts
     psi: Floats
     w1_sd: Floats
-
-
-class Gathered(msgspec.Struct, frozen=True, kw_only=True):
-    """A cohort in which drifting devices gather, beyond chance."""
-
-    cohort: str
-    drifting: int
-    devices: int
 
 
 class Drifting(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,20 +112,6 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True):
     def names(self) -> tuple[str, ...]:
         """The devices that drift, strongest evidence first."""
         return tuple(one.device for one in self.drifting)
-
-
-def discovered(standing: Standing, q: float = Q) -> Flags:
-    """Return (D, F) which streams are drifting now, at false discovery rate ``q`` over all of them.
-
-    At any time t a Shiryaev–Roberts sum has expectation t at most without a change, so that
-    e^log_e / t is an e-value, and e-BH holds however streams depend on each other.
-    """
-    found = np.zeros(standing.log_e.shape, bool)
-    warmed = np.flatnonzero(standing.watched > 0)
-    if len(warmed):
-        log_e = standing.log_e[warmed] - np.log(standing.watched[warmed])[:, np.newaxis]
-        found[warmed] = e_benjamini_hochberg(log_e.ravel(), q).reshape(log_e.shape)
-    return found
 
 
 def roll_up(  # noqa: PLR0917 - all of it is what is rolled up
@@ -251,13 +190,13 @@ def _rollup(  # noqa: PLR0917 - one finding's parts
     average: bool,
     alert: bool,
 ) -> Rollup:
-    gathered = _gathered(who, members, len(standing.devices))
+    cohorts = gathered(who, members, len(standing.devices))
     scope, within = FLEET, np.arange(len(standing.devices))
-    for one in gathered:
+    for one in cohorts:
         # All who drift are of one cohort, and at least half of it drifts: it is about the cohort.
         if not average and one.drifting == len(who) and 2 * one.drifting >= one.devices:
             scope, within = one.cohort, members[f"c:{one.cohort}"]
-            gathered = ()
+            cohorts = ()
             break
     strongest = who[np.argsort(-excess[who], kind="stable")]
     began = standing.since_ms[who, f]
@@ -285,7 +224,7 @@ def _rollup(  # noqa: PLR0917 - one finding's parts
         devices=len(within),
         drifting=tuple(_device(standing, d, f) for d in strongest.tolist()),
         alarmed=int((standing.alarm[who, f] >= 0).sum()),
-        gathered=gathered,
+        gathered=cohorts,
         severity=severity_of(STATES[worst + 1], "warn") or "warn",
         since_ms=since_ms,
         what=_most([components[c] for c in standing.component[speaks, f].tolist()]),
@@ -318,12 +257,6 @@ def worth_telling_again(told: int, now: int) -> bool:
     return now >= _TOLD_AGAIN * max(told, 1)
 
 
-def evidence(logs: Floats) -> float:
-    """Return a group's evidence from its devices': the logarithm of the sum; −inf of nothing."""
-    top = float(logs.max(initial=-math.inf))
-    return top + math.log(float(np.exp(logs - top).sum())) if math.isfinite(top) else -math.inf
-
-
 def _lasting(periods: Periods | None, f: int, least: int, among: int) -> bool:
     """Return whether ``least`` of the newest ``among`` judged periods have an effect."""
     if periods is None:
@@ -346,44 +279,6 @@ def _before(periods: Periods | None, f: int, since_ms: int | None) -> float | No
     earlier = periods.psi[periods.start_ms < since_ms, f]
     earlier = earlier[np.isfinite(earlier)]
     return float(np.median(earlier)) if len(earlier) else None
-
-
-def _gathered(
-    who: NDArray[np.intp], members: Mapping[str, NDArray[np.intp]], devices: int
-) -> tuple[Gathered, ...]:
-    """Return the cohorts in which at least half of ``who`` are, more than chance would have it."""
-    found = []
-    for cohort, some in members.items():
-        inside = len(np.intersect1d(who, some, assume_unique=True))
-        if inside < _SEVERAL or 2 * inside < len(who):
-            continue
-        chance = _tail(inside, len(some), len(who), devices)
-        if chance * len(members) <= _GATHERED:
-            found.append((chance, Gathered(cohort=cohort[2:], drifting=inside, devices=len(some))))
-    found.sort(key=lambda one: (one[0], one[1].cohort))
-    return tuple(one for _, one in found[:_NAMED])
-
-
-def _tail(inside: int, cohort: int, drifting: int, devices: int) -> float:
-    """Return the chance that ``inside`` or more of ``drifting`` devices fall into a cohort.
-
-    Hypergeometric: as if the drifting ones were drawn blindly among all devices.
-    """
-    logs = _log_factorials(devices)
-    k = np.arange(inside, min(cohort, drifting) + 1)
-    k = k[drifting - k <= devices - cohort]
-    ways = (
-        logs[cohort] - logs[k] - logs[cohort - k]
-        + logs[devices - cohort] - logs[drifting - k] - logs[devices - cohort - drifting + k]
-        - (logs[devices] - logs[drifting] - logs[devices - drifting])
-    )  # fmt: skip
-    return float(np.exp(ways).sum())
-
-
-@lru_cache(8)
-def _log_factorials(n: int) -> Floats:
-    found: Floats = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
-    return found
 
 
 def _most(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
-from whimbrel_server.domain import announcements, outliers, rollups, verdict
+from whimbrel_server.domain import announcements, outliers, rollups, standing, verdict
 from whimbrel_server.domain.aggregation import FLEET, device_subject
 from whimbrel_server.store import alerts, peers, schema
 
@@ -66,7 +66,7 @@ def _raise(  # noqa: PLR0917 - all of it is what an alert says
         "gathered": msgspec.to_builtins(one.gathered),
         "count": number,
         "told": number if was is None or again else was,
-        "q": rollups.Q,
+        "q": standing.Q,
     }
     limits = policy.thresholds
     alerts.raise_alert(
@@ -90,7 +90,7 @@ def _raise(  # noqa: PLR0917 - all of it is what an alert says
                 one.scope,
                 one.feature,
                 policy,
-                {"log_e": one.threshold, "psi_warn": limits.psi[1], "q": rollups.Q},
+                {"log_e": one.threshold, "psi_warn": limits.psi[1], "q": standing.Q},
                 figures,
             ),
         ),

@@ -18,6 +18,7 @@ from whimbrel_core.profile.watching.components import Components
 from whimbrel_server.domain import aggregation, outliers, rollups
 from whimbrel_server.domain.aggregation import FLEET, Key
 from whimbrel_server.domain.rollups import Periods
+from whimbrel_server.domain.standing import evidence
 from whimbrel_server.store import judgements, peers, schema
 from whimbrel_server.store.standings import standing
 
@@ -309,7 +310,7 @@ def _evident(
         return [False] * features
     excess = np.array([one.log_e - one.threshold for one in some])
     alarms = np.array([one.alarm for one in some]).max(axis=0).tolist()
-    return [alarms[f] >= 0 or rollups.evidence(excess[:, f]) >= 0 for f in range(features)]
+    return [alarms[f] >= 0 or evidence(excess[:, f]) >= 0 for f in range(features)]
 
 
 def _began(one: Outlier, began: Mapping[tuple[str, str], int]) -> Outlier:

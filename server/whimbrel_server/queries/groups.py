@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from whimbrel_server.domain import announcements, outliers, rollups
+from whimbrel_server.domain import announcements, outliers, standing
 from whimbrel_server.queries.models import require
 from whimbrel_server.store import peers
 from whimbrel_server.views.groups import (
@@ -75,7 +75,7 @@ def _rollup(one: Rollup, published: Published, updated_ms: int) -> RollupView:
         gathered=tuple(GatheredView(**msgspec.structs.asdict(some)) for some in one.gathered),
         message=announcements.of_rollup(one, published.name, published.version),
         updated_ms=updated_ms,
-        q=rollups.Q,
+        q=standing.Q,
         **same,
     )
 

@@ -12,15 +12,15 @@ import numpy as np
 import sqlalchemy as sa
 
 from whimbrel_core.profile.watching import alarms
-from whimbrel_core.profile.watching.sequential import NEVER
-from whimbrel_server.domain.rollups import Standing
+from whimbrel_core.profile.watching.evidence import NEVER
+from whimbrel_server.domain.standing import Standing
 from whimbrel_server.store import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from whimbrel_core.profile.watching.judging import DeviceJudge, Told
-    from whimbrel_server.domain.rollups import Counts, Floats
+    from whimbrel_server.domain.standing import Counts, Floats
 
 SubjectKey = tuple[str, str]
 """Digest and subject."""
@@ -30,7 +30,7 @@ _PSI = 1  # its place among the distances that are kept
 
 
 class Stand(NamedTuple):
-    """One device after its newest window: (F,) each; see `whimbrel_server.domain.rollups`."""
+    """One device after its newest window: (F,) each; see `whimbrel_server.domain.standing`."""
 
     log_e: Floats
     level: Counts

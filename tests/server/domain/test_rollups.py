@@ -17,7 +17,8 @@ from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_core.profile.watching.sequential import NEVER
 from whimbrel_server.domain import rollups
-from whimbrel_server.domain.rollups import Periods, Rollup, Standing
+from whimbrel_server.domain.rollups import Periods, Rollup
+from whimbrel_server.domain.standing import Standing, discovered, evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,13 +172,13 @@ def test_strong_evidence_on_many_makes_weaker_evidence_enough_for_a_place_in_the
     weak = np.log(100 * 1 / 0.05 / 100) + np.log(100) + 0.1  # due when all hundred are believed
     alone = np.zeros((100, 1))
     alone[0] = weak
-    assert not rollups.discovered(standing(alone, drifting=drifting)).any()
-    assert rollups.discovered(standing(np.full((100, 1), weak), drifting=drifting)).all()
+    assert not discovered(standing(alone, drifting=drifting)).any()
+    assert discovered(standing(np.full((100, 1), weak), drifting=drifting)).all()
 
 
 def test_streams_that_learn_still_are_not_among_the_discoveries() -> None:
     one = standing(np.full((4, 2), 50.0), drifting=np.ones((4, 2), bool))
-    found = rollups.discovered(one._replace(watched=np.array([0, 9, 0, 9])))
+    found = discovered(one._replace(watched=np.array([0, 9, 0, 9])))
     assert found.any(axis=1).tolist() == [False, True, False, True]
 
 
@@ -210,9 +211,9 @@ def test_no_groups_evidence_is_due_before_the_fleets(
 ) -> None:
     excess = np.array(log_e) - 20.0
     some = data.draw(st.lists(st.sampled_from(range(len(log_e))), min_size=1, unique=True))
-    assert rollups.evidence(excess[some]) <= rollups.evidence(excess) + 1e-9
+    assert evidence(excess[some]) <= evidence(excess) + 1e-9
     # Any device's own alarm is the fleet's, too: one budget covers them all.
-    assert excess.max() <= rollups.evidence(excess) + 1e-9
+    assert excess.max() <= evidence(excess) + 1e-9
 
 
 def test_growing_fourfold_is_news() -> None:
