@@ -29,8 +29,8 @@ from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_core.profile.drift.stacking import stacked
 from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.components import Components
+from whimbrel_core.profile.watching.evidence import NEVER
 from whimbrel_core.profile.watching.judging import DeviceJudge
-from whimbrel_core.profile.watching.sequential import NEVER
 from whimbrel_server.domain import outliers
 from whimbrel_server.domain.aggregation import Totals
 from whimbrel_server.domain.standing import Standing, discovered

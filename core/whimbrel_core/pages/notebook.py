@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from whimbrel_core.drawing import theme, written
-from whimbrel_core.pages import distribution, drift, layout
+from whimbrel_core.pages import distribution, drift, features, layout
 from whimbrel_core.pages.element import Child, Html, maybe, tag
 from whimbrel_core.pages.layout import Column
 from whimbrel_core.profile.building.dataset import quantile
@@ -52,8 +52,8 @@ def report(found: DriftReport) -> str:
     drawn = [one for one in moved if one.distribution is not None] or calm[:2]
     figures = [
         layout.figure(
-            [tag("b", one.feature), drift.state(one), tag("small", telling.changed(one))],
-            drift.drawn(one),
+            [tag("b", one.feature), features.state(one), tag("small", telling.changed(one))],
+            features.drawn(one),
             style="",
         )
         for one in drawn[:_FIGURES]
@@ -70,9 +70,9 @@ def report(found: DriftReport) -> str:
             class_="head",
         ),
         tag("p", telling.summary(found)),
-        drift.table(moved, fleet=fleet, style=""),
-        maybe(shown, [drift.legend("reference", "current"), tag("div", shown, class_="figures")]),
-        layout.folded(f"{len(calm)} as usual", drift.table(calm, fleet=fleet, style="")),
+        features.table(moved, fleet=fleet, style=""),
+        maybe(shown, [features.legend("reference", "current"), tag("div", shown, class_="figures")]),
+        layout.folded(f"{len(calm)} as usual", features.table(calm, fleet=fleet, style="")),
         _notes(found.notes),
     )  # fmt: skip
 

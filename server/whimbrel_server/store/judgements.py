@@ -19,8 +19,8 @@ from whimbrel_core.profile.drift.findings import Finding, Inspector
 from whimbrel_core.profile.layout import Role
 from whimbrel_core.profile.quality.loss import cells
 from whimbrel_core.profile.watching import alarms
+from whimbrel_core.profile.watching.evidence import NEVER
 from whimbrel_core.profile.watching.judging import Seen, Told
-from whimbrel_core.profile.watching.sequential import NEVER
 from whimbrel_server.store import schema
 from whimbrel_server.store.policies import policy_id
 

@@ -11,7 +11,8 @@ from scipy import stats as scipy_stats
 from tests.core.profile.samples import SMALL, flight_baseline, flight_rows, flight_window
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.drift.findings import Finding, Inspector, findings, more_than_usual
+from whimbrel_core.profile.drift.findings import Finding, Inspector, findings
+from whimbrel_core.profile.drift.fisher import more_than_usual
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.window import empty, merge
 

@@ -33,7 +33,7 @@ def test_windows_and_baselines_are_read_and_merged_without_numpy() -> None:
         "drift.chisquare",
         "drift.discoveries",
         "drift.divergences",
-        "drift.findings",
+        "drift.fisher",
         "watching.rate",
         "watching.series",
     ],

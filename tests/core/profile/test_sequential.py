@@ -15,16 +15,13 @@ from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.drift.discoveries import e_benjamini_hochberg
-from whimbrel_core.profile.watching.sequential import (
-    Detector,
-    DetectorSettings,
-    DetectorState,
-    Evidence,
-)
+from whimbrel_core.profile.watching.sequential import Detector, DetectorSettings, DetectorState
 from whimbrel_core.profile.window import Window, empty, merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from whimbrel_core.profile.watching.evidence import Evidence
 
 HOUR = 3_600_000
 FEATURES = 100

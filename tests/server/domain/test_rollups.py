@@ -14,8 +14,8 @@ from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.stacking import stacked
 from whimbrel_core.profile.watching import alarms
+from whimbrel_core.profile.watching.evidence import NEVER
 from whimbrel_core.profile.watching.judging import DeviceJudge
-from whimbrel_core.profile.watching.sequential import NEVER
 from whimbrel_server.domain import rollups
 from whimbrel_server.domain.rollups import Periods, Rollup
 from whimbrel_server.domain.standing import Standing, discovered, evidence

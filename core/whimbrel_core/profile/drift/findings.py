@@ -21,7 +21,6 @@ Shares are measured against all rows of the window. Too few rows are no finding.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -29,6 +28,7 @@ import numpy as np
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.drift.discoveries import benjamini_hochberg
+from whimbrel_core.profile.drift.fisher import more_than_usual
 from whimbrel_core.profile.drift.levels import LEVELS, State, Thresholds
 from whimbrel_core.profile.flat import FlatWindow, flatten
 
@@ -47,7 +47,6 @@ FindingKind = Literal[
 
 STUCK_SHARE = 0.9
 USUAL_STUCK_SHARE = 0.5
-_EXACT_ROWS = 1e8  # beyond, logarithms of factorials lose their last digits, and nobody needs them
 _DEFAULT = Thresholds()
 _HAIR = 1e-9
 _INVALID: tuple[tuple[FindingKind, str], ...] = (
@@ -339,44 +338,6 @@ def findings(
         ProfileError: the window belongs to another layout.
     """
     return Inspector(baseline, thresholds).inspect(window)
-
-
-def more_than_usual(count: int, rows: int, usual: int, usual_rows: int) -> float:
-    """Return how probable ``count`` of ``rows`` or more are where both have one rate.
-
-    Fisher's exact test, one-sided: given all that were found, how they fall on the two sides is
-    hypergeometric.
-
-    >>> round(more_than_usual(3, 10, 1, 20), 4)
-    0.0952
-    >>> more_than_usual(0, 10, 5, 20)
-    1.0
-    """
-    found, total = count + usual, rows + usual_rows
-    if total > _EXACT_ROWS:
-        return _by_normal(count, rows, usual, usual_rows)
-    if count <= max(0, found - usual_rows):
-        return 1.0
-    term = _log_choose(rows, count) + _log_choose(usual_rows, usual) - _log_choose(total, found)
-    ratio, summed = 1.0, 1.0
-    for k in range(count, min(found, rows)):
-        ratio *= (found - k) * (rows - k) / ((k + 1) * (usual_rows - found + k + 1))
-        summed += ratio
-        if ratio < summed * 1e-12:
-            break
-    return min(1.0, math.exp(min(0.0, term + math.log(summed))))
-
-
-def _by_normal(count: int, rows: int, usual: int, usual_rows: int) -> float:
-    rate = (count + usual) / (rows + usual_rows)
-    spread = math.sqrt(rate * (1 - rate) * (1 / rows + 1 / usual_rows))
-    if not spread:
-        return 1.0
-    return math.erfc((count / rows - usual / usual_rows) / spread / math.sqrt(2)) / 2
-
-
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def _never_seen(feature: Feature, low: float | None, high: float | None) -> Counts:

@@ -26,12 +26,8 @@ import numpy as np
 from whimbrel_core.profile.drift.drifts import FeatureDrift
 from whimbrel_core.profile.drift.levels import LEVELS, Held, State, Thresholds
 from whimbrel_core.profile.privacy.noise import variance
-from whimbrel_core.profile.watching.sequential import (
-    NEVER,
-    DetectorSettings,
-    DetectorState,
-    Observation,
-)
+from whimbrel_core.profile.watching.evidence import NEVER
+from whimbrel_core.profile.watching.sequential import DetectorSettings, DetectorState, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

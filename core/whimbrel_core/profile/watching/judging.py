@@ -29,7 +29,8 @@ from whimbrel_core.profile.watching.alarms import (
     Shown,
     SubjectState,
 )
-from whimbrel_core.profile.watching.sequential import NEVER, Detector, Observation, Proofs
+from whimbrel_core.profile.watching.evidence import NEVER, Proofs
+from whimbrel_core.profile.watching.sequential import Detector, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

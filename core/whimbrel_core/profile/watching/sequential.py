@@ -18,7 +18,7 @@ How well that holds, and what is found how soon, is measured by ``benchmarks/fal
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -28,6 +28,7 @@ from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.drift.stacking import stacked
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.watching.components import Components
+from whimbrel_core.profile.watching.evidence import NEVER, Evidence, Proofs
 from whimbrel_core.profile.watching.ratios import SUMS, Limits, Sizes, step
 from whimbrel_core.profile.watching.streams import Numbers, Sight, Streams, Times
 from whimbrel_core.profile.watching.warmup import learn, settle
@@ -38,27 +39,14 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.window import Window
 
-__all__ = [
-    "NEVER",
-    "Detector",
-    "DetectorSettings",
-    "DetectorState",
-    "Evidence",
-    "Observation",
-    "Proofs",
-    "Streams",
-]
-
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 # Margin, tilt and jump: in standard deviations of rows; of scales, in logarithms of the sd.
 _SIZES = (0.05, 0.3, 0.5)
 _SCALE_SIZES = (0.04, 0.2, 0.4)
 _HOUR_MS = 3_600_000.0
 _NOTHING = 1e-17  # an e-value that says nothing: of a stream that is still being learnt
-NEVER = -(1 << 62)  # a time that is none
 
 
 class DetectorSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,41 +111,6 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     values: bytes
     variances: bytes
-
-
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What a detector says of one feature.
-
-    Args:
-        feature: name.
-        log_e: natural logarithm of the e-detector.
-        threshold: where an alarm is.
-        alarm: whether it is reached.
-        since_ms: about when the change began; None while nothing speaks for one.
-        warming: whether the stream's own baseline is still being learnt.
-        component: what speaks most: "location", "scale", "missing" or "share of <word>".
-        shift: by how much that component differs from the stream's own baseline since then, in
-            standard deviations of rows (scale: in logarithms of the sd).
-    """
-
-    feature: str
-    log_e: float
-    threshold: float
-    alarm: bool
-    since_ms: int | None
-    warming: bool
-    component: str
-    shift: float
-
-
-class Proofs(NamedTuple):
-    """What a detector says of D devices, as arrays (D, F): see `Evidence`."""
-
-    log_e: Floats
-    alarm: Flags
-    since_ms: Counts  # NEVER while nothing speaks for a change
-    component: Counts  # index into `Components.all`
-    shift: Floats
 
 
 class Detector:

@@ -134,7 +134,7 @@ def _lines(found: DriftReport, *, everything: bool) -> Iterator[str]:
 
 def _table(shown: list[FeatureReport]) -> Iterator[str]:
     from whimbrel_core.drawing.written import percent
-    from whimbrel_core.pages.drift import PROBLEMS, WORDS
+    from whimbrel_core.pages.features import PROBLEMS, WORDS
     from whimbrel_core.profile.drift import telling
 
     width = min(max(7, *(len(one.feature) for one in shown)), _NAME_CHARS)
