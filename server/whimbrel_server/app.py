@@ -30,13 +30,7 @@ from whimbrel_server.jobs.rollouts import RolloutJudge
 from whimbrel_server.jobs.rounds import Job, Rounds
 from whimbrel_server.jobs.signing import Signing
 from whimbrel_server.jobs.words import release_words
-from whimbrel_server.operations import alerts, assignment
-from whimbrel_server.operations import labels as device_labels
-from whimbrel_server.operations.admission import Admission
-from whimbrel_server.operations.publishing import Publishing
-from whimbrel_server.operations.rollout_moves import Moves
-from whimbrel_server.operations.rollouts import Rollouts
-from whimbrel_server.queries.fleet import FleetReads
+from whimbrel_server.operations.fleet import FleetOperations
 from whimbrel_server.repository import Repository, keys
 from whimbrel_server.repository.online import OnlineRoles
 from whimbrel_server.store import incarnation
@@ -51,12 +45,7 @@ if TYPE_CHECKING:
     from whimbrel_server.config import Settings
     from whimbrel_server.ingest.journal import Committed
     from whimbrel_server.store.assignments import Desired
-    from whimbrel_server.views.alerts import AlertView
-    from whimbrel_server.views.devices import DeviceView
-    from whimbrel_server.views.enrolment import Enrolment
     from whimbrel_server.views.health import HealthView
-    from whimbrel_server.views.repository import AcceptedView, RepositoryView, UploadView
-    from whimbrel_server.views.rollouts import RolloutSpec, RolloutView
 
 DATABASE = "fleet.db"
 _SLOW_EVERY_S = 60.0
@@ -64,8 +53,8 @@ _QUALITY_EVERY_S = 5.0
 _COSTS_EVERY_S = 1.0
 
 
-class Fleet(FleetReads):
-    """The application object: what may be asked is inherited, what may be done is handed on.
+class Fleet(FleetOperations):
+    """The application object: what may be asked and done is inherited, here it is brought to life.
 
     Args:
         settings: the configuration.
@@ -81,7 +70,7 @@ class Fleet(FleetReads):
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         config = settings.config
-        self.settings, self._config, self._now_ms = settings, config, now_ms
+        self.settings, self._config = settings, config
         data = settings.path(config.data_dir)
         data.mkdir(parents=True, exist_ok=True)
         online_keys = settings.optional(config.repository.online_keys)
@@ -90,21 +79,16 @@ class Fleet(FleetReads):
         database = Database(data / DATABASE)
         registry = Registry(database)
         assignments = Assignments(registry, keys.fleet_key(online_keys))
-        super().__init__(database, registry, assignments, repository)
-
-        self._admission = Admission(
-            settings, database, registry, repository, publish=self._publish, now_ms=now_ms
-        )
-        moves = Moves(
-            database, repository, assignments, publish=self._publish_desired, now_ms=now_ms
-        )
-        self._rollouts = Rollouts(database, registry, repository, assignments, moves, now_ms=now_ms)
-
-        self._publishing = Publishing(
+        super().__init__(
+            settings,
             database,
+            registry,
+            assignments,
             repository,
-            limit_bytes=config.repository.upload_mb * 1_000_000,
+            publish=self._publish,
+            publish_desired=self._publish_desired,
             sign=self._publish_signed,
+            wake=self._wake,
             now_ms=now_ms,
         )
 
@@ -140,7 +124,7 @@ class Fleet(FleetReads):
         self._births = Births(
             database, registry, assignments, publish=self._publish_desired, now_ms=now_ms
         )
-        self._judge = RolloutJudge(database, registry, repository, moves, now_ms=now_ms)
+        self._judge = RolloutJudge(database, registry, repository, self._moves, now_ms=now_ms)
         self._announcer = Announcer(database, repository, config, env=env, now_ms=now_ms)
         self._costs = Costs(database, repository)
         self._rounds = Rounds(self._jobs())
@@ -181,83 +165,9 @@ class Fleet(FleetReads):
         """Say where the web listens, for addresses in enrolments."""
         self._admission.bound(host, port)
 
-    # -------------------------------------------------------------------------- what is done
-
     def health(self) -> HealthView:
         """Return whether the parts of the server work."""
         return self._health.view()
-
-    def knows(self, device: str) -> bool:
-        """Return whether messages of ``device`` are taken; admit it where the policy says so."""
-        return self._admission.is_enrolled(device)
-
-    def enrol(self, device: str, csr_pem: str, labels: Mapping[str, str], actor: str) -> Enrolment:
-        """Sign a device's certificate request and admit the device."""
-        return self._admission.enrol(device, csr_pem, labels, actor)
-
-    def label_device(self, device: str, labels: Mapping[str, str], actor: str) -> DeviceView:
-        """Set labels of a device; an empty value removes the label."""
-        device_labels.set_labels(
-            self._database, self._registry, device, labels, actor=actor, now_ms=self._now_ms()
-        )
-        return self.device(device)
-
-    def assign(self, device: str, slot: str, model: str, version: str, actor: str) -> DeviceView:
-        """Assign a version to one device's slot directly."""
-        self._registry.require(device)
-        document = assignment.assign(
-            self._database,
-            self.repository,
-            self._assignments,
-            device=device,
-            slot=slot,
-            model=model,
-            version=version,
-            actor=actor,
-            now_ms=self._now_ms(),
-        )
-        self._publish_desired([document])
-        return self.device(device)
-
-    def repository_contents(self) -> RepositoryView:
-        """Return the names of the repository's metadata files."""
-        return self._publishing.contents()
-
-    def upload(self, digest: str) -> UploadView:
-        """Return how much of a publisher's file is here."""
-        return self._publishing.upload(digest)
-
-    def append_upload(self, digest: str, offset: int, length: int, piece: bytes) -> UploadView:
-        """Add a piece to a publisher's file."""
-        return self._publishing.append(digest, offset, length, piece)
-
-    def accept_metadata(self, name: str, data: bytes, actor: str) -> AcceptedView:
-        """Verify a publisher's metadata and put it in place, with the files that it names."""
-        return self._publishing.accept(name, data, actor)
-
-    def start_rollout(self, spec: RolloutSpec, actor: str) -> RolloutView:
-        """Start moving a version through waves of devices."""
-        return self._rollouts.start(spec, actor).view()
-
-    def pause_rollout(self, rollout_id: int, actor: str) -> RolloutView:
-        """Hold a running rollout where it is."""
-        return self._rollouts.command(rollout_id, "pause", actor).view()
-
-    def resume_rollout(self, rollout_id: int, actor: str) -> RolloutView:
-        """Let a paused rollout go on."""
-        view = self._rollouts.command(rollout_id, "resume", actor).view()
-        self._wake()
-        return view
-
-    def abort_rollout(self, rollout_id: int, actor: str) -> RolloutView:
-        """Stop a rollout and give every moved device back what it had."""
-        view = self._rollouts.command(rollout_id, "abort", actor).view()
-        self._wake()
-        return view
-
-    def acknowledge_alert(self, alert_id: int, actor: str) -> AlertView:
-        """Mark an alert as seen."""
-        return alerts.acknowledge(self._database, alert_id, actor, self._now_ms())
 
     # ------------------------------------------------------------------------------- wiring
 
