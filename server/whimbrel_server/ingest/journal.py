@@ -79,6 +79,7 @@ class Journal:
         done = Committed({}, {}, {}, [], [], [], 0, 0)
         counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_COUNTERS, 0))
         entries: list[Entry] = []
+        spans: dict[str, tuple[int, int]] = {}
         events: list[tuple[EventMessage, int]] = []
         refused: list[dict[str, object]] = []
         # Births first: a new outbox's rows may be in the same batch.
@@ -111,17 +112,17 @@ class Journal:
                 count["merged"] += message.merged - 1
                 labels = self._labels(done, message.device)
                 entries.append(Entry(aggregation.cohorts_of(labels), row.payload))
+                first_ms, last_ms = spans.get(message.device, (message.start_ms, message.start_ms))
+                spans[message.device] = (
+                    min(first_ms, message.start_ms),
+                    max(last_ms, message.start_ms),
+                )
             else:
                 events.append((message, row.at_ms))
         for device, number in batch.unreadable.items():
             counts[device]["unreadable"] += number
         if entries:
-            segment = {
-                "committed_ms": now_ms,
-                "windows": len(entries),
-                "payload": msgspec.msgpack.encode(entries),
-            }
-            connection.execute(sa.insert(schema.segments), segment)
+            _keep_segment(connection, entries, spans, now_ms)
         _keep_events(connection, events, changes)
         if refused:
             connection.execute(sa.insert(schema.refused), refused)
@@ -224,6 +225,29 @@ def _stream(key: StreamKey, stream: Stream) -> dict[str, object]:
         "ranges": msgspec.msgpack.encode(state.ranges),
         "missing": stream.missing,
     }
+
+
+def _keep_segment(
+    connection: sa.Connection,
+    entries: Sequence[Entry],
+    spans: Mapping[str, tuple[int, int]],
+    now_ms: int,
+) -> None:
+    """Write windows down, and of whom they are: ``spans``, first and last start by device."""
+    segment = {
+        "committed_ms": now_ms,
+        "windows": len(entries),
+        "payload": msgspec.msgpack.encode(entries),
+    }
+    written = connection.execute(sa.insert(schema.segments), segment)
+    (number,) = written.inserted_primary_key or (None,)
+    connection.execute(
+        sa.insert(schema.journal),
+        [
+            {"device": device, "segment": number, "first_ms": first_ms, "last_ms": last_ms}
+            for device, (first_ms, last_ms) in spans.items()
+        ],
+    )
 
 
 def _keep_events(

@@ -180,7 +180,7 @@ def _served(registry: Registry) -> dict[str, set[str]]:
 
 def prune(database: Database, retention: Retention, folded: int, now_ms: int) -> None:
     """Delete what is older than its retention; a segment only once it is in the aggregates."""
-    segments, table = schema.segments, schema.aggregates
+    segments, journal, table = schema.segments, schema.journal, schema.aggregates
     old = {
         "segments": now_ms - retention.segments_hours * aggregation.HOUR_MS,
         "hour": now_ms - retention.hours_days * DAY_MS,
@@ -192,6 +192,10 @@ def prune(database: Database, retention: Retention, folded: int, now_ms: int) ->
             sa.delete(segments).where(
                 segments.c.committed_ms < old["segments"], segments.c.id <= folded
             )
+        )
+        left = sa.select(sa.func.min(segments.c.id)).scalar_subquery()
+        connection.execute(
+            sa.delete(journal).where(journal.c.segment < sa.func.coalesce(left, folded + 1))
         )
         # Event time may lie years back (a replay): what was touched since counts as young.
         newest = connection.execute(sa.select(sa.func.max(table.c.bucket_ms))).scalar() or now_ms

@@ -7,7 +7,7 @@ kept can be worked out again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ from whimbrel_server.ingest.journal import Entry
 from whimbrel_server.store import judgements, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from whimbrel_core.profile.flat import FlatWindow
     from whimbrel_core.profile.watching.judging import DeviceJudge
@@ -32,6 +32,7 @@ SubjectKey = tuple[str, str]
 
 _ENTRIES = msgspec.msgpack.Decoder(list[Entry])
 _SEGMENTS_AT_ONCE = 16
+_DEVICES_AT_ONCE = 50
 # Parts of `Kept` that follow from the counts, and how they are called to people.
 _PARTS = {
     "end_ms": "its end",
@@ -47,27 +48,74 @@ _PARTS = {
 }
 
 
+class Span(NamedTuple):
+    """Windows that start in it, both ends among them."""
+
+    since_ms: int
+    until_ms: int
+
+    def covering(self, other: Span) -> Span:
+        """Return the span that covers both."""
+        return Span(min(self.since_ms, other.since_ms), max(self.until_ms, other.until_ms))
+
+
 def held(
-    connection: sa.Connection, wanted: Iterable[SubjectKey]
+    connection: sa.Connection, wanted: Mapping[SubjectKey, Span]
 ) -> dict[SubjectKey, dict[alarms.Position, FlatWindow]]:
-    """Return the windows of some devices that the journal holds, from one pass over it."""
+    """Return the windows of some devices that the journal holds, none of the others' read."""
     found: dict[SubjectKey, dict[alarms.Position, FlatWindow]] = {at: {} for at in wanted}
-    marks = {subject[2:].encode() for _, subject in found}
-    segments = connection.execute(
-        sa.select(schema.segments.c.payload).order_by(schema.segments.c.id),
-        execution_options={"yield_per": _SEGMENTS_AT_ONCE},
-    ).scalars()
-    for payload in segments if found else ():
-        for entry in _ENTRIES.decode(payload):
-            # Most messages are other devices': looking for the name is quicker than decoding.
-            if not any(mark in entry.message for mark in marks):
-                continue
-            message = codec.decode(WindowMessage, entry.message)
-            windows = found.get((message.digest, aggregation.device_subject(message.device)))
-            if windows is not None and message.rows:
-                position = alarms.Position(message.start_ms, f"{message.epoch}/{message.seq:020d}")
-                windows[position] = flat.decode(message.payload)
+    spans: dict[str, Span] = {}
+    for (_, subject), span in wanted.items():
+        known = spans.get(subject[2:])
+        spans[subject[2:]] = span if known is None else known.covering(span)
+    for message in messages(connection, spans):
+        at = (message.digest, aggregation.device_subject(message.device))
+        if message.rows and at in found:
+            position = alarms.Position(message.start_ms, f"{message.epoch}/{message.seq:020d}")
+            found[at][position] = flat.decode(message.payload)
     return found
+
+
+def messages(connection: sa.Connection, spans: Mapping[str, Span]) -> Iterator[WindowMessage]:
+    """Yield the windows that the journal holds of some devices, by when they were committed."""
+    numbers = _segments(connection, spans)
+    marks = [device.encode() for device in spans]
+    table = schema.segments
+    for start in range(0, len(numbers), _SEGMENTS_AT_ONCE):
+        some = numbers[start : start + _SEGMENTS_AT_ONCE]
+        payloads = connection.execute(
+            sa.select(table.c.payload).where(table.c.id.in_(some)).order_by(table.c.id)
+        ).scalars()
+        for payload in payloads:
+            for entry in _ENTRIES.decode(payload):
+                # A segment has other devices' windows, too: looking for the name is quicker than
+                # decoding.
+                if not any(mark in entry.message for mark in marks):
+                    continue
+                message = codec.decode(WindowMessage, entry.message)
+                span = spans.get(message.device)
+                if span is not None and span.since_ms <= message.start_ms <= span.until_ms:
+                    yield message
+
+
+def _segments(connection: sa.Connection, spans: Mapping[str, Span]) -> list[int]:
+    """Return which segments hold windows of devices, in order."""
+    table = schema.journal
+    found: set[int] = set()
+    devices = list(spans.items())
+    for start in range(0, len(devices), _DEVICES_AT_ONCE):
+        wanted = [
+            sa.and_(
+                table.c.device == device,
+                table.c.first_ms <= span.until_ms,
+                table.c.last_ms >= span.since_ms,
+            )
+            for device, span in devices[start : start + _DEVICES_AT_ONCE]
+        ]
+        found.update(
+            connection.execute(sa.select(table.c.segment).where(sa.or_(*wanted))).scalars()
+        )
+    return sorted(found)
 
 
 def faults(

@@ -59,11 +59,12 @@ def replays(
 ) -> tuple[ReplayView, ...]:
     """Return the verdict of each of ``alerts`` recomputed; those without a verdict are left out."""
     found = [(alert, verdict.read(alert.evidence)) for alert in alerts]
-    wanted = {
-        (one.digest, one.subject)
-        for _, one in found
-        if one is not None and one.rule in {verdict.DEVICE_DRIFT, verdict.DATA}
-    }
+    wanted: dict[recount.SubjectKey, recount.Span] = {}
+    for _, one in found:
+        if one is not None and one.rule in {verdict.DEVICE_DRIFT, verdict.DATA}:
+            span = recount.Span(one.first_ms or one.inputs[0].start_ms, one.at_ms)
+            at = (one.digest, one.subject)
+            wanted[at] = span.covering(wanted.get(at, span))
     windows = recount.held(connection, wanted)
     return tuple(
         _view(alert, one, _again(connection, repository, one, windows))

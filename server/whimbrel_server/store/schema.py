@@ -52,6 +52,16 @@ segments = Table(
     sqlite_autoincrement=True,
 )
 
+# Which segments hold windows of a device, and from when: a device's are read without the others'.
+journal = Table(
+    "journal",
+    metadata,
+    Column("device", String(63), primary_key=True),
+    Column("segment", BigInteger, primary_key=True),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
+)
+
 counts = Table(
     "counts",
     metadata,
