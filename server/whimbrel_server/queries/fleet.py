@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from whimbrel_core.errors import UsageError
 from whimbrel_server.domain import aggregation
 from whimbrel_server.queries import devices as device_queries
-from whimbrel_server.queries import explain, history, replay, segments, spans, stored
+from whimbrel_server.queries import drift, explain, history, replay, segments, spans, stored
 from whimbrel_server.queries import groups as group_queries
 from whimbrel_server.queries import models as model_queries
 from whimbrel_server.store import alerts, audit, words
@@ -97,9 +97,7 @@ class FleetReads:
     ) -> tuple[DriftView, ...]:
         """Return the newest judgement of each subject, worst first."""
         with self._database.read() as connection:
-            return model_queries.newest_drift(
-                connection, self.repository, name, version, level, subject
-            )
+            return drift.newest_drift(connection, self.repository, name, version, level, subject)
 
     def groups(self, name: str, version: str | None = None) -> GroupsView:
         """Return what a model's devices show together: roll-ups, and devices unlike the others."""

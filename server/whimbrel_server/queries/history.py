@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from whimbrel_core.errors import UsageError
 from whimbrel_server.domain import aggregation
 from whimbrel_server.domain.aggregation import DAY_MS, FLEET, HOUR_MS, Step
+from whimbrel_server.domain.subjects import stored_subject
 from whimbrel_server.queries.measures import measured, merged
 from whimbrel_server.queries.memo import Memo
-from whimbrel_server.queries.models import require, stored_subject
+from whimbrel_server.queries.models import require
 from whimbrel_server.store import aggregates, schema
 from whimbrel_server.store.judgements import StoredJudgement
 from whimbrel_server.views.history import HistogramView, SeriesPoint

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.quality.loss import Loss
 
 # Two days of windows of five minutes: more of them say the same, only more surely.
 MAX_WINDOWS = 576
@@ -28,14 +29,16 @@ MAX_WINDOWS = 576
 
 def of_counts(counted: Sequence[int], baseline: Baseline) -> tuple[LossView, ...]:
     """Return the expected quality of rows with these score counts, beside the reference's."""
-    return tuple(
-        LossView(
-            **msgspec.structs.asdict(one),
-            loss=one.loss,
-            reading=one.reading,
-            sentence=quality.cost(one),
-        )
-        for one in losses(counted, baseline)
+    return tuple(view(one) for one in losses(counted, baseline))
+
+
+def view(one: Loss) -> LossView:
+    """Return an expected quality as people and programs are told of it, with its sentence."""
+    return LossView(
+        **msgspec.structs.asdict(one),
+        loss=one.loss,
+        reading=one.reading,
+        sentence=quality.cost(one),
     )
 
 

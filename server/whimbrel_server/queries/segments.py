@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from whimbrel_core.profile.drift.segments import Segment, segments
 from whimbrel_core.profile.watching import alarms
-from whimbrel_server.domain.wording import quality
+from whimbrel_server.domain.subjects import stored_subject
+from whimbrel_server.queries import losses
 from whimbrel_server.queries.history import Span, spanned
 from whimbrel_server.queries.measures import merged
 from whimbrel_server.queries.memo import Memo
-from whimbrel_server.queries.models import require, stored_subject
-from whimbrel_server.views.drift import LossView
+from whimbrel_server.queries.models import require
 from whimbrel_server.views.slices import SliceFeatureView, SliceView
 
 if TYPE_CHECKING:
@@ -64,15 +62,7 @@ def _view(one: Segment) -> SliceView:
         features=tuple(
             SliceFeatureView(feature=f.feature, state=f.level, psi=f.psi) for f in one.features
         ),
-        losses=tuple(
-            LossView(
-                **msgspec.structs.asdict(loss),
-                loss=loss.loss,
-                reading=loss.reading,
-                sentence=quality.cost(loss),
-            )
-            for loss in one.losses
-        ),
+        losses=tuple(losses.view(loss) for loss in one.losses),
         labelled_rows=labels.n if labels else 0,
         auc_realised=labels.auc if labels else None,
         accuracy_realised=labels.accuracy if labels else None,

@@ -15,11 +15,13 @@ from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.quality.loss import cells
 from whimbrel_core.profile.watching import alarms
 from whimbrel_server.domain.aggregation import FLEET
+from whimbrel_server.domain.subjects import stored_subject
 from whimbrel_server.queries import losses
+from whimbrel_server.queries.drift import newest_drift, ordered
 from whimbrel_server.queries.history import Span, spanned
 from whimbrel_server.queries.measures import merged
 from whimbrel_server.queries.memo import Memo
-from whimbrel_server.queries.models import newest_drift, ordered, require, stored_subject
+from whimbrel_server.queries.models import require
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

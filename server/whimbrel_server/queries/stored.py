@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from whimbrel_core.profile.watching import alarms
 from whimbrel_server.domain.aggregation import DAY_MS, HOUR_MS
-from whimbrel_server.queries.models import require, stored_subject
+from whimbrel_server.domain.subjects import stored_subject
+from whimbrel_server.queries.models import require
 from whimbrel_server.store import aggregates
 from whimbrel_server.views.stored import PeriodCounts, Step, StoredCountsView
 
