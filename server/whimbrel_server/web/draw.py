@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from whimbrel_server.views.devices import CountsView
     from whimbrel_server.views.history import HistogramView, SeriesPoint
-    from whimbrel_server.web.device_page import WindowBar
-    from whimbrel_server.web.model_page import HeatMap
+    from whimbrel_server.web.heat_map import HeatMap
+    from whimbrel_server.web.pages.device import WindowBar
 
 STYLES = 6
 

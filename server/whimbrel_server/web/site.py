@@ -1,39 +1,31 @@
-"""The dashboard's routes: pages, their ``.json`` twins, login, and the buttons."""
+"""The dashboard's routes: pages, their ``.json`` twins, and the buttons."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import re
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from litestar import MediaType, Request, Response, Router, get, post
-from litestar.enums import RequestEncodingType
-from litestar.params import Body, FromPath, FromQuery
+from litestar.params import FromPath
 from litestar.response import Redirect
 
 from whimbrel_core.errors import InputError, UsageError, WhimbrelError
 from whimbrel_server.api import problems
-from whimbrel_server.api.access import (
-    COOKIE,
-    DENIED,
-    SESSION_S,
-    Access,
-    is_logged_in,
-    may_press,
-    may_read,
-)
+from whimbrel_server.api.access import DENIED, is_logged_in, may_press, may_read
 from whimbrel_server.api.dependency import Fleet
-from whimbrel_server.web import patterns
-from whimbrel_server.web.alert_page import AlertQuery, alert_page
+from whimbrel_server.web import login
 from whimbrel_server.web.assets import ASSETS
-from whimbrel_server.web.device_page import DeviceQuery, device_page
-from whimbrel_server.web.fleet_page import FleetQuery, fleet_page
-from whimbrel_server.web.model_page import ModelQuery, model_page
+from whimbrel_server.web.pages import patterns
+from whimbrel_server.web.pages.alert import AlertQuery, alert_page
+from whimbrel_server.web.pages.device import DeviceQuery, device_page
+from whimbrel_server.web.pages.fleet import FleetQuery, fleet_page
+from whimbrel_server.web.pages.model import ModelQuery, model_page
+from whimbrel_server.web.pages.rollouts import rollout_page, rollouts_page
 from whimbrel_server.web.render import page
-from whimbrel_server.web.rollout_page import rollout_page, rollouts_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,56 +167,6 @@ async def static_route(name: FromPath[str]) -> Response[bytes]:
     return Response(asset.data, media_type=asset.media_type, headers=headers)
 
 
-class LoginForm(msgspec.Struct, frozen=True):
-    """What the login form sends."""
-
-    token: str = ""
-    next: str = "/"
-
-
-Form = Annotated[LoginForm, Body(media_type=RequestEncodingType.URL_ENCODED)]
-
-
-def _inside(address: str) -> str:
-    """Return an address of this site, whatever was asked for: a login must not lead elsewhere."""
-    parts = urlsplit(address)
-    good = address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.netloc
-    return address if good and "\n" not in address and "\r" not in address else "/"
-
-
-@get("/login")
-async def login_route(request: Request[Any, Any, Any], next: FromQuery[str] = "/") -> Response[Any]:  # noqa: A002 - the address says it
-    """Show the login form."""
-    return page("login.html", {"next": _inside(next), "wrong": False, **_bare(request)})
-
-
-@post("/login", status_code=303)
-async def login(request: Request[Any, Any, Any], data: Form) -> Response[Any]:
-    """Give the browser a session for the operator token."""
-    access: Access = request.app.state.access
-    if not await access.is_operator(data.token.strip()):
-        context = {"next": _inside(data.next), "wrong": True, **_bare(request)}
-        return page("login.html", context, status=401)
-    answer = Redirect(_inside(data.next), status_code=303)
-    answer.set_cookie(
-        COOKIE,
-        access.session(),
-        max_age=SESSION_S,
-        httponly=True,
-        samesite="strict",
-        secure=access.secure_cookie,
-    )
-    return answer
-
-
-@post("/logout", status_code=303)
-async def logout() -> Redirect:
-    """End the session."""
-    answer = Redirect("/", status_code=303)
-    answer.delete_cookie(COOKIE)
-    return answer
-
-
 @post("/alerts/{number:int}/acknowledge", guards=[may_press], status_code=303)
 async def acknowledge(
     request: Request[Any, Any, Any], fleet: Fleet, number: FromPath[int]
@@ -249,12 +191,7 @@ async def move(fleet: Fleet, number: FromPath[int], verb: FromPath[str]) -> Redi
 
 
 def _back(request: Request[Any, Any, Any]) -> str:
-    return _inside(request.query_params.get("back", "/"))
-
-
-def _bare(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    access: Access = request.app.state.access
-    return {"path": request.url.path, "twin": "", "logged_in": False, "read_open": access.read_open}
+    return login.inside(request.query_params.get("back", "/"))
 
 
 def failed(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -268,7 +205,7 @@ def failed(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         return Redirect(f"/login?next={quote(path + query, safe='')}", status_code=303)
     problems.note(error, request)
     problem = problems.problem_of(error, path)
-    return page("problem.html", {"problem": problem, **_bare(request)}, status=problem.status)
+    return page("problem.html", {"problem": problem, **login.bare(request)}, status=problem.status)
 
 
 def handlers() -> list[Router]:
@@ -283,9 +220,9 @@ def handlers() -> list[Router]:
         rollout_route,
         patterns_route,
         static_route,
-        login_route,
-        login,
-        logout,
+        login.form,
+        login.enter,
+        login.leave,
         acknowledge,
         move,
     ]

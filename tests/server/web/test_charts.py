@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from whimbrel_server.views.history import HistogramView, SeriesPoint
 from whimbrel_server.web import draw, written
-from whimbrel_server.web.model_page import DAY_MS, MAX_COLUMNS, heat_map
+from whimbrel_server.web.heat_map import DAY_MS, MAX_COLUMNS, heat_map
 
 if TYPE_CHECKING:
     from whimbrel_server.views.drift import DriftState

@@ -11,12 +11,12 @@ import pytest
 
 from whimbrel_server.views.devices import DeviceView
 from whimbrel_server.views.models import ModelView
-from whimbrel_server.web.alert_page import AlertPage
-from whimbrel_server.web.device_page import DevicePage
-from whimbrel_server.web.fleet_page import FleetPage
-from whimbrel_server.web.model_page import ModelPage
+from whimbrel_server.web.pages.alert import AlertPage
+from whimbrel_server.web.pages.device import DevicePage
+from whimbrel_server.web.pages.fleet import FleetPage
+from whimbrel_server.web.pages.model import ModelPage
+from whimbrel_server.web.pages.rollouts import RolloutPage, RolloutsPage
 from whimbrel_server.web.render import CONTENT_SECURITY_POLICY
-from whimbrel_server.web.rollout_page import RolloutPage, RolloutsPage
 
 if TYPE_CHECKING:
     from litestar import Litestar

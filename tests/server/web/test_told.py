@@ -14,7 +14,7 @@ from whimbrel_agent.update.machine import Event
 from whimbrel_server.views.audit import AuditView
 from whimbrel_server.views.devices import EventView
 from whimbrel_server.web import told
-from whimbrel_server.web.rollout_page import rollout_page
+from whimbrel_server.web.pages.rollouts import rollout_page
 
 SERVED = {"phase": "serving", "name": "flights", "version": "1.1.0"}
 FAILED = SERVED | {"code": "probation.failed", "reason": "the AUC is 0.417."}

@@ -11,9 +11,9 @@ from whimbrel_server.views.drift import DriftState
 from whimbrel_server.views.history import HistogramView, SeriesPoint
 from whimbrel_server.views.rollouts import GateView, WaveState, WaveView
 from whimbrel_server.web import scale
-from whimbrel_server.web.device_page import WindowBar
-from whimbrel_server.web.fleet_page import Tile
-from whimbrel_server.web.model_page import HeatMap, heat_map
+from whimbrel_server.web.heat_map import HeatMap, heat_map
+from whimbrel_server.web.pages.device import WindowBar
+from whimbrel_server.web.pages.fleet import Tile
 
 _DAY_MS = 86_400_000
 _START_MS = 1_735_689_600_000  # 1 January 2025
