@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from whimbrel_core.profile.watching import rate
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -25,6 +27,7 @@ QUALITY = "quality.realised"
 DATA = "data.findings"
 GROUP_DRIFT = "drift.group"
 PEERS = "outlier.peers"
+RATE = "rate.device"
 
 RULES: dict[str, int] = {
     # The e-detector over one device's windows, with the effect against the signed baseline.
@@ -37,6 +40,8 @@ RULES: dict[str, int] = {
     GROUP_DRIFT: 1,
     # A device against the rest of its peers, beyond how far those differ from each other.
     PEERS: 1,
+    # Requests of one period against the device's own past, by the device itself.
+    RATE: rate.VERSION,
 }
 """Every rule of this server, and its version."""
 
@@ -76,6 +81,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         history: how many windows or periods count, those in ``inputs`` among them.
         first_ms: start of the oldest that counts.
         policy: everything that was set for the rule, as plain values.
+        given: what else the rule was given, beside windows.
         thresholds: what each figure had to pass.
         figures: what was found.
     """
@@ -92,6 +98,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     history: int = 0
     first_ms: int | None = None
     policy: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     thresholds: dict[str, float] = {}
     figures: dict[str, Any] = {}
 
@@ -113,6 +120,7 @@ def reached(
     history: int | None = None,
     first_ms: int | None = None,
     policy: msgspec.Struct | Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Verdict:
     """Return a verdict of ``rule``, one of `RULES`, as it is now; the rest as in `Verdict`.
 
@@ -139,6 +147,7 @@ def reached(
         history=len(inputs) if history is None else history,
         first_ms=inputs[0].start_ms if first_ms is None else first_ms,
         policy=_plain(policy if policy is not None else {}),
+        given=_plain(given if given is not None else {}),
         thresholds=dict(thresholds),
         figures=_plain(figures),
     )

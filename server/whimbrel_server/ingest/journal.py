@@ -274,7 +274,9 @@ def _event(message: EventMessage, at_ms: int) -> dict[str, object]:
         "kind": message.kind[:64],
         "slot": message.slot[:63],
         "digest": message.digest[:64],
-        "detail": msgspec.json.encode(message.detail),
+        "detail": msgspec.json.encode(
+            {key: text for key, text in message.detail.items() if key != rates.SEALED}
+        ),
     }
 
 

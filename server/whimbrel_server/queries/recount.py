@@ -45,6 +45,7 @@ _PARTS = {
     "variances": "the variances that the detector saw",
     "scores": "the score counts",
     "findings": "the findings about its data",
+    "requests": "its requests",
 }
 
 
@@ -71,9 +72,13 @@ def held(
     for message in messages(connection, spans):
         at = (message.digest, aggregation.device_subject(message.device))
         if message.rows and at in found:
-            position = alarms.Position(message.start_ms, f"{message.epoch}/{message.seq:020d}")
-            found[at][position] = flat.decode(message.payload)
+            found[at][position(message)] = flat.decode(message.payload)
     return found
+
+
+def position(message: WindowMessage) -> alarms.Position:
+    """Return where a window stands in its device's history."""
+    return alarms.Position(message.start_ms, f"{message.epoch}/{message.seq:020d}")
 
 
 def messages(connection: sa.Connection, spans: Mapping[str, Span]) -> Iterator[WindowMessage]:

@@ -20,6 +20,7 @@ from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_server.domain import aggregation, outliers, promises, troubles, verdict
 from whimbrel_server.domain.aggregation import DAY_MS, Totals
 from whimbrel_server.queries import recount
+from whimbrel_server.queries.asked import judge_again
 from whimbrel_server.queries.regroup import regroup
 from whimbrel_server.store import aggregates, judgements, peers, policies
 from whimbrel_server.views.verdicts import DifferenceView, ReplayView
@@ -89,6 +90,8 @@ def _again(
             return Again(group.figures, group.gone, group.devices)
         if one.rule == verdict.PEERS:
             return _peers(connection, repository, one)
+        if one.rule == verdict.RATE:
+            return Again(*judge_again(connection, one))
         if one.rule == verdict.DATA:
             return _data(connection, repository, one, windows.get((one.digest, one.subject), {}))
         if one.rule == verdict.DEVICE_DRIFT:
@@ -289,6 +292,12 @@ def _view(alert: AlertView, one: Verdict, again: Again) -> ReplayView:
     )
 
 
+def _asked(again: Again) -> str:
+    plural = "" if again.windows == 1 else "s"
+    made = f"The requests of {again.windows} window{plural} judged by what was usual"
+    return made if again.recounted == again.windows else f"{made}, from what is kept of them"
+
+
 def _sentence(one: Verdict, again: Again, differences: int) -> str:
     if again.gone:
         return f"It cannot be recomputed: {again.gone}."
@@ -298,6 +307,8 @@ def _sentence(one: Verdict, again: Again, differences: int) -> str:
         made = f"The counts of {again.windows} devices compared again"
     elif one.rule == verdict.QUALITY:
         made = f"The labels of {again.windows} days"
+    elif one.rule == verdict.RATE:
+        made = _asked(again)
     else:
         made = f"{again.windows} windows through the {_BY[one.rule]} again"
         made += (

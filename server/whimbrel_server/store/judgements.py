@@ -55,6 +55,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
         variances: (K,) float64, likewise.
         scores: what quality is expected from, as `whimbrel_core.profile.quality.loss.cells` gives it.
         findings: what is wrong with the data; of groups nothing is said.
+        requests: that were answered, as `requests_of` counts them.
     """
 
     start_ms: int
@@ -70,6 +71,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     variances: bytes | None = None
     scores: tuple[int, ...] = ()
     findings: tuple[Finding, ...] = ()
+    requests: int = 0
 
     @property
     def position(self) -> alarms.Position:
@@ -137,9 +139,15 @@ def keep(
                 None if seen is None else seen.variances[n].astype("<f8", copy=False).tobytes(),
                 cells(window, judge.baseline),
                 wrong[n],
+                requests_of(window),
             )
         )
     return found
+
+
+def requests_of(window: FlatWindow) -> int:
+    """Return how often a window's model was asked: in rows, where those do not come as requests."""
+    return window.ops.requests or window.rows
 
 
 @lru_cache(maxsize=64)

@@ -42,6 +42,8 @@ def found(one: Verdict, message: str, subject: str) -> list[str]:
         return _together(one, message)
     if one.rule == verdict.PEERS:
         return _unlike(one, message)
+    if one.rule == verdict.RATE:
+        return _asked(one, message)
     return [sentence(message), *_listed(one)]
 
 
@@ -73,11 +75,14 @@ def judged(one: Verdict, alert: int) -> list[str]:
     """Return by which rule, on what, and how to check it."""
     last = one.inputs[-1]
     what = "window" if one.rule in {verdict.DEVICE_DRIFT, verdict.DATA} else "period"
+    against = f"the baseline of bundle {one.digest[:12]}"
+    if one.rule == verdict.RATE:
+        against = "what these taught of the slot's usual requests"
     span = f"{count(one.history)} {what}{'' if one.history == 1 else 's'}"
     return [
         (
             f"Rule {one.rule}, version {one.version}, over {span} from {moment(one.first_ms)} to "
-            f"{moment(last.end_ms)}, against the baseline of bundle {one.digest[:12]}."
+            f"{moment(last.end_ms)}, against {against}."
         ),
         f"To have it worked out again from what is stored: whimbrel fleet replay {alert}.",
     ]
@@ -203,6 +208,25 @@ def _unlike(one: Verdict, message: str) -> list[str]:
             f"row."
         ),
         "That is no drift: it may always have been so. Look for a sensor, a unit, a place.",
+    ]
+
+
+def _asked(one: Verdict, message: str) -> list[str]:
+    """Return how far requests are from usual (`whimbrel_core.profile.watching.rate`)."""
+    figures, limits = one.figures, one.thresholds
+    period = one.inputs[-1]
+    return [
+        sentence(message),
+        (
+            f"So it was from {moment(period.start_ms)} to {moment(period.end_ms)}: "
+            f"{abs(figures['z']):.1f} standard deviations from what the slot's own past lets expect at "
+            f"that hour, where {limits['sigmas']:g} and {limits['ratio_warn']:g} times the usual, or that "
+            f"part of it, are due in {limits['periods']:g} periods in a row."
+        ),
+        (
+            "The device tells so by itself; holidays are no part of its past. Look at who asks it: a "
+            "client that repeats itself, or one that is gone."
+        ),
     ]
 
 
