@@ -196,10 +196,11 @@ def _told(
     """Return what held-out rows tell of quality: their labels, with scores or predictions."""
     rows = labelled.held_out
     if description.task != "classification":
-        value = _only_value(columns, description)
-        if value is None:
+        if not _one_value(columns, description):
             return {}
-        return {"labels": labelled.labels[rows].astype(float), "predicted": value[rows]}
+        known = np.full(len(labelled.labels), np.nan)
+        known[rows] = labelled.labels[rows].astype(float)
+        return {"labels": known}
     if score_tensor is None:
         return {}
     label = next((n for n, role in description.roles.items() if role == "label"), None)
@@ -210,12 +211,10 @@ def _told(
     }
 
 
-def _only_value(columns: Sequence[ColumnSpec], of: Description) -> Array | None:
-    """Return what a regression predicts, where that is one number a row; else None."""
+def _one_value(columns: Sequence[ColumnSpec], of: Description) -> bool:
+    """Return whether the model is a regression that predicts one number a row."""
     found = [column for column in columns if column.role == "output"]
-    if of.task != "regression" or len(found) != 1 or of.roles.get(found[0].tensor) != "value":
-        return None
-    return found[0].values
+    return of.task == "regression" and [of.roles.get(one.tensor) for one in found] == ["value"]
 
 
 def notes(profile: Baseline, result: Result, declared: Sequence[Describe]) -> tuple[str, ...]:

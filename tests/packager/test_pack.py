@@ -200,7 +200,7 @@ def test_a_regression_is_packed_with_its_error(packed: Packed, tmp_path: Path) -
     promised = expected_of(found.baseline.window, found.baseline)
     assert promised is not None
     assert promised.mae == pytest.approx(mae, rel=0.02)
-    assert "Error by predicted value" in report.build(found)
+    assert "Error by kind of row" in report.build(found)
 
 
 def test_raw_onnx_is_packed_from_the_command_line(packed: Packed, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class SliceCounts(msgspec.Struct, frozen=True, kw_only=True):
         rows: rows in it.
         cells: finite values (or words) per coarse cell, for each feature in the layout's order;
             what is left of the rows is missing or infinite.
-        scores: rows per score bin; None when the layout profiles no scores.
+        scores: rows per score bin, or per leaf of the error tree; None when the layout has none.
         quality: labelled rows in it; None when there are none. No confusion matrix of more than
             eight classes.
     """
@@ -155,14 +155,14 @@ def no_quality(layout: Layout, *, sliced: bool = False) -> QualityCounts:
     """Return the all-zero quality counts of ``layout``, or of a slice of it."""
     if layout.task == "regression":
         return QualityCounts()
-    scores = 2 * layout.score_bins if layout.score_tensor is not None else 0
+    scores = 2 * layout.score_cells
     size = layout.slice_confusion_size if sliced else layout.confusion_size
     return QualityCounts(scores=(0,) * scores, confusion=(0,) * size**2)
 
 
 def no_slice(layout: Layout) -> SliceCounts:
     """Return the all-zero counts of a slice of ``layout``."""
-    scores = (0,) * layout.score_bins if layout.score_tensor is not None else None
+    scores = (0,) * layout.score_cells or None
     return SliceCounts(
         rows=0, cells=tuple((0,) * size for size in layout.coarse_sizes), scores=scores
     )
@@ -171,7 +171,7 @@ def no_slice(layout: Layout) -> SliceCounts:
 def slice_of(
     counts: Sequence[int], sizes: bytes, *, scored: bool, quality: QualityCounts | None
 ) -> SliceCounts:
-    """Return flat counts of one slice (rows, coarse cells, score bins) as an object."""
+    """Return flat counts of one slice (rows, coarse cells, score cells) as an object."""
     cells, at = [], 1
     for size in sizes:
         cells.append(tuple(counts[at : at + size]))

@@ -215,10 +215,10 @@ def require_fit(window: FlatWindow, layout: Layout) -> None:
             f"profile {layout.profile_id[:12]}…",
             code="profile.mismatch",
         )
-    scores = None if window.score_cells is None else len(window.score_cells)
+    scores = 0 if window.score_cells is None else len(window.score_cells)
     fits = (
         window.sizes == layout.sizes
-        and scores == (layout.score_bins if layout.score_tensor is not None else None)
+        and scores == layout.score_cells
         and (window.quality is None or fits_quality(window.quality, no_quality(layout)))
         and fits_slices(window.sliced, layout)
     )

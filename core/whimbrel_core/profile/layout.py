@@ -16,7 +16,8 @@ Nulls (a missing tensor, NaN, None) and infinities are counted apart and are in 
 are compared as float32, in the baseline and on the device alike, so ``edges`` and ``values``
 must be exact float32 numbers.
 
-Scores are sorted into right-closed bins in the same way, between ``score_edges``.
+Scores are sorted into right-closed bins in the same way, between ``score_edges``; a regression, which
+has none, counts the leaves of its ``error_tree`` in their place.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from whimbrel_core import identity
 from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.descriptors.declared import Descriptor, require_unique
+from whimbrel_core.profile.errortree import MAX_LEAVES, ErrorTree
 from whimbrel_core.profile.slices import (
     MAX_SLICE_CLASSES,
     Slice,
@@ -55,6 +57,7 @@ MAX_CLASSES = 1024
 MAX_CONFUSION_CLASSES = 32  # beyond it, a confusion matrix outweighs the rest of a window
 MAX_COLUMN = 1 << 20
 MAX_SCORE_BINS = 20
+MAX_SCORE_CELLS = max(MAX_SCORE_BINS, MAX_LEAVES)
 _MIN_SCALE = 1e-60  # float32 columns have scales within ± 1e45; squares of it stay in float64
 
 # Sums are rounded to 2^-6 of a feature's scale when a window closes. Sums of such numbers are
@@ -176,6 +179,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         descriptors: of tensors that are no columns of numbers; each makes a tensor that features
             may name.
         slices: segments of the rows with a small profile of their own, at most 16.
+        error_tree: of a regression, whose leaves are counted; None: no error is expected.
         format: version of this structure.
     """
 
@@ -187,6 +191,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     score_edges: tuple[float, ...] = ()
     descriptors: tuple[Descriptor, ...] = ()
     slices: tuple[Slice, ...] = ()
+    error_tree: ErrorTree | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -217,9 +222,25 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                     f"feature {feature.name!r}: {feature.tensor!r} has {made[feature.tensor]} "
                     f"columns, none of them is {feature.column}"
                 )
+        if self.error_tree is not None:
+            self._check_tree(self.error_tree)
         if self.slices:
-            require_slices(self.slices, self.features, self.score_bins)
+            require_slices(self.slices, self.features, self.score_cells)
         self._check_classes()
+
+    def _check_tree(self, tree: ErrorTree) -> None:
+        if self.task != "regression":
+            raise ProfileError("an error tree belongs to a regression; this is a classification")
+        for split in tree.nodes:
+            if split is None:
+                continue
+            if not 0 <= split.feature < len(self.features):
+                raise ProfileError(f"an error tree asks for feature {split.feature}; there is none")
+            if not is_float32(split.threshold):
+                raise ProfileError(
+                    f"an error tree's thresholds must be finite float32 numbers, got "
+                    f"{split.threshold!r}"
+                )
 
     def _check_classes(self) -> None:
         classes = self.classes
@@ -279,6 +300,13 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def score_bins(self) -> int:
         """Number of score bins, 1 to 20."""
         return len(self.score_edges) + 1
+
+    @property
+    def score_cells(self) -> int:
+        """Number of counts that quality is expected from: score bins or leaves; 0: it is not."""
+        if self.error_tree is not None:
+            return self.error_tree.leaves
+        return self.score_bins if self.score_tensor is not None else 0
 
     def score_bin(self, score: float) -> int | None:
         """Return the bin of ``score``, a float32 number; None for NaN.

@@ -98,7 +98,7 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             )
 
 
-def require_slices(slices: Sequence[Slice], features: Sequence[Feature], score_bins: int) -> None:
+def require_slices(slices: Sequence[Slice], features: Sequence[Feature], score_cells: int) -> None:
     """Require that ``slices`` can be counted over ``features``. Raises `ProfileError`."""
     if len(slices) > MAX_SLICES:
         raise ProfileError(f"a profile has {MAX_SLICES} slices at most, this one {len(slices)}")
@@ -113,7 +113,7 @@ def require_slices(slices: Sequence[Slice], features: Sequence[Feature], score_b
                 hint=f"features: {', '.join(by_name)[:200]}",
             )
         one.check(feature)
-    counts = len(slices) * (1 + score_bins + sum(len(one.coarse) + 1 for one in features))
+    counts = len(slices) * (1 + score_cells + sum(len(one.coarse) + 1 for one in features))
     if counts > MAX_SLICE_COUNTS:
         raise ProfileError(
             f"{len(slices)} slices of {len(features)} features take {counts} counts, "

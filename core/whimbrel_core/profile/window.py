@@ -89,7 +89,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         features: counts in the layout's order.
         ops: requests and latency of the service.
         quality: predictions of this period whose labels are known; None when there are none.
-        score_cells: predicted rows per score bin; None when the layout profiles no scores.
+        score_cells: predicted rows per score bin, or per leaf of a regression's error tree; None
+            when the layout has neither.
         duplicates: rows that are the same as the row before in every input feature.
         slices: the small profile of each of the layout's slices.
     """
@@ -129,7 +130,7 @@ def empty(layout: Layout, start_ms: int, end_ms: int) -> Window:
         end_ms=end_ms,
         rows=0,
         features=tuple(FeatureCounts(cells=(0,) * feature.cells) for feature in layout.features),
-        score_cells=(0,) * layout.score_bins if layout.score_tensor is not None else None,
+        score_cells=(0,) * layout.score_cells or None,
         slices=(no_slice(layout),) * len(layout.slices),
     )
 
@@ -180,10 +181,10 @@ def require_fit(window: Window, layout: Layout) -> None:
             code="profile.mismatch",
         )
     cells = [len(counts.cells) for counts in window.features]
-    scores = None if window.score_cells is None else len(window.score_cells)
+    scores = 0 if window.score_cells is None else len(window.score_cells)
     fits = (
         cells == [feature.cells for feature in layout.features]
-        and scores == (layout.score_bins if layout.score_tensor is not None else None)
+        and scores == layout.score_cells
         and fits_quality(window.quality, no_quality(layout))
         and fits_slices(window.sliced, layout)
     )
@@ -199,11 +200,10 @@ def fits_slices(sliced: Sliced | None, layout: Layout) -> bool:
     if sliced is None or not layout.slices:
         return sliced is None and not layout.slices
     none = no_quality(layout, sliced=True)
-    bins = layout.score_bins if layout.score_tensor is not None else 0
     return (
         sliced.slices == len(layout.slices)
         and sliced.sizes == layout.coarse_sizes
-        and len(sliced.counts) == len(layout.slices) * (1 + sum(sliced.sizes) + bins)
+        and len(sliced.counts) == len(layout.slices) * (1 + sum(sliced.sizes) + layout.score_cells)
         and all(fits_quality(one, none) for one in sliced.quality)
     )
 

@@ -211,6 +211,7 @@ def drifts_of(profile: Baseline, serving: Frame) -> list[FeatureDrift]:
         score_tensor=None,
         score_edges=(),
         slices=(),
+        error_tree=None,
     )
     inputs = msgspec.structs.replace(
         profile,
@@ -225,6 +226,7 @@ def drifts_of(profile: Baseline, serving: Frame) -> list[FeatureDrift]:
         ),
         stats=tuple(profile.stats[i] for i in chosen),
         calibration=None,
+        errors=None,
     )
     cells = cells_of(layout)
     columns = []

@@ -8,6 +8,7 @@ from whimbrel_core.drawing import reliability, spans
 from whimbrel_core.pages import layout
 from whimbrel_core.pages.element import Child, Html, maybe, tag
 from whimbrel_core.pages.layout import Column, Section
+from whimbrel_core.profile.errortree import conditions
 from whimbrel_packager import written
 from whimbrel_packager.quality import certainty
 from whimbrel_packager.quality.metrics import METRICS
@@ -127,27 +128,24 @@ def calibration(contents: Contents) -> Html | None:
 
 
 def errors(contents: Contents) -> Html | None:
-    """Return the error model of a regression, or None when there is none."""
-    model = contents.baseline.errors
-    if model is None:
+    """Return how far off a regression was per kind of row, worst first; None where it is not known."""
+    model, features = contents.baseline.errors, contents.baseline.layout.features
+    tree = contents.baseline.layout.error_tree
+    if model is None or tree is None:
         return None
-    feature = contents.baseline.layout.features[model.feature]
-    points = feature.edges or feature.values
-    ends = [*model.starts[1:], feature.cells]
+    kinds = zip(conditions(tree, features), model.rows, model.absolute, model.squared, strict=True)
     rows = [
         [
-            f"up to {written.value(points[end - 1])}" if end <= len(points) else "above, or other",
+            ", ".join(common) or "any",
             written.count(count),
             written.value(absolute),
             written.value(squared**0.5),
         ]
-        for end, count, absolute, squared in zip(
-            ends, model.rows, model.absolute, model.squared, strict=True
-        )
+        for common, count, absolute, squared in sorted(kinds, key=lambda one: -one[2])
     ]
-    columns: list[Column | str] = ["Predicted", Column("Rows", number=True),
+    columns: list[Column | str] = ["Rows with", Column("Rows", number=True),
                Column("Mean error", number=True), Column("Root mean square", number=True)]  # fmt: skip
-    title = "Error by predicted value"
+    title = "Error by kind of row"
     return layout.folded(title, layout.table(columns, rows, style="small"))
 
 

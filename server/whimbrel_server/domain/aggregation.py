@@ -229,7 +229,7 @@ class Totals:
             low=self._extremes[:features],
             high=-self._extremes[features:],
             ops=ops,
-            score_cells=scores if layout.score_tensor is not None else None,
+            score_cells=scores or None,
             quality=quality,
             duplicates=duplicates,
             sliced=_sliced(layout, rest[end:], errors[3:]),
@@ -301,9 +301,10 @@ _OTHERS = 6  # rows, duplicates, and four counts of the service
 
 def _parts(layout: Layout) -> tuple[int, int, int]:
     """Return the lengths of score cells, labelled score cells and confusion matrix."""
-    scores = layout.score_bins if layout.score_tensor is not None else 0
-    confusion = layout.confusion_size**2 if layout.task == "classification" else 0
-    return scores, 2 * scores, confusion
+    scores = layout.score_cells
+    if layout.task == "regression":
+        return scores, 0, 0
+    return scores, 2 * scores, layout.confusion_size**2
 
 
 def _slice_counts(layout: Layout, sliced: Sliced | None) -> list[int]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from tests.core.profile.described import described_baseline
+from tests.core.profile.described import delay_baseline, described_baseline
 from whimbrel_core import identity
 from whimbrel_core.bundle import archive, bundle, manifest, parity, signature
 from whimbrel_core.canonical import canonical_json
@@ -42,6 +42,8 @@ WINDOW = (CORE / "profile/golden/window-1.bin").read_bytes()
 BASELINE = (CORE / "profile/golden/baseline-1.bin").read_bytes()
 PROFILE = (CORE / "profile/golden/profile-1.wprof").read_bytes()
 DESCRIBED = described_baseline().encode()
+REGRESSION = delay_baseline().encode()
+REGRESSION_WINDOW = (CORE / "profile/golden/regression-window-1.bin").read_bytes()
 KEY = PrivateKey.generate()
 # Whatever is read, memory stays within a small multiple of the bytes that are there.
 LIMITS = archive.Limits(entry_bytes=1 << 20, total_bytes=4 << 20)
@@ -233,10 +235,14 @@ TARGETS: dict[str, Target] = {
     "signature": Target(_signature, (TrustError,), (_SIGNATURE,)),
     "statement": Target(_statement, (TrustError, BundleError), (_STATEMENT,)),
     "assignment": Target(_assignment, (TrustError, WireError, WhimbrelError), (_ASSIGNED,)),
-    "baseline": Target(_baseline, (ProfileError,), (BASELINE, DESCRIBED)),
+    "baseline": Target(_baseline, (ProfileError,), (BASELINE, DESCRIBED, REGRESSION)),
     "dataset": Target(_dataset, (ProfileError,), (PROFILE,)),
-    "window": Target(_window, (ProfileError,), (WINDOW,)),
-    "window-fields": Target(_window_fields, (ProfileError,), (fields.unwrap(WINDOW)[1],)),
+    "window": Target(_window, (ProfileError,), (WINDOW, REGRESSION_WINDOW)),
+    "window-fields": Target(
+        _window_fields,
+        (ProfileError,),
+        (fields.unwrap(WINDOW)[1], fields.unwrap(REGRESSION_WINDOW)[1]),
+    ),
     "message": Target(
         _codec(messages.WindowMessage), (WireError,), (codec.encode(_WINDOW_MESSAGE),)
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.core.profile.described import delay_baseline, delays
 from tests.core.profile.samples import FLIGHT_SLICES, flight_baseline, flight_rows
 from whimbrel_core.profile.building.dataset import DatasetProfile
 from whimbrel_core.profile.counting.accumulator import Accumulator
@@ -27,6 +28,11 @@ if __name__ == "__main__":
     window = accumulator.window(1_357_000_000_000, 1_357_003_600_000)
     (GOLDEN / "baseline-1.bin").write_bytes(baseline.encode())
     (GOLDEN / "window-1.bin").write_bytes(encode(window))
+    regression = Accumulator(delay_baseline())
+    regression.update(delays(7, 500, together=0.5))
+    regression.record_error(12.5, 10.0, 0b1)
+    (GOLDEN / "regression-baseline-1.bin").write_bytes(delay_baseline().encode())
+    (GOLDEN / "regression-window-1.bin").write_bytes(encode(regression.window(0, 3_600_000)))
     profile = DatasetProfile(
         name="flights.csv",
         baseline=baseline,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.errortree import ErrorTree, Split
 from whimbrel_core.profile.layout import Feature, Layout
 from whimbrel_core.profile.quality.scores import EQUAL_EDGES
 from whimbrel_core.profile.slices import Slice
@@ -76,6 +77,29 @@ SLICED = msgspec.structs.replace(
         Slice(name="early", feature="hour", high=5.0),
     ),
 )
+
+REGRESSION = Layout(
+    task="regression",
+    features=(
+        _with_coarse(SMALL.features[0], 0.0, 20.0),
+        _with_coarse(SMALL.features[2], 0.0, 1.0),
+        Feature(
+            name="delay", kind="numeric", role="output", tensor="delay", edges=(0.0, 15.0, 60.0),
+            unit="min", centre=10.0, scale=20.0, coarse=(15.0,),
+        ),
+    ),
+    slices=(
+        Slice(name="united", feature="carrier", words=("UA",)),
+        Slice(name="mild", feature="temp", low=0.0, high=10.5),
+    ),
+    error_tree=ErrorTree(
+        (
+            Split(2, 15.0),
+            Split(0, 10.0), None, Split(1, 0.0), None, None,
+            Split(0, 0.0), None, None,
+        )
+    ),
+)  # fmt: skip
 
 
 def flight_rows(
@@ -157,8 +181,8 @@ def windows(draw: st.DrawFn, layout: Layout = SMALL) -> Window:
         rows=rows,
         features=tuple(_features(draw, rng, feature.cells, rows) for feature in layout.features),
         ops=OpsCounts(sum(latency), rejected, failed, latency, mistyped),
-        quality=_quality(rng, layout.score_bins, labels),
-        score_cells=_parts(rng, rows, layout.score_bins),
+        quality=_quality(rng, layout, labels),
+        score_cells=_parts(rng, rows, layout.score_cells),
         duplicates=int(rng.integers(0, rows + 1)),
         slices=tuple(_slice(rng, layout, rows, labels) for _ in layout.slices),
     )
@@ -169,8 +193,8 @@ def _slice(rng: np.random.Generator, layout: Layout, rows: int, labels: int) -> 
     return SliceCounts(
         rows=inside,
         cells=tuple(_parts(rng, inside, size + 1)[:-1] for size in layout.coarse_sizes),
-        scores=_parts(rng, inside, layout.score_bins + 1)[:-1],
-        quality=_quality(rng, layout.score_bins, int(rng.integers(0, labels + 1))),
+        scores=_parts(rng, inside, layout.score_cells + 1)[:-1],
+        quality=_quality(rng, layout, int(rng.integers(0, labels + 1))),
     )
 
 
@@ -190,12 +214,15 @@ def _features(draw: st.DrawFn, rng: np.random.Generator, cells: int, rows: int) 
     )
 
 
-def _quality(rng: np.random.Generator, bins: int, rows: int) -> QualityCounts | None:
+def _quality(rng: np.random.Generator, layout: Layout, rows: int) -> QualityCounts | None:
     if not rows:
         return None
+    if layout.task == "regression":
+        error, absolute, squared = (int(steps) / 64 for steps in rng.integers(-99, 1 << 40, 3))
+        return QualityCounts(rows, 0, (), (), error, abs(absolute), abs(squared))
     confusion = _parts(rng, rows, 4)
     right = confusion[0] + confusion[3]
-    return QualityCounts(rows, right, _parts(rng, rows, 2 * bins), confusion)
+    return QualityCounts(rows, right, _parts(rng, rows, 2 * layout.score_cells), confusion)
 
 
 def _up_to(rng: np.random.Generator, limit: int, pieces: int) -> tuple[int, ...]:

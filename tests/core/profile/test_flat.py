@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.profile.samples import SLICED, SMALL, flight_window, windows
+from tests.core.profile.samples import REGRESSION, SLICED, SMALL, flight_window, windows
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile import flat
 from whimbrel_core.profile.counts import OpsCounts
@@ -44,13 +44,13 @@ def refused_or(reader: Callable[[], FlatWindow]) -> dict[str, object] | None:
         return None
 
 
-@given(windows(SLICED))
+@given(st.one_of(windows(SLICED), windows(REGRESSION)))
 def test_both_readers_read_the_same(window: Window) -> None:
     plain, arrays = read(encode(window))
     assert plain == arrays == content(flat.flatten(window))
 
 
-@given(windows(SLICED))
+@given(st.one_of(windows(SLICED), windows(REGRESSION)))
 def test_arrays_are_written_as_the_same_bytes(window: Window) -> None:
     arrays = flat.flatten(window)
     assert flat.encode(arrays) == encode(window)

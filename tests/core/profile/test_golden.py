@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.profile.described import delays
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.building.dataset import DatasetProfile
 from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.quality.estimates import expected_of
 from whimbrel_core.profile.window import decode, encode, require_fit
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -17,7 +19,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def test_a_window_of_format_1_is_read_as_it_was_written() -> None:
     window = decode((GOLDEN / "window-1.bin").read_bytes())
-    assert window.profile_id == "ba115bfcd2f6bebffa90730597b38eea9ad63fbba44fee0032714497b18d22f5"
+    assert window.profile_id == "3d6b0b9fe315977177dfdc928cf71d8ab7da9f109f2235873db564232610b35b"
     assert (window.start_ms, window.end_ms, window.rows) == (
         1_357_000_000_000,
         1_357_003_600_000,
@@ -71,9 +73,32 @@ def test_a_window_of_format_1_is_read_as_it_was_written() -> None:
 def test_a_baseline_of_format_1_is_read_and_written_byte_for_byte() -> None:
     data = (GOLDEN / "baseline-1.bin").read_bytes()
     baseline = Baseline.decode(data)
-    assert baseline.profile_id == "ba115bfcd2f6bebffa90730597b38eea9ad63fbba44fee0032714497b18d22f5"
+    assert baseline.profile_id == "3d6b0b9fe315977177dfdc928cf71d8ab7da9f109f2235873db564232610b35b"
     assert baseline.encode() == data
     require_fit(decode((GOLDEN / "window-1.bin").read_bytes()), baseline.layout)
+
+
+def test_a_regression_of_format_1_has_the_leaves_and_errors_that_it_had() -> None:
+    data = (GOLDEN / "regression-baseline-1.bin").read_bytes()
+    baseline = Baseline.decode(data)
+    assert baseline.profile_id == "1fa57fc386a048171710a51f09116cc1c5b332136ceed71b5ec2072214bea07d"
+    assert baseline.encode() == data
+    window = decode((GOLDEN / "regression-window-1.bin").read_bytes())
+    require_fit(window, baseline.layout)
+    assert baseline.layout.error_tree is not None
+    assert baseline.layout.error_tree.leaves == len(window.score_cells or ()) == 64
+    assert (window.score_cells or ())[:8] == (5, 3, 12, 10, 6, 3, 2, 25)
+    assert sum(window.score_cells or ()) == window.rows == 500
+    (american,) = window.slices
+    assert (american.rows, sum(american.scores or ()), american.quality) == (
+        197, 197, window.quality,
+    )  # fmt: skip
+    expected = expected_of(window, baseline)
+    assert expected is not None
+    assert (expected.mae, expected.rmse) == (5.39100831011062, 10.712307603323776)
+    accumulator = Accumulator(baseline)
+    accumulator.update(delays(7, 500, together=0.5))
+    assert accumulator.window(0, 1).score_cells == window.score_cells
 
 
 def test_a_profile_of_format_1_is_read_and_written_byte_for_byte() -> None:

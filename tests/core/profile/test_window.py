@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.profile.samples import SLICED, SMALL, flight_baseline, flight_window, windows
+from tests.core.profile.samples import (
+    REGRESSION,
+    SLICED,
+    SMALL,
+    flight_baseline,
+    flight_window,
+    windows,
+)
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.encoding.fields import unwrap, wrap
 from whimbrel_core.profile.window import (
@@ -49,7 +56,7 @@ def test_an_empty_window_changes_nothing(window: Window) -> None:
     assert merge(nothing, window) == window
 
 
-@given(windows(SLICED))
+@given(st.one_of(windows(SLICED), windows(REGRESSION)))
 def test_a_window_comes_back_from_its_bytes(window: Window) -> None:
     assert decode(encode(window)) == window
 

@@ -57,7 +57,7 @@ def test_a_regression_has_the_errors_that_its_model_expects_and_its_labels_tell(
     predicted = np.linspace(0, 9, 1000).astype(np.float32)
     actual = predicted - 1 - (predicted > 5)
     columns = [ColumnSpec("y", "output", "y", 0, predicted)]
-    of = build(columns, task="regression", labels=actual, predicted=predicted)
+    of = build(columns, task="regression", labels=actual)
     accumulator = Accumulator(of)
     accumulator.update({"y": predicted[predicted > 6, np.newaxis]})
     accumulator.record_error(8.0, 5.0)

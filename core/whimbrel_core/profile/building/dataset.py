@@ -137,6 +137,7 @@ class DatasetProfile(msgspec.Struct, frozen=True, kw_only=True):
                 window=window,
                 stats=stats,
                 calibration=a.calibration if a.calibration == b.calibration else None,
+                errors=a.errors if a.errors == b.errors else None,
             ),
             absent=_together(self.absent, other.absent),
             unlike={**other.unlike, **self.unlike},
@@ -254,7 +255,11 @@ def of_window(name: str, baseline: Baseline, window: Window) -> DatasetProfile:
         )
     )
     found = Baseline(
-        layout=baseline.layout, window=window, stats=stats, calibration=baseline.calibration
+        layout=baseline.layout,
+        window=window,
+        stats=stats,
+        calibration=baseline.calibration,
+        errors=baseline.errors,
     )
     found.check()
     return DatasetProfile(name=name, baseline=found)

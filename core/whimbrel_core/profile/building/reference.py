@@ -20,9 +20,9 @@ from whimbrel_core.profile.building.dataset import middles
 from whimbrel_core.profile.building.features import coarse_edges, feature_of, moments
 from whimbrel_core.profile.counting.accumulator import Accumulator, rounded
 from whimbrel_core.profile.counting.cells import cells_of
-from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.layout import Layout
-from whimbrel_core.profile.quality.calibration import calibrate, declare_errors, scores_of
+from whimbrel_core.profile.quality.calibration import calibrate, scores_of
+from whimbrel_core.profile.quality.growing import error_model, grow, held_out
 from whimbrel_core.profile.quality.scores import EQUAL_EDGES, score_edges
 
 if TYPE_CHECKING:
@@ -65,12 +65,13 @@ def build(
             are not profiled.
         descriptors: that made some of the columns; those name the tensors that they make.
         slices: segments of the rows that get a small profile of their own.
-        labels: (m,) true classes of held-out rows, as class names or class indices; or their true
-            values (regression with one output).
+        labels: (m,) true classes of held-out rows, as class names or class indices. Of a regression
+            with one output: (n,) true values of the reference rows, NaN where they are not known
+            or were trained on.
         scores: the model's probabilities on the same rows: (m,) or (m, 1) of the positive class,
             or (m, classes).
         predicted: (m,) predicted classes of the same rows; None: the largest probability, and
-            with one column the positive class from one half on. Of a regression: predicted values.
+            with one column the positive class from one half on.
 
     Raises:
         ProfileError: no rows, lengths that differ, unknown labels, or beyond the layout's limits.
@@ -88,8 +89,8 @@ def build(
         score_tensor=score_tensor,
         descriptors=tuple(descriptors),
     )
-    if task == "regression" and (labels is None) != (predicted is None):
-        raise ProfileError("labels and predictions of held-out rows belong together")
+    if task == "regression" and predicted is not None:
+        raise ProfileError("what a regression predicts is its output column; leave predicted out")
     if task == "classification" and (scores is None) != (labels is None):
         raise ProfileError("scores and labels of held-out rows belong together; one is missing")
     known = _reference_scores(columns, prepared, layout)
@@ -106,6 +107,12 @@ def build(
         cells.encode(index, values) if kind == "categorical" else values
         for index, (values, kind) in enumerate(prepared)
     ]
+    errors = None
+    if task == "regression" and labels is not None:
+        told = held_out(layout.features, encoded, labels)
+        tree = grow(layout.features, *told)
+        layout = msgspec.structs.replace(layout, error_tree=tree)
+        errors = error_model(tree, *told)
     if cells.width > len(columns):
         encoded.append(np.full(len(encoded[0]), np.nan, np.float32) if known is None else known)
     accumulator = Accumulator(layout)
@@ -125,11 +132,7 @@ def build(
             if scores is None or labels is None
             else calibrate(layout, labels, scores, predicted)
         ),
-        errors=(
-            None
-            if task != "regression" or labels is None or predicted is None
-            else declare_errors(layout, flatten(window).cells, predicted, labels)
-        ),
+        errors=errors,
     )
     baseline.check()
     return baseline

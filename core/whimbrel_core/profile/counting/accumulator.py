@@ -272,9 +272,7 @@ class Accumulator:
             features=self._features(tables),
             ops=OpsCounts(sum(latency), live[REJECTED], live[FAILED], latency, live[MISTYPED]),
             quality=self._memory.labels.counted(),
-            score_cells=(
-                tuple(tables.scores.tolist()) if self.layout.score_tensor is not None else None
-            ),
+            score_cells=tuple(tables.scores.tolist()) or None,
             duplicates=int(tables.duplicates[0]),
             slices=self._slices(tables),
         )
@@ -308,7 +306,7 @@ class Accumulator:
     def _slices(self, tables: Tables) -> tuple[SliceCounts, ...]:
         sizes = self.layout.coarse_sizes
         return tuple(
-            slice_of(counts, sizes, scored=self.layout.score_tensor is not None, quality=quality)
+            slice_of(counts, sizes, scored=bool(self.layout.score_cells), quality=quality)
             for counts, quality in zip(
                 tables.slices.tolist(),
                 (labels.counted() for labels in self._memory.slice_labels),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from whimbrel_core.errors import ProfileError
+from whimbrel_core.profile.counting.leaves import Leaves, rows_in
 from whimbrel_core.profile.counting.ranks import Ranks
 from whimbrel_core.profile.counting.repeats import Repeats
 from whimbrel_core.profile.counting.slicing import Slicing
@@ -86,6 +87,7 @@ class Cells:
         ]
         self._prepare_queries(features)
         self._repeats = Repeats(layout)
+        self._leaves = None if layout.error_tree is None else Leaves(layout.error_tree)
         self.slicing = Slicing(layout, self.score_column) if layout.slices else None
         # A float32 holds the squares of these, and they have no cells without order.
         self._simple = not self._exact and all(one.kind == "numeric" for one in features)
@@ -158,8 +160,7 @@ class Cells:
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             whole = bool(flat.dot(flat) < np.inf)
         self._repeats.count(columns, rows, into, whole=whole)
-        if self.slicing is not None:
-            self.slicing.count(columns, into, whole=whole)
+        self._count_groups(columns, into, whole=whole)
         if kernel == "sorted":
             if whole and self._simple:
                 found = self._count_whole(columns, rows, into)
@@ -176,6 +177,15 @@ class Cells:
                 )
                 into.scores += np.diff(found, prepend=0)
         into.rows += n
+
+    def _count_groups(self, columns: Floats32, into: Tables, *, whole: bool) -> None:
+        """Count rows by the leaf of the error tree that they end in, and by slice."""
+        leaves = None
+        if self._leaves is not None:
+            leaves = self._leaves.masks(columns)
+            into.scores += rows_in(leaves)
+        if self.slicing is not None:
+            self.slicing.count(columns, into, whole=whole, leaves=leaves)
 
     def _count_whole(self, columns: Floats32, rows: Floats32, into: Tables) -> Counts:
         """Do as `_count_sorted` where all features are numeric and all numbers finite."""

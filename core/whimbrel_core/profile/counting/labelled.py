@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.counting.tables import score_cells
 from whimbrel_core.profile.counts import QualityCounts
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class LabelCells:
 
     def __init__(self, layout: Layout, memory: memoryview, *, sliced: bool = False) -> None:
         self._layout = layout
-        self._scores = 2 * score_cells(layout)
+        self._scores = _scores(layout)
         self._confusion = layout.slice_confusion_size if sliced else layout.confusion_size
         self._counts = memory.cast("Q")
         self._errors = memory[len(memory) - 24 :].cast("d")
@@ -37,7 +36,7 @@ class LabelCells:
         """Return the number of 8-byte cells."""
         errors = 2 if not layout.classes else 0
         size = layout.slice_confusion_size if sliced else layout.confusion_size
-        return 2 + 2 * score_cells(layout) + size**2 + errors
+        return 2 + _scores(layout) + size**2 + errors
 
     def record(self, score_bin: int | None, predicted: int, actual: int) -> None:
         """Count a classified row whose true class is known. Raises `ProfileError`."""
@@ -90,3 +89,8 @@ class LabelCells:
         """Let go of the memory."""
         self._counts.release()
         self._errors.release()
+
+
+def _scores(layout: Layout) -> int:
+    """Return the number of labelled score counts; a regression's labels are sums, not counts."""
+    return 2 * layout.score_cells if layout.classes else 0

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from whimbrel_core.profile.counting.leaves import packed, rows_in
 from whimbrel_core.profile.slices import MAX_COARSE_EDGES
 
 if TYPE_CHECKING:
+    from whimbrel_core.profile.counting.leaves import Masks
     from whimbrel_core.profile.counting.tables import Counts, Floats32, Tables
     from whimbrel_core.profile.layout import Feature, Layout
     from whimbrel_core.profile.slices import Slice
@@ -72,13 +74,16 @@ class Slicing:
             bits |= inside * np.uint16(1 << bit)
         return bits
 
-    def count(self, columns: Floats32, into: Tables, *, whole: bool) -> None:
+    def count(
+        self, columns: Floats32, into: Tables, *, whole: bool, leaves: Masks | None = None
+    ) -> None:
         """Add ``columns`` (width, n), in the order of rows, to the slices of ``into``.
 
         Args:
             columns: of the ring.
             into: where to.
             whole: no number is missing or infinite.
+            leaves: which rows end in each leaf of the error tree, where there is one.
         """
         bits = self.members(columns)
         if not bits.any():
@@ -91,7 +96,12 @@ class Slicing:
             slices = into.slices[first : first + _TOGETHER]
             kind = (bits >> first & _GROUPS - 1).astype(np.intp)
             if kind.any():
-                slices += _INSIDE[: len(slices)] @ self._grouped(kind, codes, scores)
+                counted = self._grouped(kind, codes, scores)
+                slices[:, : counted.shape[1]] += _INSIDE[: len(slices)] @ counted
+        if leaves is not None:
+            inside = bits >> np.arange(len(self._tests))[:, np.newaxis] & 1
+            members = packed(inside.astype(np.bool_), leaves.shape[1])
+            into.slices[:, -len(leaves) :] += rows_in(members[:, np.newaxis] & leaves)
 
     def _grouped(self, kind: Counts, codes: Codes, scores: Counts | None) -> Counts:
         """Return (16, …) the counts of a slice's row, per combination ``kind`` (n,)."""

@@ -19,9 +19,9 @@ class Tables:
     """Flat counts and sums of all features of a layout, as views into two arrays.
 
     Args:
-        counts: (`count_length`,) int64: cells of all features, score bins, then nulls, +inf, −inf
+        counts: (`count_length`,) int64: cells of all features, score cells, then nulls, +inf, −inf
             and repeats per feature, then rows and duplicates, then of each slice its rows, coarse
-            cells of all features and score bins.
+            cells of all features and score cells.
         sums: (4 F + width,) float64: total, squares, min and max per feature (extremes NaN when
             none), then the row of the ring that was counted last.
     """
@@ -32,7 +32,7 @@ class Tables:
 
     def __init__(self, layout: Layout, counts: Counts, sums: Floats) -> None:
         f, c = len(layout.features), layout.cells
-        s = c + score_cells(layout)
+        s = c + layout.score_cells
         self.counts, self.sums = counts, sums
         self.cells, self.scores = counts[:c], counts[c:s]
         self.nulls, self.pos_inf, self.neg_inf, self.repeats = counts[s : s + 4 * f].reshape(4, f)
@@ -45,15 +45,10 @@ class Tables:
     @staticmethod
     def count_length(layout: Layout) -> int:
         """Return the length of ``counts``."""
-        own = layout.cells + score_cells(layout) + 4 * len(layout.features) + 2
+        own = layout.cells + layout.score_cells + 4 * len(layout.features) + 2
         return own + len(layout.slices) * slice_length(layout)
 
 
 def slice_length(layout: Layout) -> int:
-    """Return the number of counts of one slice: rows, coarse cells of all features, score bins."""
-    return 1 + sum(layout.coarse_sizes) + score_cells(layout)
-
-
-def score_cells(layout: Layout) -> int:
-    """Return the number of score bins that ``layout`` profiles; 0 without scores."""
-    return layout.score_bins if layout.score_tensor is not None else 0
+    """Return the number of counts of one slice: rows, coarse cells of all features, score cells."""
+    return 1 + sum(layout.coarse_sizes) + layout.score_cells

@@ -16,7 +16,7 @@ from whimbrel_core.profile.drift.discoveries import benjamini_hochberg
 from whimbrel_core.profile.drift.levels import LEVELS, State, Thresholds
 from whimbrel_core.profile.drift.report import ORDER, SliceReport, worst_of
 from whimbrel_core.profile.quality.estimates import RealisedQuality, realised
-from whimbrel_core.profile.quality.loss import Loss, between
+from whimbrel_core.profile.quality.loss import Loss, losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,9 +156,9 @@ def reports(
 
 
 def _losses(now: SliceCounts, then: SliceCounts, baseline: Baseline) -> tuple[Loss, ...]:
-    if baseline.calibration is None or not now.scores or not then.scores:
+    if not now.scores or not then.scores:
         return ()
-    return between(now.scores, then.scores, baseline.calibration)
+    return losses(now.scores, baseline, then.scores)
 
 
 def _joined(reference: Sequence[int], seen: Sequence[int]) -> tuple[list[int], list[int]]:

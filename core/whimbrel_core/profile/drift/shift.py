@@ -89,9 +89,14 @@ def _judged(
             theirs.append(found)
     if not features:
         return {}
-    # Scores and slices have cells of their own, and are no features.
+    # Scores, leaves and slices have cells of their own, and are no features.
     layout = msgspec.structs.replace(
-        base.layout, features=tuple(features), score_tensor=None, score_edges=(), slices=()
+        base.layout,
+        features=tuple(features),
+        score_tensor=None,
+        score_edges=(),
+        slices=(),
+        error_tree=None,
     )
     judge = Judge(
         Baseline(layout=layout, window=_window(layout, base, own), stats=tuple(stats)),

@@ -17,6 +17,7 @@ from whimbrel_core.profile.layout import (
     MAX_CONFUSION_CLASSES,
     MAX_FEATURES,
     MAX_SCORE_BINS,
+    MAX_SCORE_CELLS,
 )
 from whimbrel_core.profile.slices import MAX_COARSE_EDGES, MAX_SLICE_COUNTS, MAX_SLICES
 
@@ -64,7 +65,7 @@ class Sliced(NamedTuple):
     Args:
         slices: how many.
         sizes: coarse cells of each feature, a byte each.
-        counts: rows, coarse cells of all features and score bins, slice after slice.
+        counts: rows, coarse cells of all features and score cells, slice after slice.
         quality: per slice.
     """
 
@@ -200,7 +201,9 @@ def read_rest(source: Reader, head: Head) -> Rest:
     """Read what stands between head and features. Raises `ProfileError`, as `decode`."""
     flags, rows = head.flags, head.rows
     ops = _read_ops(source) if flags & _HAS_OPS else OpsCounts()
-    score_cells = source.cells(source.unsigned(MAX_SCORE_BINS)) if flags & _HAS_SCORES else None
+    score_cells = source.cells(source.unsigned(MAX_SCORE_CELLS)) if flags & _HAS_SCORES else None
+    if score_cells == ():
+        raise ProfileError("a window has scores and not one count of them")
     if score_cells is not None and sum(score_cells) > rows:
         raise ProfileError(f"a window of {rows} rows has {sum(score_cells)} scores")
     quality = _read_quality(source) if flags & _HAS_QUALITY else None
@@ -284,7 +287,7 @@ def _write_slices(out: Writer, sliced: Sliced) -> None:
 
 
 def _read_slices(source: Reader, head: Head, bins: int) -> Sliced:
-    """Read the slices of a window with ``bins`` score bins."""
+    """Read the slices of a window with ``bins`` score cells."""
     slices = source.unsigned(MAX_SLICES)
     sizes = source.raw(len(head.cells))
     length = 1 + sum(sizes) + bins

@@ -1,7 +1,4 @@
-"""How scores came true on labelled rows, and how far off predictions were (build machine).
-
-The tables behind label-free quality: `Calibration` of a classifier, `ErrorModel` of a regression.
-"""
+"""How scores came true on labelled rows: the table behind label-free quality (build machine)."""
 
 from __future__ import annotations
 
@@ -13,13 +10,11 @@ import numpy as np
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import Calibration
-from whimbrel_core.profile.drift.groups import Grouping
-from whimbrel_core.profile.quality.errormodel import ERROR_BINS, PRIOR_ROWS, ErrorModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from whimbrel_core.profile.layout import Feature, Layout
+    from whimbrel_core.profile.layout import Layout
 
 
 def calibrate(
@@ -61,56 +56,6 @@ def calibrate(
         right=per_bin(right),
         means=_means(layout, score, bin_),
         binary=layout.binary,
-    )
-
-
-def declare_errors(
-    layout: Layout, cells: NDArray[np.int64], predicted: NDArray[Any], actual: NDArray[Any]
-) -> ErrorModel:
-    """Return the error model of held-out rows (build machine).
-
-    Args:
-        layout: of a regression with one output feature.
-        cells: (C,) reference counts of all cells.
-        predicted: (m,) predictions of held-out rows.
-        actual: (m,) their true values; rows with a value that is missing are left out.
-
-    Raises:
-        ProfileError: no regression with one predicted value, different lengths, or no rows.
-    """
-    outputs = [i for i, one in enumerate(layout.features) if one.role == "output"]
-    if layout.task != "regression" or len(outputs) != 1 or not layout.features[outputs[0]].ordered:
-        raise ProfileError(
-            "an error model is declared for a regression that predicts one number, "
-            f"and this layout has {len(outputs)} outputs"
-        )
-    said, truth = np.asarray(predicted, np.float32).ravel(), np.asarray(actual, float).ravel()
-    if len(said) != len(truth):
-        raise ProfileError(f"{len(truth)} labels and {len(said)} predictions must be equally many")
-    known = np.isfinite(said) & np.isfinite(truth)
-    if not known.any():
-        raise ProfileError("an error model needs held-out rows with a label and a prediction")
-    (index,) = outputs
-    feature = layout.features[index]
-    grouping = Grouping(layout, cells, bins=ERROR_BINS, share=1 / ERROR_BINS)
-    first = sum(one.cells for one in layout.features[:index])
-    starts = grouping.starts[grouping.feature == index] - first
-    said, error = said[known], (said[known].astype(float) - truth[known])
-    bin_ = starts.searchsorted(_cells(feature, said), "right") - 1
-    size = len(starts)
-    rows = np.bincount(bin_, minlength=size)
-
-    def shrunk(values: NDArray[np.float64]) -> tuple[float, ...]:
-        sums = np.bincount(bin_, values, minlength=size)
-        means = (sums + PRIOR_ROWS * values.mean()) / (rows + PRIOR_ROWS)
-        return tuple(means.tolist())
-
-    return ErrorModel(
-        feature=index,
-        starts=tuple(starts.tolist()),
-        rows=tuple(rows.tolist()),
-        absolute=shrunk(np.abs(error)),
-        squared=shrunk(error**2),
     )
 
 
@@ -192,12 +137,3 @@ def _class_indices(given: NDArray[Any], layout: Layout, what: str) -> NDArray[np
 
 def _text(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _cells(feature: Feature, values: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the cell of each finite value, as a device counts it."""
-    points = np.array(feature.edges or feature.values, np.float32)
-    cell = points.searchsorted(values, "left").astype(np.int64)
-    if feature.kind == "discrete" and len(points):
-        cell[points[np.minimum(cell, len(points) - 1)] != values] = len(points)
-    return cell

@@ -14,7 +14,7 @@ that of the reference (covariate shift), and says nothing about a change of that
 c_b and r_b are shrunk with one pseudo-row, so that an empty bin has a value: to the bin's mean
 score x_b for c_b, and for r_b to what a calibrated model has, max(x_b, 1 − x_b) or x_b (a confidence).
 
-Regressions have no scores. Their error model has, per bin of the predicted value, how far off
+Regressions have no scores. Their error model has, per leaf of the layout's error tree, how far off
 predictions were: MAE = Σ n_b a_b / Σ n_b, RMSE = √(Σ n_b s_b / Σ n_b) (`expected_error`).
 
 Realised (labels joined). The same AUC with counted P_b and N_b; its standard error is DeLong's:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class ExpectedQuality(msgspec.Struct, frozen=True, kw_only=True):
-    """Quality that the scores, or predicted values, promise. None: no rows, or does not apply.
+    """Quality that the scores, or kinds of rows, promise. None: no rows, or does not apply.
 
     Args:
         rows: scored rows.
@@ -114,18 +114,18 @@ def expected(score_cells: tuple[int, ...], calibration: Calibration) -> Expected
 
 
 def expected_error(counted: Sequence[int], model: ErrorModel) -> ExpectedQuality:
-    """Return the quality expected of rows with these counts per bin of the predicted value.
+    """Return the quality expected of rows with these counts per leaf of the error tree.
 
     Args:
-        counted: as `ErrorModel.binned` gives them, of any merge of windows.
+        counted: of any merge of windows.
         model: of the baseline.
 
     Raises:
-        ProfileError: the counts and the model have different numbers of bins.
+        ProfileError: the counts and the model have different numbers of leaves.
     """
-    if len(counted) != len(model.starts):
+    if len(counted) != len(model.rows):
         raise ProfileError(
-            f"{len(counted)} counts do not fit an error model of {len(model.starts)} bins",
+            f"{len(counted)} counts do not fit an error model of {len(model.rows)} leaves",
             code="profile.mismatch",
         )
     rows = sum(counted)
@@ -138,11 +138,12 @@ def expected_error(counted: Sequence[int], model: ErrorModel) -> ExpectedQuality
 
 def expected_of(window: Window, baseline: Baseline) -> ExpectedQuality | None:
     """Return the quality expected of ``window``; None where the baseline promises nothing."""
-    if baseline.calibration is not None and window.score_cells is not None:
+    if window.score_cells is None:
+        return None
+    if baseline.calibration is not None:
         return expected(window.score_cells, baseline.calibration)
     if baseline.errors is not None:
-        cells = window.features[baseline.errors.feature].cells
-        return expected_error(baseline.errors.binned(cells), baseline.errors)
+        return expected_error(window.score_cells, baseline.errors)
     return None
 
 

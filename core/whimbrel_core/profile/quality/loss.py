@@ -17,8 +17,8 @@ W_b = (Σ_{a>b} P_a + P_b / 2) / P:
     ∂A/∂P_b = (V_b − A) / P     ∂A/∂N_b = (W_b − A) / N
     g_b = c_b ∂A/∂P_b + (1 − c_b) ∂A/∂N_b     ∂A/∂c_b = p_b (∂A/∂P_b − ∂A/∂N_b)
 
-A regression's MAE and RMSE come from its error model in the same way: shares of the predicted value's
-bins, with mean |e| and e² per bin in the place of rates.
+A regression's MAE and RMSE come from its error model in the same way: shares of the error tree's
+leaves, with mean |e| and e² per leaf in the place of rates.
 
 Rows are taken as independent; windows that hang together are less sure than this says. And none
 of it sees a change of the relation between score and truth: that shows in labels alone.
@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import numpy as np
 
-from whimbrel_core.profile.quality.errormodel import PRIOR_ROWS
 from whimbrel_core.profile.quality.estimates import expected, expected_error
 
 if TYPE_CHECKING:
@@ -98,59 +97,62 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
 def cells(window: FlatWindow, baseline: Baseline) -> tuple[int, ...]:
     """Return the counts of ``window`` that its quality is expected from; () where none can be.
 
-    Of scores, or of a regression's predicted values. They add, as windows do.
+    Of scores, or of the leaves of a regression's error tree. They add, as windows do.
     """
-    if baseline.calibration is not None and window.score_cells is not None:
-        return tuple(window.score_cells)
-    if baseline.errors is not None:
-        first = sum(window.sizes[: baseline.errors.feature])
-        size = window.sizes[baseline.errors.feature]
-        return baseline.errors.binned(window.counts[first : first + size].tolist())
-    return ()
+    if baseline.calibration is None and baseline.errors is None:
+        return ()
+    return tuple(window.score_cells or ())
 
 
-def losses(counted: Sequence[int], baseline: Baseline) -> tuple[Loss, ...]:
+def losses(
+    counted: Sequence[int], baseline: Baseline, reference: Sequence[int] | None = None
+) -> tuple[Loss, ...]:
     """Return the expected quality of rows with these `cells`, the leading measure first.
 
     Empty without rows, and where nothing can be expected.
+
+    Args:
+        counted: of some windows, or of one slice of them.
+        baseline: of their layout.
+        reference: the same counts of the reference; None: of all its rows.
     """
-    reference = baseline.window.score_cells
-    if baseline.calibration is not None and reference is not None:
-        return between(counted, reference, baseline.calibration)
+    usual = baseline.window.score_cells if reference is None else reference
+    if not counted or not usual:
+        return ()
+    if baseline.calibration is not None:
+        return between(counted, usual, baseline.calibration)
     if baseline.errors is not None:
-        own = baseline.window.features[baseline.errors.feature].cells
-        return between_errors(counted, baseline.errors.binned(own), baseline.errors)
+        return between_errors(counted, usual, baseline.errors)
     return ()
 
 
 def between_errors(
     counted: Sequence[int], reference: Sequence[int], model: ErrorModel
 ) -> tuple[Loss, ...]:
-    """Return the expected error of rows with these counts per bin beside ``reference``'s."""
+    """Return the expected error of rows with these counts per leaf beside ``reference``'s."""
     if not sum(counted) or not sum(reference):
         return ()
     now, then = expected_error(counted, model), expected_error(reference, model)
     absolute, squared = np.array(model.absolute), np.array(model.squared)
     shares = [np.array(counts, float) / sum(counts) for counts in (counted, reference)]
     rows = (sum(counted), sum(reference))
-    # Var |e| and, taking errors within a bin as normal, Var e² = 2 s².
+    # Var |e| and, taking errors within a leaf as normal, Var e² = 2 s².
     variances = (np.maximum(squared - absolute**2, 0.0), 2 * squared**2)
     found: list[Loss] = []
     values: tuple[tuple[Measure, float | None, float | None], ...] = (
         ("MAE", then.mae, now.mae),
         ("RMSE", then.rmse, now.rmse),
     )
-    for (measure, before, current), per_bin, variance in zip(
+    for (measure, before, current), per_leaf, variance in zip(
         values, (absolute, squared), variances, strict=True
     ):
         if before is None or current is None:
             continue
         total = sum(
-            float(p @ per_bin**2 - (p @ per_bin) ** 2) / n
+            float(p @ per_leaf**2 - (p @ per_leaf) ** 2) / n
             for p, n in zip(shares, rows, strict=True)
         )
-        seen = np.array(model.rows, float) + PRIOR_ROWS
-        total += float((shares[0] - shares[1]) ** 2 @ (variance / seen))
+        total += float((shares[0] - shares[1]) ** 2 @ (variance / np.array(model.rows, float)))
         # A root's slope is 1 / (2 root).
         slope = 1.0 if measure == "MAE" else 1 / max(before + current, _NO_ERROR)
         found.append(
