@@ -5,10 +5,8 @@ Built for many small requests on connections that stay: one read buffer for the 
 no future per request. Pipelined requests are answered in order; a client that sends faster than
 it reads is read no further.
 
-A client that stays sends the same head again and again. A head that the parser has passed, with
-a body of the length that it states, is remembered byte for byte: the same bytes at the start of
-a message mean the same again, so they are looked up and not parsed (a third of what the worker
-itself spends on a request).
+A head that is known is not parsed again (`whimbrel_agent.serving.heads`); what is parsed is held
+against the limits as it comes in (`whimbrel_agent.serving.incoming`).
 
 Whatever bytes arrive, the answer is a response or the end of the connection: a limit passed or a
 request that is not HTTP is answered once, with an error, and the connection is closed after the
@@ -21,11 +19,13 @@ import asyncio
 import logging
 from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from whimbrel_agent.serving import http
+from whimbrel_agent.serving.heads import END_OF_HEAD, KnownHeads
+from whimbrel_agent.serving.incoming import Incoming
 from whimbrel_core.errors import RequestError, UnavailableError, WhimbrelError
 
 if TYPE_CHECKING:
@@ -34,24 +34,10 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 256 * 1024
 _MAX_PIPELINED = 64
-# Heads that are remembered, and how long one may be: 128 KB at most, forgotten all at once.
-_MAX_HEADS = 128
-_MAX_KNOWN_HEAD = 1024
-_END_OF_HEAD = b"\r\n\r\n"
 # How long a connection that was refused in mid-request is drained, so that its client gets to
 # read why: closing with unread bytes sends a reset, which may overtake the answer.
 _LINGER_S = 1.0
-_LENGTHS_THAT_MATTER = frozenset(
-    map(len, ("expect", "content-encoding", "inference-header-content-length"))
-)
 _log = logging.getLogger("whimbrel.serving")
-
-
-class _KnownHead(NamedTuple):
-    """What the parser made of a head: a plain inference request on a connection that stays."""
-
-    route: InferRoute
-    body_bytes: int
 
 
 class Shared:
@@ -66,7 +52,7 @@ class Shared:
         self.routes = routes
         self.settings = settings
         self.buffer = memoryview(bytearray(_READ_BYTES))
-        self.heads: dict[bytes, _KnownHead] = {}
+        self.heads = KnownHeads()
         self.connections: set[Connection] = set()
         self.draining = False
         self.idle = asyncio.Event()
@@ -96,7 +82,7 @@ class _Pending:
         self.connection.send_ready()
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(Incoming, asyncio.BufferedProtocol):
     """One client.
 
     Args:
@@ -104,30 +90,14 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     def __init__(self, shared: Shared) -> None:
+        super().__init__(shared.settings)
         self.shared = shared
         self.last_active = 0.0
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
-        self._feed = self._parser.feed_data
         self._out: list[bytes] = []
         self._queue: deque[_Pending] = deque()
-        self._url = b""
-        self._body: bytes | list[bytes] = b""
-        self._body_bytes = 0
-        self._head_bytes = 0
-        self._wire_bytes = 0
-        self._in_message = False
-        self._in_head = False
-        self._refusal: RequestError | None = None
-        self._expects = False
         self._plain: InferRoute | None = None
-        self._closing = False
         self._paused = False
-        settings = shared.settings
-        self._max_body = settings.max_body_bytes
-        self._max_head = settings.max_header_bytes
-        # Chunked framing may outweigh the body, but not without end.
-        self._max_wire = settings.max_header_bytes + 8 * settings.max_body_bytes
 
     # asyncio.BufferedProtocol
 
@@ -176,7 +146,7 @@ class Connection(asyncio.BufferedProtocol):
         """Answer what came if it is one request, whole, with a head that is known."""
         shared = self.shared
         data = bytes(shared.buffer[:nbytes])
-        end = data.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
         known = shared.heads.get(data[:end])
         if known is None or nbytes - end != known.body_bytes or shared.draining:
             return False
@@ -197,25 +167,8 @@ class Connection(asyncio.BufferedProtocol):
             if self._in_message:
                 self._check_unfinished()
         if fresh and self._plain is not None:
-            self._remember(self._plain, nbytes)
+            shared.heads.remember(shared.buffer[:nbytes], self._plain, self._body_bytes)
         self._plain = None
-
-    def _remember(self, route: InferRoute, nbytes: int) -> None:
-        """Remember the head of the message that has just been parsed, if it was all that came.
-
-        Only then are the head up to the first empty line and the body together all the bytes: a
-        chunked body has its framing between, and a message before this one would be longer.
-        """
-        shared = self.shared
-        size = nbytes - self._body_bytes
-        if not len(_END_OF_HEAD) < size <= _MAX_KNOWN_HEAD:
-            return
-        head = bytes(shared.buffer[:size])
-        if head.find(_END_OF_HEAD) + len(_END_OF_HEAD) != size:
-            return
-        if len(shared.heads) >= _MAX_HEADS:
-            shared.heads.clear()
-        shared.heads[head] = _KnownHead(route, self._body_bytes)
 
     def _finish(self) -> None:
         """Refuse what was found wrong; end what is to be ended."""
@@ -223,30 +176,6 @@ class Connection(asyncio.BufferedProtocol):
             self._end()
         elif self._refusal is not None:
             self._close_with(self._refusal)
-
-    def _on_parser_error(self, error: Exception) -> None:
-        if self._closing or self._refusal is not None:
-            return  # what follows the last answer is not looked at
-        if isinstance(error, httptools.HttpParserUpgrade):
-            # Answered already, as plain HTTP/1.1; what follows would be another protocol.
-            if not self._in_message:
-                self._closing = True
-                return
-            self._refuse("this server speaks HTTP/1.1 only", "request.format")
-        elif isinstance(error, httptools.HttpParserCallbackError):
-            _log.error("a request failed inside the worker; closing", exc_info=error)
-            self._refuse("the worker failed on this request", "worker.fault", "see the agent's log")
-        else:
-            self._refuse(f"not an HTTP/1.1 request: {error}", "request.http")
-
-    def _check_unfinished(self) -> None:
-        """Refuse a request that grows without end."""
-        if self._closing or self._refusal is not None:
-            return
-        if self._in_head and self._wire_bytes > self._max_head:
-            self._refuse_head()
-        elif self._wire_bytes > self._max_wire:
-            self._refuse_body()
 
     def eof_received(self) -> bool:
         """Answer what is in flight before the connection is closed."""
@@ -266,66 +195,12 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = False
         self._resume_if_room()
 
-    # httptools
+    # a request is in
 
-    def on_message_begin(self) -> None:
-        """Begin a request."""
-        self._url = b""
-        self._body = b""
-        self._body_bytes = 0
-        self._head_bytes = 0
-        self._expects = False
-        self._in_message = self._in_head = True
-
-    def on_url(self, url: bytes) -> None:
-        """Take a part of the request target."""
-        self._url += url
-        self._head_bytes += len(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header, and look at it when its name is as long as one that matters."""
-        size = len(name)
-        self._head_bytes += size + len(value)
-        if size in _LENGTHS_THAT_MATTER:
-            self._look_at(name.lower(), value)
-
-    def _look_at(self, name: bytes, value: bytes) -> None:
-        if name == b"expect":
-            self._expects = value.lower() == b"100-continue"
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            shown = value[:40].decode("latin-1")
-            self._refuse(
-                f"content-encoding {shown!r} is not served",
-                "request.encoding",
-                "send the body as it is",
-            )
-        elif name == b"inference-header-content-length":
-            self._refuse(
-                "the binary tensor extension is not served", "request.format", "send JSON data"
-            )
-
-    def on_headers_complete(self) -> None:
-        """Refuse what is too large before it is read; invite what waits to be invited."""
-        self._in_head = False
-        if self._head_bytes > self._max_head:
-            self._refuse_head()
-        if self._expects and self._refusal is None and not self._queue:
+    def invite(self) -> None:
+        """Ask for the body, unless other answers come first."""
+        if not self._queue:
             self._out.append(http.CONTINUE)
-
-    def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
-        if self._refusal is not None:
-            return
-        self._body_bytes += len(body)
-        if self._body_bytes > self._max_body:
-            self._body = b""
-            self._refuse_body()
-        elif not self._body:
-            self._body = body
-        elif isinstance(self._body, list):
-            self._body.append(body)
-        else:
-            self._body = [self._body, body]
 
     def on_message_complete(self) -> None:
         """Answer the request, or queue its answer."""
@@ -441,24 +316,6 @@ class Connection(asyncio.BufferedProtocol):
             and not transport.is_closing()
         ):
             transport.resume_reading()
-
-    def _refuse(self, message: str, code: str, hint: str | None = None) -> None:
-        if self._refusal is None:
-            self._refusal = RequestError(message, code=code, hint=hint)
-
-    def _refuse_head(self) -> None:
-        self._refuse(
-            f"the request's head is larger than {self._max_head} bytes",
-            "request.headers",
-            "send fewer or shorter headers",
-        )
-
-    def _refuse_body(self) -> None:
-        self._refuse(
-            f"the request's body is larger than {self._max_body} bytes",
-            "request.size",
-            "send it in several requests",
-        )
 
     def _close_with(self, error: WhimbrelError) -> None:
         """Answer ``error`` after what is in flight, and end."""
