@@ -333,6 +333,7 @@ def _baseline(recipe: Recipe, answers: dict[str, NDArray[Any]]) -> Baseline:
             for column in range(flat.shape[1])
         ]
     scored = recipe.score_tensor is not None and recipe.labels is not None
+    regression = recipe.task == "regression" and recipe.labels is not None
     return reference.build(
         columns,
         task="regression" if recipe.task == "regression" else "classification",
@@ -340,7 +341,7 @@ def _baseline(recipe: Recipe, answers: dict[str, NDArray[Any]]) -> Baseline:
         positive=recipe.positive,
         score_tensor=recipe.score_tensor,
         slices=recipe.slices,
-        labels=recipe.labels if scored else None,
+        labels=recipe.labels if scored or regression else None,
         scores=answers[recipe.score_tensor] if scored and recipe.score_tensor else None,
     )
 

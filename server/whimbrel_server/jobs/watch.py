@@ -31,9 +31,9 @@ def watch_quality(
 ) -> None:
     """Raise or close the quality alert of every version in use, by its newest days with labels.
 
-    What is promised is the quality that the baseline's own scores and calibration give; what is
-    realised comes from labels joined on devices. The alert needs the realised to be below the
-    promised by ``max_quality_drop`` beyond doubt. A cohort for which an operator set a limit of its
+    What is promised is the quality that the baseline's own scores and calibration give, or its error
+    model; what is realised comes from labels joined on devices. The alert needs the realised to be
+    worse than the promised by ``max_quality_drop`` beyond doubt (`whimbrel_server.domain.promises`). A cohort for which an operator set a limit of its
     own is watched by itself, beside the fleet.
     """
     served = set[str]().union(*_served(registry).values())
@@ -85,10 +85,7 @@ def _watch_quality(  # noqa: PLR0917 - all of it is what is judged
         at_ms=days[-1].bucket_ms,
         kind="quality",
         severity=found.severity(limit),
-        message=(
-            f"{found.measure} of {published.name} {published.version}{where} is "
-            f"{found.realised:.3f} over {found.n} labels; its baseline promised {found.promised:.3f}"
-        ),
+        message=found.told(f"{published.name} {published.version}{where}"),
         model=published.name,
         version=published.version,
         scope=cohort,

@@ -181,7 +181,7 @@ def _labels(baseline: Baseline, then: Window | None) -> str:
     for name, value, error in (
         ("AUC", now.auc, now.auc_se),
         ("accuracy", now.accuracy, now.accuracy_se),
-        ("MAE", now.mae, None),
+        ("MAE", now.mae, now.mae_se),
     ):
         if value is not None:
             return quality.labels_say(name, value, error, now.n)

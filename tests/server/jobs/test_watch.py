@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
 from tests.server.jobs.test_fold import DAY_MS, START_MS, Books, messages
+from tests.support import windows
 from tests.support.device import serving
+from tests.support.models import regression
 from tests.support.windows import Counter, payload
+from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import State, WindowMessage
 from whimbrel_server import config
 from whimbrel_server.domain.policies import Override
+from whimbrel_server.ingest.batch import Incoming
 from whimbrel_server.jobs import watch
 from whimbrel_server.store import schema
 
@@ -110,6 +116,55 @@ def test_a_cohort_with_a_limit_of_its_own_is_watched_by_itself(house: House, boo
     assert alert.evidence["subject"] == "c:site=ewr"
     assert alert.evidence["thresholds"]["max_quality_drop"] == 0.02
     assert [one.outcome for one in fleet.replays()] == ["same"]
+
+
+def test_a_regression_that_errs_more_than_promised_is_an_alert_and_its_verdict_is_made_again(
+    house: House, books: Books
+) -> None:
+    plain = regression()
+    truth = 2 * plain.rows["a"].ravel() - plain.rows["b"].ravel()
+    noise = np.random.default_rng(5).normal(scale=0.5, size=len(truth))
+    recipe = dataclasses.replace(plain, labels=truth + noise)
+    made = house.publish("1.0.0", recipe=recipe, window_s=86_400, name="fares")
+    rng = np.random.default_rng(6)
+
+    def day(number: int, times: float) -> Incoming:
+        accumulator = Accumulator(made.baseline)
+        a, b = rng.normal(size=(2, 300, 1))
+        y = 2 * a - b
+        accumulator.update({"a": a, "b": b, "y": y})
+        for value, error in zip(y.ravel(), rng.normal(scale=times * 0.5, size=300), strict=True):
+            accumulator.record_error(float(value), float(value + error))
+        start = START_MS + number * DAY_MS
+        data = windows.message(
+            made, accumulator.window(start, start + DAY_MS), device="lga",
+            epoch="00000000000000aa", seq=number + 1, slot="fares",
+        )  # fmt: skip
+        return Incoming("whimbrel/v1/lga/up/window", data, 0)
+
+    books.take([day(number, 1.0) for number in range(10)])
+    books.fold()
+    look(books)
+    assert quality_states(books) == []
+    books.take([day(number, 1.7) for number in range(40, 44)])
+    books.fold()
+    look(books)
+    (alert,) = [one for one in books.fleet.alerts() if one.kind == "quality"]
+    assert alert.message.startswith("MAE of fares 1.0.0 is 0.6")
+    assert " over 1,200 labels, " in alert.message
+    assert " more than the 0.3" in alert.message
+    assert alert.severity == "severe"
+    figures = alert.evidence["figures"]
+    assert figures["realised"] - 3 * figures["se"] > 1.05 * figures["promised"]
+    assert figures["promised_rmse"] < figures["rmse"]
+    assert books.fleet.replay(alert.id).outcome == "same"
+    said = [s for one in books.fleet.explain(alert.id).paragraphs for s in one.sentences]
+    assert any("5.0 % more may be; and it is beyond doubt" in one for one in said)
+    assert any(one.startswith("RMSE, by the same rows, is 0.8") for one in said)
+    books.take([day(number, 1.0) for number in range(80, 110)])
+    books.fold()
+    look(books)
+    assert quality_states(books) == ["closed"]
 
 
 def _moved(message: WindowMessage, days: int) -> WindowMessage:

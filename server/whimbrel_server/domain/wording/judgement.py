@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from whimbrel_core.drawing.written import count, moment, percent, stat
-from whimbrel_server.domain import verdict
+from whimbrel_server.domain import promises, verdict
 from whimbrel_server.domain.wording.phrases import names, sentence
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ def _reached(value: float, limits: Mapping[str, float], key: str) -> str:
 def _broken(one: Verdict, message: str) -> list[str]:
     figures, limits = one.figures, one.thresholds
     drop = limits["max_quality_drop"]
+    if figures["measure"] == promises.ERROR:
+        return _errs(one, message)
     return [
         sentence(message),
         (
@@ -146,6 +148,27 @@ def _broken(one: Verdict, message: str) -> list[str]:
         ),
         (
             "Labels say so, so the relation of score and truth is no longer that of the reference, or "
+            "the rows have become harder."
+        ),
+    ]
+
+
+def _errs(one: Verdict, message: str) -> list[str]:
+    """Return how much more a regression errs than promised (`whimbrel_server.domain.promises`)."""
+    figures, limits = one.figures, one.thresholds
+    return [
+        sentence(message),
+        (
+            f"As much as {percent(limits['max_quality_drop'])} more may be; and it is beyond doubt: "
+            f"{limits['sigmas']:g} standard errors, of these labels and of the promise, are "
+            f"{_short(limits['sigmas'] * figures['se'])}."
+        ),
+        (
+            f"RMSE, by the same rows, is {_short(figures['rmse'])} and was promised as "
+            f"{_short(figures['promised_rmse'])}: where it grew more than MAE, few rows err by far."
+        ),
+        (
+            "Labels say so, so the same rows are answered worse than those of the reference were, or "
             "the rows have become harder."
         ),
     ]
