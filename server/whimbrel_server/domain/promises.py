@@ -13,7 +13,7 @@ hangs on fourth moments, which no counts have.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Beyond doubt: three standard errors below the limit.
 SIGMAS = 3.0
-ERROR = "MAE"
+ERROR: Final = "MAE"
 _LEAST_ROWS = 2  # a variance needs two
 
 
