@@ -14,6 +14,7 @@ clock that says 2106 leaves no trace once it is put right.
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from whimbrel_agent.update.transport import Transport
 
+_SIGNING_SERVICES = ("azure.core", "boto3", "google.cloud.kms", "hvac", "pkcs11")
 _WAIT_S = 2.0
 """Control tidies the downloads for a moment now and then; another updater takes longer."""
 
@@ -227,5 +229,15 @@ def _in_store(home: DataDirectory, wanted: Wanted, known: tuple[str, ...]) -> bo
     )
 
 
+def _only_verify() -> None:
+    """Keep libraries of signing services out of this process.
+
+    What `tuf` stands on imports each that a machine happens to have, which takes longer than all
+    else here; an updater signs nothing.
+    """
+    sys.modules.update(dict.fromkeys(_SIGNING_SERVICES))  # type: ignore[arg-type]
+
+
 if __name__ == "__main__":
+    _only_verify()
     child.serve(answer)
