@@ -11,6 +11,7 @@ import selectors
 import signal
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ _MAX_RUNS = 300
 _MAX_LOADS = 4
 _ROUNDS = 5
 _EMPTY_S = 10.0
-_PART = 20_000  # rows
+_PART = 10_000  # rows
+_MAX_THREADS = 4
 
 
 def work(request: runtime.Request, folder: Path, stage: Callable[[str], None]) -> None:
@@ -76,11 +78,12 @@ def work(request: runtime.Request, folder: Path, stage: Callable[[str], None]) -
             run, {name: np.resize(a, (16, *a.shape[1:])) for name, a in first.items()}
         )
         memory = _resident_bytes() - before
-        loads_ms += _loads_ms(
-            lambda: ort.InferenceSession(
-                str(folder / runtime.MODEL), options, providers=["CPUExecutionProvider"]
+        if load_ms < _BUDGET_S * 1e3:  # of a longer one the disk's part is small
+            loads_ms += _loads_ms(
+                lambda: ort.InferenceSession(
+                    str(folder / runtime.MODEL), options, providers=["CPUExecutionProvider"]
+                )
             )
-        )
 
     stage("running the parity corpus")
     for batch, rows in batches.items():
@@ -115,14 +118,24 @@ def _in_parts(
     rows: dict[str, Array],
     told: Callable[[str], None],
 ) -> list[Array]:
-    """Return a batch's outputs; a large one is run in parts, so that it can be seen to go on."""
+    """Return a batch's outputs; a large one is run in parts, side by side, and can be seen to go on.
+
+    Parts are of one size on every machine, and each is one thread's: equal models and rows give
+    equal bits whatever the number of cores.
+    """
     total = len(next(iter(rows.values())))
     if total <= _PART:
         return run(rows)
+    starts = range(0, total, _PART)
     parts = []
-    for start in range(0, total, _PART):
-        told(f"{start:,} of {total:,} rows")
-        parts.append(run({name: array[start : start + _PART] for name, array in rows.items()}))
+    with ThreadPoolExecutor(min(_MAX_THREADS, len(os.sched_getaffinity(0)))) as pool:
+        made = pool.map(
+            run,
+            ({name: a[at : at + _PART] for name, a in rows.items()} for at in starts),
+        )
+        for start in starts:
+            told(f"{start:,} of {total:,} rows")
+            parts.append(next(made))
     return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 

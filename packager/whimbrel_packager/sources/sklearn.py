@@ -120,9 +120,11 @@ class SklearnSource:
         import skl2onnx
         import sklearn
 
-        ready = sklearn_repairs.prepare(copy.deepcopy(self.model), rewrites)
-        applied = [*rewrites, *ready.applied]
         double = sklearn_repairs.FLOAT64 in rewrites
+        # Repairs leave a tree's own arrays alone, which may be most of the memory: but one does not.
+        shared = {} if double else {id(tree): tree for tree in sklearn_trees.trees_of(self.model)}
+        ready = sklearn_repairs.prepare(copy.deepcopy(self.model, shared), rewrites)
+        applied = [*rewrites, *ready.applied]
         self._empty_is_missing = sklearn_repairs.MISSING_WORDS in rewrites
         kinds = {name: datatype(column) for name, column in frame.columns.items()}
         per_column = _first_step_is_columns(self.model)

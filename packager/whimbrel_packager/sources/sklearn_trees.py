@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+_KINDS = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor"})
+_TRACKS = "nodes_missing_value_tracks_true"
+
 
 def thresholds(model: Estimator) -> list[tuple[int, float]]:
     """Return (feature index, threshold) of all trees of an estimator, of a pipeline's last one."""
@@ -43,17 +46,18 @@ def keep_missing_branches(proto: Proto, model: Estimator) -> bool:
     skl2onnx leaves it out for forests and single trees, so that a missing value always went to
     the right. A converted tree is recognised by its features and thresholds.
     """
-    known: dict[bytes, list[Array]] = {}
-    for tree in trees_of(model):
-        flags = getattr(tree, "missing_go_to_left", None)
-        if flags is not None:
+    told = [tree for tree in trees_of(model) if hasattr(tree, "missing_go_to_left")]
+    if not any((tree.missing_go_to_left[tree.children_left >= 0] != 0).any() for tree in told):
+        return False
+    lost = [node for node in proto.graph.node if node.op_type in _KINDS and not _knows(node)]
+    if lost:
+        known: dict[bytes, list[Array]] = {}
+        for tree in told:
             inner = tree.children_left >= 0
             key = _key(tree.feature[inner], floor32(tree.threshold[inner]))
-            known.setdefault(key, []).append(np.where(inner, flags, 0).astype(np.int64))
-    if not any(flags.any() for trees in known.values() for flags in trees):
-        return False
-    for node in proto.graph.node:
-        if node.op_type in {"TreeEnsembleClassifier", "TreeEnsembleRegressor"}:
+            flags = np.where(inner, tree.missing_go_to_left, 0)
+            known.setdefault(key, []).append(flags.astype(np.int64))
+        for node in lost:
             _set_missing(node, known)
     return True
 
@@ -112,12 +116,14 @@ def floor32(values: Array) -> Array:
     return np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
 
 
+def _knows(node: Proto) -> bool:
+    """Return whether a converted tree's branches are there: its converter knows of them."""
+    return any(any(attribute.ints) for attribute in node.attribute if attribute.name == _TRACKS)
+
+
 def _set_missing(node: Proto, known: dict[bytes, list[Array]]) -> None:
     from onnx import helper
 
-    name = "nodes_missing_value_tracks_true"
-    if any(any(attribute.ints) for attribute in node.attribute if attribute.name == name):
-        return  # of a converter that knows
     ensemble = trees.read_ensemble(node)
     tracks = ensemble.nan_true.copy()
     for tree in np.unique(ensemble.tree):
@@ -128,9 +134,9 @@ def _set_missing(node: Proto, known: dict[bytes, list[Array]]) -> None:
         if waiting and len(waiting[0]) == len(members):
             # Equal trees are met in the order in which they were converted.
             tracks[members] = waiting.pop(0) if len(waiting) > 1 else waiting[0]
-    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    kept = [attribute for attribute in node.attribute if attribute.name != _TRACKS]
     del node.attribute[:]
-    node.attribute.extend([*kept, helper.make_attribute(name, tracks.tolist())])
+    node.attribute.extend([*kept, helper.make_attribute(_TRACKS, tracks.tolist())])
 
 
 def _key(features: Array, values: Array) -> bytes:
