@@ -13,11 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import socket
-import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,19 +21,16 @@ from whimbrel_agent.channel import (
     Drain,
     Drained,
     EndProbation,
-    FrameDecoder,
     FromWorker,
     Judgement,
     LoadFailed,
     Ready,
     SlotSpec,
     Start,
-    encode_frame,
 )
 from whimbrel_agent.control.waiting import within
-from whimbrel_agent.marks import SharedMarks
+from whimbrel_agent.control.worker import CRASH, TIMEOUT, Worker, WorkerFailedError, ending, spawn
 from whimbrel_agent.paths import replace_file
-from whimbrel_core.errors import RefusedError, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,76 +41,7 @@ if TYPE_CHECKING:
     from whimbrel_core.wire.messages import Clock
 
 WORKER_MODULE = "whimbrel_agent.serving.worker"
-_READ = 64 * 1024
 _KILL_GRACE_S = 2.0
-
-
-CRASH, TIMEOUT = "worker.crash", "worker.timeout"
-
-
-class WorkerFailedError(RefusedError):
-    """A worker did not become ready. ``slot`` and ``digest`` name the cause where it is known.
-
-    The code is the worker's own reason (`LoadFailed`), or `CRASH` or `TIMEOUT` when it could say
-    none: then the slot is the one whose model was being loaded.
-    """
-
-    default_code = "worker.failed"
-
-    def __init__(self, message: str, *, code: str, slot: str = "", digest: str = "") -> None:
-        super().__init__(message, code=code)
-        self.slot = slot
-        self.digest = digest
-
-
-class Worker:
-    """One worker process and the channel to it."""
-
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        specs: tuple[SlotSpec, ...],
-        marks: SharedMarks,
-    ) -> None:
-        self.process = process
-        self.specs = specs
-        self.marks = marks
-        self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-        self.drained = asyncio.Event()
-        self.stopping = False
-        self.started = time.monotonic()
-        self.tasks: list[asyncio.Task[None]] = []
-        self._writer: asyncio.StreamWriter | None = None
-
-    def attach(self, writer: asyncio.StreamWriter) -> None:
-        """Take the channel."""
-        self._writer = writer
-
-    def send(self, message: msgspec.Struct) -> None:
-        """Send a frame; a worker that is gone does not hear it."""
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(encode_frame(message))
-
-    def close(self) -> None:
-        """Close the channel; the process has ended."""
-        if self._writer is not None:
-            self._writer.close()
-        self.marks.close()
-
-    def at_work(self) -> tuple[SlotSpec, ...]:
-        """Return the slots whose model was loading or running at its last moment."""
-        return tuple(self.specs[place] for place in self.marks.marked(len(self.specs)))
-
-    @property
-    def running(self) -> bool:
-        """Whether the process lives."""
-        return self.process.returncode is None
-
-    def kill(self) -> None:
-        """End the process now."""
-        if self.running:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(signal.SIGKILL)
 
 
 class Supervisor:
@@ -192,7 +115,7 @@ class Supervisor:
             self._worker = None
             await self._drain(old)
             old = None
-        worker = await self._spawn(specs)
+        worker = await self._start(specs)
         try:
             ready = await self._wait_ready(worker)
         except BaseException:  # a cancellation, too, must leave no worker behind
@@ -234,36 +157,9 @@ class Supervisor:
         if self._draining:
             await asyncio.gather(*self._draining, return_exceptions=True)
 
-    async def _spawn(self, specs: tuple[SlotSpec, ...]) -> Worker:
-        ours, theirs = socket.socketpair()
-        marks = SharedMarks()
-        listen = self._listeners.descriptors
-        arguments = [sys.executable, "-m", self._module, "--channel", str(theirs.fileno())]
-        inherited = [theirs.fileno(), *listen]
-        if marks.descriptor >= 0:
-            arguments += ["--marks", str(marks.descriptor)]
-            inherited.append(marks.descriptor)
-        for descriptor in listen:
-            arguments += ["--listen", str(descriptor)]
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=tuple(inherited),
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
-        except OSError as error:
-            ours.close()
-            marks.close()
-            msg = f"a worker cannot be started: {error}"
-            raise WorkerFailedError(msg, code="worker.start") from error
-        finally:
-            theirs.close()
-            marks.close_descriptor()
-        worker = Worker(process, specs, marks)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        worker.attach(writer)
-        worker.tasks.append(asyncio.create_task(self._read(worker, reader)))
+    async def _start(self, specs: tuple[SlotSpec, ...]) -> Worker:
+        worker = await spawn(self._module, self._listeners.descriptors, specs)
+        worker.tasks.append(asyncio.create_task(worker.listen(self._receive)))
         worker.send(
             Start(
                 slots=specs,
@@ -297,7 +193,7 @@ class Supervisor:
         what = f"{loading[0].slot} ({loading[0].digest[:12]}…)" if loading else "its models"
         slot, digest = (loading[0].slot, loading[0].digest) if loading else ("", "")
         if ended.done() and not ended.cancelled():
-            msg = f"the worker ended while it loaded {what}: {_ending(ended.result())}"
+            msg = f"the worker ended while it loaded {what}: {ending(ended.result())}"
             raise WorkerFailedError(msg, code=CRASH, slot=slot, digest=digest)
         msg = f"the worker had not loaded {what} after {self._load_timeout_s:g} s"
         raise WorkerFailedError(msg, code=TIMEOUT, slot=slot, digest=digest)
@@ -305,15 +201,6 @@ class Supervisor:
     async def _bury(self, worker: Worker) -> None:
         await worker.process.wait()
         worker.close()
-
-    async def _read(self, worker: Worker, reader: asyncio.StreamReader) -> None:
-        decoder = FrameDecoder[FromWorker](FromWorker)
-        try:
-            while data := await reader.read(_READ):
-                for message in decoder.feed(data):
-                    self._receive(worker, message)
-        except (OSError, WireError):
-            worker.kill()
 
     def _receive(self, worker: Worker, message: FromWorker) -> None:
         if isinstance(message, Ready):
@@ -342,7 +229,7 @@ class Supervisor:
         at_work = worker.at_work()
         worker.close()
         self.restarts += 1
-        self._on_down(_ending(code), at_work)
+        self._on_down(ending(code), at_work)
 
     async def _drain(self, worker: Worker) -> None:
         worker.stopping = True
@@ -353,11 +240,3 @@ class Supervisor:
             worker.kill()
             await worker.process.wait()
         worker.close()
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    with contextlib.suppress(ValueError):
-        return signal.Signals(-code).name
-    return f"signal {-code}"

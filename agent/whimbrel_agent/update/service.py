@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from whimbrel_agent.channel import SlotSpec
-from whimbrel_agent.control.supervisor import CRASH, TIMEOUT, WorkerFailedError
+from whimbrel_agent.control.worker import CRASH, TIMEOUT, WorkerFailedError
 from whimbrel_agent.system import resources
 from whimbrel_agent.update import machine
 from whimbrel_agent.update.blame import Blame, from_outside

@@ -16,8 +16,9 @@ from tests.support.models import MadeBundle, build_bundle, logistic
 from tests.support.worker import row_request, slot_spec
 from whimbrel_agent.channel import Judgement, ServingSettings
 from whimbrel_agent.control.sockets import Listeners
-from whimbrel_agent.control.supervisor import Supervisor, WorkerFailedError
+from whimbrel_agent.control.supervisor import Supervisor
 from whimbrel_agent.control.waiting import within
+from whimbrel_agent.control.worker import WorkerFailedError
 from whimbrel_agent.paths import DataDirectory
 from whimbrel_core.errors import ConfigError, UnavailableError
 from whimbrel_core.wire.assignment import Probation
