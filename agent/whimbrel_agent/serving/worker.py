@@ -20,23 +20,21 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from whimbrel_agent.channel import (
     Drain,
     Drained,
     EndProbation,
-    FrameDecoder,
-    FromWorker,
-    Judgement,
     Ready,
     Start,
     ToWorker,
     encode_frame,
 )
 from whimbrel_agent.marks import inherited
-from whimbrel_agent.serving import handover, simd  # simd: before anything imports numpy
+from whimbrel_agent.serving import handover, link, simd  # simd: before anything imports numpy
 from whimbrel_agent.serving.batching import Batcher
+from whimbrel_agent.serving.link import Link
 from whimbrel_agent.serving.loading import LoadedSlot, LoadError, give_back_memory, load_slot
 from whimbrel_agent.serving.metrics import resident_bytes
 from whimbrel_agent.serving.protocol import Connection, Shared
@@ -48,7 +46,6 @@ from whimbrel_agent.telemetry.client import TelemetryClient, now_ms
 from whimbrel_agent.telemetry.recorder import Clocks
 from whimbrel_agent.telemetry.slot import SlotTelemetry
 from whimbrel_agent.telemetry.windowfile import ServedModel
-from whimbrel_core.errors import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +63,6 @@ _TICK_S = 1.0
 _PROBATION_TICK_S = 0.25
 _FLUSH_S = 2.0
 _BACKLOG = 1024
-_MAX_UNREAD_BYTES = 64 * 1024
 _log = logging.getLogger("whimbrel.worker")
 
 
@@ -109,7 +105,7 @@ class Worker:
         )
         self._ready_slots = tuple(slot.ready for slot in loaded)
         self._services = [self._service(slot) for slot in loaded]
-        self._link: asyncio.Transport | None = None
+        self._link = Link(self.receive, self.orphaned)
         self._finished = asyncio.Event()
         self._drain_task: asyncio.Task[None] | None = None
         self._verdicts: dict[str, tuple[str, float]] = {}
@@ -128,13 +124,10 @@ class Worker:
             await loop.create_server(lambda: Connection(self._shared), sock=sock, backlog=_BACKLOG)
             for sock in self._listening
         ]
-        transport, _ = await loop.create_connection(
-            lambda: _ChannelProtocol(self), sock=self._channel_socket
-        )
-        self._link = transport
+        await loop.create_connection(lambda: self._link, sock=self._channel_socket)
         loop.add_signal_handler(signal.SIGTERM, self.drain, Drain())
         self._servers = servers
-        self.send(Ready(os.getpid(), self._ready_slots, resident_bytes()))
+        self._link.send(Ready(os.getpid(), self._ready_slots, resident_bytes()))
         self._client.start()
         self._client.call(self._recover)
         ticking = asyncio.create_task(self._tick_forever())
@@ -142,15 +135,6 @@ class Worker:
         ticking.cancel()
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
-
-    def send(self, message: FromWorker) -> None:
-        """Tell control; a control that does not read misses judgements, never blocks serving."""
-        link = self._link
-        if link is None or link.is_closing():
-            return
-        if link.get_write_buffer_size() > _MAX_UNREAD_BYTES and isinstance(message, Judgement):
-            return
-        link.write(encode_frame(message))
 
     def receive(self, message: ToWorker) -> None:
         """Do what control says."""
@@ -181,18 +165,9 @@ class Worker:
         if not await loop.run_in_executor(None, self._client.flush, _FLUSH_S):
             _log.info("%d windows stay on disk for the next worker", self._client.waiting)
         self._client.stop()
-        self.send(Drained())
-        await self._until_sent()
+        self._link.send(Drained())
+        await self._link.close()
         self._finished.set()
-
-    async def _until_sent(self) -> None:
-        link = self._link
-        deadline = time.monotonic() + 1.0
-        # A transport cannot be awaited until it is empty.
-        while link is not None and link.get_write_buffer_size() and time.monotonic() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        if link is not None:
-            link.close()
 
     async def _tick_forever(self) -> None:
         next_sweep = 0.0
@@ -232,7 +207,7 @@ class Worker:
         now = time.monotonic()
         if judgement.verdict != verdict or now - sent >= _JUDGEMENT_S:
             self._verdicts[service.slot] = (judgement.verdict, now)
-            self.send(judgement)
+            self._link.send(judgement)
 
     def _recover(self) -> None:
         recovery.recover(self._data_dir / "profiles", self._known, self._client)
@@ -284,28 +259,6 @@ class Worker:
                     active.shadows.append(shadow)
 
 
-class _ChannelProtocol(asyncio.Protocol):
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._decoder: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for message in self._decoder.feed(data):
-                self._worker.receive(message)
-        except WireError as error:
-            _log.error("control cannot be understood (%s); draining", error)
-            if self._transport is not None:
-                self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
-        self._worker.orphaned()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a worker until it is drained; return the exit code."""
     # getopt, because argparse is a thirtieth of the cold start and only control calls this.
@@ -326,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=channels[0])
     listening = [socket.socket(fileno=fd) for fd in descriptors]
-    start = _receive_start(channel)
+    start = link.receive_start(channel)
     if start is None:
         return EXIT_CHANNEL
     return asyncio.run(_run(start, listening, channel, inherited(marks[0] if marks else -1)))
@@ -346,24 +299,6 @@ async def _run(
         sock.setblocking(False)  # noqa: FBT003 - the socket's own API
     await worker.serve()
     return 0
-
-
-def _receive_start(channel: socket.socket) -> Start | None:
-    """Return control's first frame, or None when there is none."""
-    decoder: FrameDecoder[ToWorker] = FrameDecoder(ToWorker)
-    channel.setblocking(True)  # noqa: FBT003 - the socket's own API
-    try:
-        while data := channel.recv(65536):
-            for message in decoder.feed(data):
-                if isinstance(message, Start):
-                    return message
-                _log.error("control must begin with Start, not %s", type(message).__name__)
-                return None
-    except WireError as error:
-        _log.error("control cannot be understood: %s", error)
-        return None
-    _log.error("control closed the channel before Start")
-    return None
 
 
 if __name__ == "__main__":
