@@ -23,7 +23,7 @@ import numpy as np
 
 from whimbrel_agent.channel import ServingSettings
 from whimbrel_agent.serving import engine as engines
-from whimbrel_agent.serving.engine import DTYPES, ModelFailedError
+from whimbrel_agent.serving.engine import ModelFailedError
 from whimbrel_agent.telemetry import recovery
 from whimbrel_agent.telemetry.bundles import KnownBundles
 from whimbrel_agent.telemetry.client import TelemetryClient, now_ms
@@ -31,6 +31,7 @@ from whimbrel_agent.telemetry.recorder import Clocks
 from whimbrel_agent.telemetry.slot import SlotTelemetry
 from whimbrel_agent.telemetry.windowfile import ServedModel
 from whimbrel_core import identity
+from whimbrel_core.bundle.datatypes import DTYPES, RANGES
 from whimbrel_core.errors import RequestError, UsageError
 
 if TYPE_CHECKING:
@@ -214,8 +215,9 @@ def _array(tensor: Tensor, values: ArrayLike) -> NDArray[Any]:
     dtype = DTYPES[tensor.datatype]
     array = np.asarray(values)
     words = array.dtype.kind in "OUST"
-    if words != (tensor.datatype == "BYTES") or (
-        not words and not np.can_cast(array.dtype, dtype, "same_kind")
+    whole = tensor.datatype in RANGES and array.dtype.kind in "iu"
+    if words != (tensor.datatype == "BYTES") or not (
+        words or whole or np.can_cast(array.dtype, dtype, "same_kind")
     ):
         msg = f"input {tensor.name!r} is {array.dtype}, the model takes {tensor.datatype}"
         raise RequestError(msg, code="request.datatype", hint=f"convert it to {dtype}")
@@ -228,8 +230,24 @@ def _array(tensor: Tensor, values: ArrayLike) -> NDArray[Any]:
     if array.ndim != len(tensor.shape) or array.shape[1:] != tail:
         msg = f"input {tensor.name!r} has shape {list(array.shape)}, the model takes {['n', *tail]}"
         raise RequestError(msg, code="request.shape")
+    if whole:
+        _require_range(tensor, array)
     with np.errstate(over="ignore"):
         return array.astype(dtype, copy=False)
+
+
+def _require_range(tensor: Tensor, array: NDArray[Any]) -> None:
+    """Refuse whole numbers that the datatype would wrap."""
+    low, high = RANGES[tensor.datatype]
+    if not array.size or (low <= array.min() and array.max() <= high):
+        return
+    at = np.argwhere((array < low) | (array > high))[0]
+    msg = f"input {tensor.name!r}, row {at[0]}: {array[tuple(at)]} is no {tensor.datatype}"
+    raise RequestError(
+        msg,
+        code="request.data",
+        hint=f"{tensor.datatype} data are whole numbers from {low} to {high}",
+    )
 
 
 def _require_ids(ids: Sequence[str] | None, rows: int) -> None:

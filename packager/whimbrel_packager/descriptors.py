@@ -251,6 +251,9 @@ def _image(source: Source, one: Describe, values: Array) -> Image:
 
 def _range(values: Array) -> tuple[float, float]:
     """Return the numbers of black and white that images with these values are likely to have."""
+    if values.dtype in (np.uint8, np.int8):
+        ends = np.iinfo(values.dtype)
+        return float(ends.min), float(ends.max)
     # Row by row: a mask over all of them would be as large as a quarter of the data.
     lows, highs = [], []
     for picture in values:

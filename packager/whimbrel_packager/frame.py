@@ -2,7 +2,7 @@
 
 A column is an array of numbers (float, integer or bool) or an object array of `str` and None. A
 *block* is a column of several numbers a row, of shape (rows, …): an image, a sequence, a matrix
-beside another one. Networks alone read blocks.
+beside another one. Networks alone read blocks, which keep integers of 8 and 16 bits as they are.
 Numbers that a model reads are rounded to float32 here, once: a device sees nothing finer, so the
 source model is asked about the same values.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _TABLE = 2  # dimensions: rows and columns
+_NARROW_BYTES = 2
 SUFFIXES = (".npz", ".csv", ".parquet")
 
 
@@ -118,6 +119,13 @@ def datatype(column: Array) -> str:
     return {"f": "FP32", "O": "BYTES"}.get(column.dtype.kind, "INT64")
 
 
+def narrow(column: Array | None) -> str:
+    """Return the OIP datatype of a block of integers of 8 or 16 bits, "" of anything else."""
+    if column is None or not _is_narrow(column):
+        return ""
+    return f"{'U' if column.dtype.kind == 'u' else ''}INT{8 * column.itemsize}"
+
+
 def read(path: Path, times: Sequence[str] = ()) -> Frame:
     """Read reference data from ``.npz``, ``.csv`` or ``.parquet``; ``times`` as in `of`.
 
@@ -181,7 +189,7 @@ def _column_or_time(name: str, values: Any, times: Sequence[str]) -> Array:  # n
 
 
 def column(name: str, values: Array) -> Array:
-    """Return values as a column: float32-exact floats, int64, bool, or objects of str and None.
+    """Return values as a column: float32-exact floats, integers, bool, or objects of str and None.
 
     Raises:
         InputError: the values are neither numbers nor strings.
@@ -198,7 +206,7 @@ def column(name: str, values: Array) -> Array:
             rounded = values.astype(np.float32)
         return rounded if values.dtype == np.float32 else rounded.astype(np.float64)
     if kind in "iu":
-        return values.astype(np.int64)
+        return values.astype(values.dtype.newbyteorder("=") if _is_narrow(values) else np.int64)
     if kind == "b":
         return values
     if kind in "OUST":
@@ -288,20 +296,14 @@ def _read_table(path: Path, suffix: str, times: Sequence[str]) -> Frame:
     return of(table, times)
 
 
-def tensors(frame: Frame, matrix: str | None = None, *, whole: bool = False) -> Mapping[str, Array]:
-    """Return a frame as the arrays that onnxruntime is fed.
+def tensors(frame: Frame, matrix: str | None = None) -> Mapping[str, Array]:
+    """Return a frame as a model of tables is fed: float32, int64 and strings; see also `feeds`.
 
     Args:
         frame: the model's input columns.
         matrix: name of the one (n, F) input; None: one (n, 1) input per column.
-        whole: whether that input takes int64, which float32 cannot hold, instead of float32.
-
-    Raises:
-        InputError: whole numbers are needed, and a column has others.
     """
     if matrix is not None:
-        if whole:
-            return {matrix: np.stack([_whole(n, c) for n, c in frame.columns.items()], axis=1)}
         stacked = [c.astype(np.float32) for c in frame.columns.values()]
         return {matrix: np.stack(stacked, axis=1) if stacked else np.zeros((0, 0), np.float32)}
     return {
@@ -310,18 +312,20 @@ def tensors(frame: Frame, matrix: str | None = None, *, whole: bool = False) -> 
     }
 
 
-def _whole(name: str, values: Array) -> Array:
-    if values.dtype.kind not in "iub":
-        raise InputError(
-            f"the model takes whole numbers, and column {name!r} has others",
-            hint="give the column as integers",
-            code="input.column",
-        )
-    return values.astype(np.int64)
+def words(column: Array) -> Array:
+    """Return a column of words without None, which strings of ONNX do not have."""
+    # A missing category is the empty word, on a device too.
+    return np.array(["" if value is None else value for value in [*column, ""]], object)[:-1]
 
 
 def _tensor(values: Array) -> Array:
     if values.dtype == object:
-        # ONNX strings have no null: a missing category is the empty word, on a device too.
-        return np.array(["" if value is None else value for value in [*values, ""]], object)[:-1]
+        return words(values)
+    if _is_narrow(values):
+        return values
     return values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
+
+
+def _is_narrow(values: Array) -> bool:
+    """Return whether these are bytes of images or the like, which stay what they are."""
+    return values.ndim > 1 and values.dtype.kind in "iu" and values.itemsize <= _NARROW_BYTES

@@ -21,6 +21,7 @@ import numpy as np  # noqa: E402 - after the environment
 import onnxruntime as ort  # noqa: E402 - after the environment
 
 from whimbrel_core.bundle import bundle as bundles  # noqa: E402 - after the environment
+from whimbrel_core.bundle.datatypes import DTYPES, ONNX_TYPES  # noqa: E402 - after the environment
 from whimbrel_core.errors import (  # noqa: E402 - after the environment
     CompatibilityError,
     RefusedError,
@@ -42,22 +43,6 @@ if TYPE_CHECKING:
     Feeds = dict[str, NDArray[Any]]
 
 BASELINE = "baseline.bin"
-DTYPES: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype(np.bool_),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
-    "BYTES": np.dtype(object),
-}
-_ONNX_TYPES = {
-    "BOOL": "tensor(bool)",
-    "INT32": "tensor(int32)",
-    "INT64": "tensor(int64)",
-    "FP32": "tensor(float)",
-    "FP64": "tensor(double)",
-    "BYTES": "tensor(string)",
-}
 _FATAL = 4
 _CALIBRATION_ROWS = 8
 # What stacking inputs and cutting outputs costs per request (measured: 12 µs on x86-64).
@@ -189,7 +174,7 @@ class Engine:
             msg = f"{title}: the model's inputs are not those of its manifest; differing: {odd}"
             raise CompatibilityError(msg, code="compatibility.inputs", hint="pack it again")
         for name, tensor in stated.items():
-            if actual[name].type != _ONNX_TYPES[tensor.datatype]:
+            if actual[name].type != ONNX_TYPES[tensor.datatype]:
                 msg = f"{title}: input {name!r} is {actual[name].type}, stated as {tensor.datatype}"
                 raise CompatibilityError(msg, code="compatibility.inputs", hint="pack it again")
             if any(size < 1 for size in tensor.shape[1:]):
@@ -197,7 +182,7 @@ class Engine:
                 raise CompatibilityError(msg, code="compatibility.inputs", hint="pack it again")
         types = {node.name: node.type for node in self._session.get_outputs()}
         for output in self.manifest.outputs:
-            if types.get(output.name) != _ONNX_TYPES[output.datatype]:
+            if types.get(output.name) != ONNX_TYPES[output.datatype]:
                 msg = f"{title}: output {output.name!r} is {types.get(output.name, 'missing')}, stated as {output.datatype}"
                 raise CompatibilityError(msg, code="compatibility.outputs", hint="pack it again")
 

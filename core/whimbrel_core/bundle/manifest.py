@@ -16,7 +16,9 @@ from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import BundleError
 
 FORMAT = 1
-Datatype = Literal["BOOL", "INT32", "INT64", "FP32", "FP64", "BYTES"]
+Datatype = Literal[
+    "BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "FP32", "FP64", "BYTES"
+]
 Task = Literal["classification", "regression"]
 MAX_MANIFEST_BYTES = 1 << 20
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from whimbrel_core.bundle import archive
+from whimbrel_core.bundle import archive, datatypes
 from whimbrel_core.errors import BundleError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _HEADER = re.compile(
     re.DOTALL,
 )
 _PREAMBLE = 10  # magic, version and the header's length
-_PLAIN = ("<f4", "<f8", "<i4", "<i8", "|b1")
+_PLAIN = tuple(dtype.str for dtype in datatypes.DTYPES.values() if dtype.kind != "O")
 _LIMITS = archive.Limits(
     entries=MAX_TENSORS * 2 + 3, depth=1, entry_bytes=MAX_BYTES, total_bytes=MAX_BYTES
 )
@@ -232,8 +232,7 @@ def _storable(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             )
         # An array of empty words would have width 0, which not every numpy reads back.
         return np.ascontiguousarray(words.astype(f"<U{max(1, words.dtype.itemsize // 4)}"))
-    kinds = {"f2": "<f4", "i1": "<i4", "i2": "<i4", "u1": "<i4", "u2": "<i4", "u4": "<i8"}
-    dtype = np.dtype(kinds.get(array.dtype.str[1:], array.dtype.newbyteorder("<")))
+    dtype = np.dtype("<f4") if array.dtype == np.float16 else array.dtype.newbyteorder("<")
     if dtype.str not in _PLAIN:
         raise BundleError(f"tensor {name!r} of type {array.dtype} cannot be a parity vector")
     return np.ascontiguousarray(array, dtype=dtype)

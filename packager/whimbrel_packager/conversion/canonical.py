@@ -23,11 +23,20 @@ MAX_MODEL_BYTES = 2_000_000_000  # a protobuf message ends at 2 GiB
 DATATYPES = {
     onnx.TensorProto.FLOAT: "FP32",
     onnx.TensorProto.DOUBLE: "FP64",
+    onnx.TensorProto.UINT8: "UINT8",
+    onnx.TensorProto.INT8: "INT8",
+    onnx.TensorProto.UINT16: "UINT16",
+    onnx.TensorProto.INT16: "INT16",
     onnx.TensorProto.INT32: "INT32",
     onnx.TensorProto.INT64: "INT64",
     onnx.TensorProto.BOOL: "BOOL",
     onnx.TensorProto.STRING: "BYTES",
 }
+_SMALL = (
+    "runtimes compute half floats in float32 where they can, so that no answer could be proven: "
+    'pack the float32 model; [optimise] precision = "float16" makes it small after that'
+)
+_HINTS = {onnx.TensorProto.FLOAT16: _SMALL, onnx.TensorProto.BFLOAT16: _SMALL}
 
 
 def canonicalise(model: Proto) -> bytes:
@@ -92,7 +101,7 @@ def signature(values: Proto, *, what: str) -> list[tuple[str, str, tuple[int, ..
             raise ConversionError(
                 f"{what} {value.name!r} has the type {onnx.TensorProto.DataType.Name(kind)}; "
                 f"accepted are {', '.join(DATATYPES.values())}",
-                hint="cast it inside the model",
+                hint=_HINTS.get(kind, "cast it inside the model"),
             )
         dims = value.type.tensor_type.shape.dim
         shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dims)

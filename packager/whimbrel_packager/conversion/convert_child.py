@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from whimbrel_core.bundle.datatypes import RANGES
 from whimbrel_core.errors import ConversionError, InputError
+from whimbrel_packager import feeds
 from whimbrel_packager.conversion import child, conversion
 from whimbrel_packager.conversion.corpus import MAX_PROBES, Corpus, Probe, make
 from whimbrel_packager.frame import Frame
@@ -58,10 +60,19 @@ def work(request: conversion.Request, folder: Path, stage: Callable[[str], None]
     (folder / conversion.MODEL).write_bytes(data)
 
     stage("making the parity corpus")
+    sample = feeds.fitted(sample, inputs, description.matrix)
+    kinds = feeds.kinds_of(sample, inputs, description.matrix)
     ensembles = trees.ensembles(proto)
     probes = probe_thresholds(proto, source, sample, ensembles)
-    ranges = Frame.load(folder / conversion.RANGES)
-    corpus = make(sample, probes, tree_only=_tree_only(proto), magnitudes=ranges)
+    ranges = Frame.load(folder / conversion.RANGES).select(sample.names, what=source.estimator)
+    ranges = feeds.fitted(ranges, inputs, description.matrix)
+    corpus = make(
+        sample,
+        probes,
+        tree_only=_tree_only(proto),
+        magnitudes=ranges,
+        limits={name: RANGES[kind] for name, kind in kinds.items() if kind in RANGES},
+    )
 
     stage(f"asking the source model: {corpus.frame.rows:,} rows")
     corpus, expected, refused = ask(source, corpus)

@@ -8,12 +8,13 @@ threshold, large magnitudes, decimal grids. The same model and data give the sam
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from whimbrel_packager.frame import Frame
 
@@ -27,6 +28,7 @@ UNSEEN = "☃ never seen"
 _GRID_STEPS = 6
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _EXACT_INTEGERS = 1 << 24  # beyond it, float32 skips integers
+_INT64 = (-(1 << 63), (1 << 63) - 1)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,14 @@ class Probe:
     row: int
 
 
-def make(frame: Frame, probes: Sequence[Probe], *, tree_only: bool, magnitudes: Frame) -> Corpus:
+def make(
+    frame: Frame,
+    probes: Sequence[Probe],
+    *,
+    tree_only: bool,
+    magnitudes: Frame,
+    limits: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+) -> Corpus:
     """Return the corpus of a model.
 
     Args:
@@ -65,8 +74,10 @@ def make(frame: Frame, probes: Sequence[Probe], *, tree_only: bool, magnitudes: 
         probes: thresholds, with rows of ``frame`` that come past them.
         tree_only: whether every number only meets thresholds, so that any magnitude is exact.
         magnitudes: all reference rows, for each column's range.
+        limits: least and largest number of the inputs of whole numbers, by column: what no request
+            can hold is no case.
     """
-    changes = _Changes(frame.rows)
+    changes = _Changes(frame.rows, limits)
     for name, column in frame.columns.items():
         if column.dtype == object:
             _words(changes, name, magnitudes.columns[name])
@@ -81,13 +92,24 @@ def make(frame: Frame, probes: Sequence[Probe], *, tree_only: bool, magnitudes: 
 
 
 class _Changes:
-    """A list of (case, base row, column, value)."""
+    """A list of (case, base row, column, value), of values that an input can hold."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, limits: Mapping[str, tuple[int, int]]) -> None:
         self._rows = rows
+        self._limits = limits
         self._made: list[tuple[str, int, str, object]] = []
 
+    def limits(self, column: str) -> tuple[int, int]:
+        """Return the least and largest number that a column's input holds."""
+        return self._limits.get(column, _INT64)
+
+    def fits(self, column: str, value: object) -> bool:
+        low, high = self.limits(column)
+        return not isinstance(value, int) or low <= value <= high
+
     def add(self, case: str, column: str, value: object, row: int | None = None) -> None:
+        if not self.fits(column, value):
+            return
         # Neighbouring cases stand on different rows.
         base = len(self._made) * 7 % self._rows if row is None else row
         self._made.append((case, base, column, value))
@@ -147,12 +169,14 @@ def _numbers(changes: _Changes, name: str, seen: Array, *, tree_only: bool) -> N
 
 def _block(changes: _Changes, name: str, rows: Array, seen: Array) -> None:
     """Add rows of an image or a sequence: odd at one place, and odd as a whole."""
-    finite = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen.astype(np.int64)
-    low, high = (finite.min(), finite.max()) if len(finite) else (0, 1)
+    finite = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen
+    low, high = (finite.min().item(), finite.max().item()) if len(finite) else (0, 1)
     size = rows[0].size
     places = {0, size // 2, size - 1}
 
     def one(case: str, value: object) -> None:
+        if not changes.fits(name, value):
+            return
         for place in sorted(places):
             row = place * 7 % len(rows)
             changed = rows[row].copy()
@@ -166,9 +190,18 @@ def _block(changes: _Changes, name: str, rows: Array, seen: Array) -> None:
     if rows.dtype.kind == "b":
         return
     if rows.dtype.kind != "f":
-        for value in (low - 1, high + 1):
+        ends = _narrow_ends(changes, name)
+        for value in dict.fromkeys((low - 1, high + 1, *ends)):
             one("magnitude", value)
-        return
+        for value in ends:
+            changes.add("magnitude", name, np.full_like(rows[0], value))
+    else:
+        _odd_floats(changes, name, rows, one)
+
+
+def _odd_floats(
+    changes: _Changes, name: str, rows: Array, one: Callable[[str, object], None]
+) -> None:
     one("nan", np.nan)
     for value in (np.inf, -np.inf):
         one("infinity", value)
@@ -188,7 +221,7 @@ def _ends(changes: _Changes, name: str, largest: float, *, whole: bool, tree_onl
     if whole:
         odd = [-1, 0, 1, _EXACT_INTEGERS + 1, -_EXACT_INTEGERS - 1]
         # Elsewhere no conversion is exact at the very ends; see `hazards`.
-        ends = [np.iinfo(np.int64).min, np.iinfo(np.int64).max] if tree_only else []
+        ends = changes.limits(name) if tree_only else _narrow_ends(changes, name)
         for value in (*odd, *ends):
             changes.add("magnitude", name, value)
         return
@@ -199,6 +232,12 @@ def _ends(changes: _Changes, name: str, largest: float, *, whole: bool, tree_onl
         changes.add("infinity", name, -np.inf)
     for small in (0.0, -0.0, 1e-30, -1e-30):
         changes.add("magnitude", name, np.float32(small))
+
+
+def _narrow_ends(changes: _Changes, name: str) -> tuple[int, ...]:
+    """Return both ends of an input of 8 or 16 bits: any request may hold those."""
+    low, high = changes.limits(name)
+    return (low, high) if high < 1 << 16 else ()
 
 
 def _whole(value: float) -> int:

@@ -43,13 +43,16 @@ def _changes(fed: Mapping[str, Array]) -> Iterator[dict[str, Any]]:
     ends = {name: np.iinfo(fed[name].dtype) for name in integers}
     for name in integers:
         for value in (ends[name].min, ends[name].max, -1, 0):
-            yield {name: value}
+            if value >= ends[name].min:
+                yield {name: value}
     for least in (True, False):
         yield {name: ends[name].min if least else ends[name].max for name in integers}
     for count, (above, below) in enumerate(permutations(integers, 2)):
         if count == _MAX_PAIRS:
             break
         for dividend, divisor in _DIVIDES:
+            if divisor < ends[below].min:
+                continue
             yield {above: ends[above].min if dividend is None else dividend, below: divisor}
     for number in (np.nan, np.inf, -np.inf, np.finfo(np.float32).max, -np.finfo(np.float32).max, 0):
         # Casts to integers inside the model make the ends of these.

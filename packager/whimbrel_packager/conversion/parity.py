@@ -217,6 +217,8 @@ def _held_by(kind: np.dtype[Any], expected: Array) -> Array:
     if kind.kind != "f" or expected.dtype.kind != "f":
         return expected
     largest = float(np.finfo(kind).max)
+    if float(np.finfo(expected.dtype).max) <= largest:
+        return expected
     return np.where(np.abs(expected) > largest, np.copysign(np.inf, expected), expected)
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from whimbrel_core.errors import ConversionError, ParityError
-from whimbrel_packager import frame as frames
+from whimbrel_packager import feeds as feeding
 from whimbrel_packager.conversion import conversion, hazards, parity, runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    import numpy as np
 
     from whimbrel_core.bundle.parity import ParityVectors
     from whimbrel_core.errors import RefusedError
@@ -157,14 +157,7 @@ def _of_batch(rows: int, total: int) -> slice:
 
 def feeds(done: Conversion, frame: Frame) -> Mapping[str, Array]:
     """Return a frame as the model's inputs, in the types and ranks it declares."""
-    whole = done.result.inputs[0][1].startswith("INT")
-    fed = dict(frames.tensors(frame, done.result.description.matrix, whole=whole))
-    types = {"FP64": np.float64, "INT32": np.int32, "BOOL": np.bool_, "INT64": np.int64,
-             "FP32": np.float32}  # fmt: skip
-    for name, kind, shape in done.result.inputs:
-        array = fed[name] if kind == "BYTES" else fed[name].astype(types[kind], copy=False)
-        fed[name] = array.reshape(-1) if len(shape) == 1 else array
-    return {name: fed[name] for name, _, _ in done.result.inputs}
+    return feeding.of(frame, done.result.inputs, done.result.description.matrix)
 
 
 @contextmanager

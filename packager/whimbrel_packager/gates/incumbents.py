@@ -11,18 +11,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from whimbrel_core.bundle import bundle as bundles
-from whimbrel_core.errors import UsageError
+from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_packager import frame as frames
+from whimbrel_packager import feeds
 from whimbrel_packager.conversion import runtime
 from whimbrel_packager.gates.context import Rival
 from whimbrel_packager.quality import predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import numpy as np
 
     from whimbrel_core.bundle.manifest import Manifest
     from whimbrel_core.signing.keys import PublicKey
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from whimbrel_packager.recipe import Recipe
 
     Array = np.ndarray[Any, Any]
-
-_TYPES = {"FP64": np.float64, "INT32": np.int32, "BOOL": np.bool_, "INT64": np.int64,
-          "FP32": np.float32}  # fmt: skip
 
 
 def ask(
@@ -159,13 +156,12 @@ def _feeds(manifest: Manifest, profile: Baseline, frame: Frame) -> dict[str, Arr
         if words != (tensor.datatype == "BYTES"):
             return f"reads {names[0]!r} as {tensor.datatype}, and the data has another type"
         single = len(names) == 1 and (len(tensor.shape) == 1 or tensor.shape[1:] == (1,))
-        if single or chosen.columns[names[0]].ndim > 1:
-            array = frames.tensors(chosen)[names[0]]
-        else:
-            array = frames.tensors(chosen, tensor.name)[tensor.name]
-        if tensor.datatype != "BYTES":
-            array = array.astype(_TYPES[tensor.datatype], copy=False)
-        fed[tensor.name] = array.reshape(-1) if len(tensor.shape) == 1 else array
+        matrix = None if single or chosen.columns[names[0]].ndim > 1 else tensor.name
+        declared = [(matrix or names[0], tensor.datatype, tensor.shape)]
+        try:
+            (fed[tensor.name],) = feeds.of(chosen, declared, matrix).values()
+        except InputError as error:
+            return f"cannot read the data: {error.message}"
     return fed
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from whimbrel_core.bundle.datatypes import RANGES
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.counting.cells import cells_of
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 KIND = "skew"
 # What a served value may be, by the datatype of the input that it goes into. A float into an
 # integer input is refused, or cut off without a word.
-_FITS = {
-    "FP32": {"number", "integer", "boolean"},
-    "INT64": {"integer", "boolean"},
+_FITS: dict[str, set[str]] = {
+    **{name: {"number", "integer", "boolean"} for name in ("FP32", "FP64")},
+    **{name: {"integer", "boolean"} for name in (*RANGES, "BOOL")},
     "BYTES": {"text"},
 }
 

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     """A model, function or tensor of TensorFlow, which is not installed where types are checked."""
 
 SIGNATURE = "serving_default"
-_KINDS = {"float64": "FP64", "int32": "INT32", "int64": "INT64", "bool": "BOOL", "string": "BYTES"}
+_KINDS = {
+    "float64": "FP64", "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+    "uint8": "UINT8", "uint16": "UINT16", "bool": "BOOL", "string": "BYTES",
+}  # fmt: skip
 
 
 def open_source(path: Path, options: Options) -> NetworkSource:

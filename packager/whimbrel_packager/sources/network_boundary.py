@@ -32,10 +32,8 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 _OUTER: dict[int, int] = {
     TensorProto.FLOAT16: TensorProto.FLOAT,
     TensorProto.BFLOAT16: TensorProto.FLOAT,
-    **dict.fromkeys(
-        (TensorProto.INT8, TensorProto.INT16, TensorProto.UINT8, TensorProto.UINT16,
-         TensorProto.UINT32), TensorProto.INT64),
-}  # fmt: skip
+    TensorProto.UINT32: TensorProto.INT64,
+}
 
 
 class Ends(NamedTuple):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from whimbrel_core.errors import ConversionError, InputError
-from whimbrel_packager.frame import datatype, tensors
+from whimbrel_packager import feeds
+from whimbrel_packager.frame import datatype
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
 
     from whimbrel_packager.frame import Frame
 
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
 _MATRIX = 2  # dimensions: rows and columns
 _EVERY = -1
-DTYPES: dict[str, type[np.generic]] = {
-    "FP64": np.float64,
-    "FP32": np.float32,
-    "INT64": np.int64,
-    "INT32": np.int32,
-    "BOOL": np.bool_,
-}
 
 
 class Input(NamedTuple):
@@ -63,13 +57,12 @@ class Placed(NamedTuple):
 
     def arrays(self, frame: Frame) -> list[Array]:
         """Return a frame's rows as the network's inputs, in its order and types."""
-        kinds = [one.kind or "FP32" for one in self.inputs]
-        fed = tensors(frame, self.matrix, whole=kinds[0].startswith("INT"))
-        arrays = []
-        for one, kind, name in zip(self.inputs, kinds, self.names, strict=True):
-            array = fed[name] if kind == "BYTES" else fed[name].astype(DTYPES[kind], copy=False)
-            arrays.append(array.reshape(-1) if one.tail == () else array)
-        return arrays
+        declared = [
+            (name, one.kind or "FP32", (-1,) if one.tail == () else (-1, *(one.tail or (-1,))))
+            for one, name in zip(self.inputs, self.names, strict=True)
+        ]
+        fed = feeds.of(frame, declared, self.matrix)
+        return [fed[name] for name in self.names]
 
 
 def place(inputs: Sequence[Input], frame: Frame, *, matrix: str, what: str) -> Placed:

@@ -17,9 +17,11 @@ import msgspec
 import numpy as np
 import onnx
 
+from whimbrel_core.bundle.datatypes import RANGES
 from whimbrel_core.errors import ConversionError, InputError, UsageError
+from whimbrel_packager import feeds
 from whimbrel_packager.conversion.canonical import signature
-from whimbrel_packager.frame import datatype, tensors
+from whimbrel_packager.frame import datatype
 from whimbrel_packager.sources import Description, Options, onnx_repairs
 from whimbrel_packager.sources.network import Made, NetworkSource
 from whimbrel_packager.sources.network_boundary import IR_VERSION
@@ -129,7 +131,7 @@ class OnnxSource:
     @property
     def _is_whole_matrix(self) -> bool:
         _name, kind, shape = self.inputs[0]
-        return kind.startswith("INT") and len(shape) == _MATRIX_DIMENSIONS and shape[1] != 1
+        return kind in RANGES and len(shape) == _MATRIX_DIMENSIONS and shape[1] != 1
 
     def attempts(self, frame: Frame) -> tuple[tuple[str, ...], ...]:
         """Return the plain way; for a network what a network may need."""
@@ -209,15 +211,7 @@ class OnnxSource:
 
     def feed(self, frame: Frame) -> dict[str, Array]:
         """Return a frame as this model's input arrays."""
-        fed = dict(tensors(frame, self.matrix))
-        if self.matrix is None:
-            kinds = {"FP32": np.float32, "FP64": np.float64, "INT32": np.int32, "BOOL": np.bool_}
-            for name, kind, shape in self.inputs:
-                array = fed[name]
-                if kind != "BYTES":
-                    array = array.astype(kinds.get(kind, np.int64))
-                fed[name] = array.reshape(-1) if len(shape) == 1 else array
-        return fed
+        return feeds.of(frame, self.inputs, self.matrix)
 
     def thresholds(self) -> list[tuple[int, float]]:
         """Return nothing: the trees of the converted model are the same trees."""

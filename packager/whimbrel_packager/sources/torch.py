@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whimbrel_core.errors import ConversionError
+from whimbrel_packager import feeds
+from whimbrel_packager import frame as frames
 from whimbrel_packager.sources import network_inputs, torch_export, torch_files
 from whimbrel_packager.sources.foreign import quiet
 from whimbrel_packager.sources.network import EXAMPLE_ROWS, Made, NetworkSource
@@ -77,6 +79,8 @@ class TorchNetwork:
         self.program = model if isinstance(model, torch.export.ExportedProgram) else None
         self._module = None if self.program is not None else model
         self._run: Torch = None
+        self._tried: list[Input] = []
+        self._taken = False
         if self.program is not None:
             self.estimator = torch_export.program_name(self.program)
             torch_export.require_inference(self.program, self.estimator)
@@ -97,7 +101,24 @@ class TorchNetwork:
                 *frame.columns.values()]  # fmt: skip
             whole = looks_up and all(column.dtype.kind in "iu" for column in columns)
             inputs.append(Input(name, "INT64" if whole else kind))
-        return inputs
+        return self._of_bytes(inputs, frame) or inputs
+
+    def _of_bytes(self, inputs: list[Input], frame: Frame) -> list[Input]:
+        """Return the inputs with those of images as bytes that the code takes as such, or []."""
+        alone = len(inputs) == 1 and len(frame.names) == 1
+        own = {one.name: frame.names[0] if alone else one.name for one in inputs}
+        kinds = {one.name: frames.narrow(frame.columns.get(own[one.name])) for one in inputs}
+        typed = [Input(one.name, kinds[one.name] or one.kind, one.tail) for one in inputs]
+        if typed == inputs or any(own[one.name] not in frame.columns for one in inputs):
+            return []
+        if typed != self._tried:
+            rows = frame.take(slice(0, EXAMPLE_ROWS))
+            narrow, floats = (
+                list(feeds.of(rows, [(own[i.name], i.kind, (-1, -1)) for i in some], None).values())
+                for some in (typed, inputs)
+            )
+            self._tried, self._taken = typed, torch_export.takes(self._module, narrow, floats)
+        return typed if self._taken else []
 
     def prepare(self, fed: Sequence[Array]) -> None:
         """Export a module, or once more a program whose batch was frozen, with a free batch."""

@@ -22,7 +22,7 @@ from whimbrel_packager.sources.network_boundary import OPSET
 from whimbrel_packager.sources.network_inputs import Input
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from whimbrel_packager.untyped import Proto
 
@@ -55,17 +55,58 @@ def program(module: Torch, arrays: Sequence[Array], what: str) -> Torch:
 
     given = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
     free = tuple({0: torch.export.Dim.DYNAMIC} for _ in given)
-    modes = [(part, part.training) for part in module.modules()]
     try:
-        # Of the module's own parts: eval() on one that is a subclass may do anything.
-        with contextlib.suppress(NotImplementedError):  # an exported graph has its mode built in
-            module.eval()
-        with quiet(), torch.no_grad():
+        with _inference(module), quiet():
             return torch.export.export(module, tuple(given), dynamic_shapes=free)
     except MemoryError:
         raise
     except Exception as error:
         raise refusal(what, error) from error
+
+
+def takes(model: Torch, narrow: Sequence[Array], floats: Sequence[Array]) -> bool:
+    """Return whether a module's or script's code takes bytes as they are, as it takes floats.
+
+    Code that answers otherwise to bytes than to the same numbers as floats wraps them somewhere,
+    which it was hardly trained with.
+    """
+    mine, usual = _answers(model, narrow), _answers(model, floats)
+    if not mine or not usual:
+        return bool(mine)
+    return len(mine) == len(usual) and all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+        for a, b in zip(mine, usual, strict=True)
+    )
+
+
+def _answers(model: Torch, arrays: Sequence[Array]) -> list[Array]:
+    """Return a model's outputs, or nothing where it refuses arrays of these types."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    given = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+    try:
+        with _inference(model), quiet():
+            leaves = pytree.tree_leaves(model(*given))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever it raises: it does not take them
+        return []
+    return [leaf.numpy() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+@contextlib.contextmanager
+def _inference(module: Torch) -> Iterator[None]:
+    """Put a module into inference mode, and back as it was."""
+    import torch
+
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        # Of the module's own parts: eval() on one that is a subclass may do anything.
+        with contextlib.suppress(NotImplementedError):  # an exported graph has its mode built in
+            module.eval()
+        with torch.no_grad():
+            yield
     finally:
         for part, training in modes:
             part.training = training
@@ -146,7 +187,10 @@ def program_inputs(program: Torch, what: str) -> list[Input]:
     """Return the inputs of a program; `ConversionError` for one that is no tensor with rows."""
     import torch
 
-    kinds = {torch.float64: "FP64", torch.int32: "INT32", torch.bool: "BOOL"}
+    kinds = {
+        torch.float64: "FP64", torch.int32: "INT32", torch.bool: "BOOL",
+        torch.uint8: "UINT8", torch.int8: "INT8", torch.int16: "INT16", torch.uint16: "UINT16",
+    }  # fmt: skip
     inputs = []
     for name, value in zip(program.graph_signature.user_inputs, placeholders(program), strict=True):
         if not isinstance(value, torch.Tensor) or not value.ndim:

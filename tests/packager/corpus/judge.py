@@ -110,7 +110,7 @@ def _check(source: collection.Source, case: Case, given: Given, done: Whole) -> 
                     raise
         else:
             continue  # the model does not accept missing values
-        rows += len(table)
+        rows += len(next(iter(expected.values())))
         says = says or _compare(case, expected, _run(done, table), done)
     return _Checked(rows, says)
 
@@ -212,6 +212,10 @@ _TYPES = {
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
+    "tensor(int8)": np.int8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
 

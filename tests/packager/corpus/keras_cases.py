@@ -185,6 +185,10 @@ CASES = [
         lambda: stacked((6,), layers.Embedding(20, 4), layers.GlobalAveragePooling1D(),
                         layers.Dense(3), dtype="int32"),
         {"words": np.random.default_rng(3).integers(0, 20, (80, 6))})),
+    Case("images of bytes", model(
+        lambda: stacked((8, 8, 3), layers.Rescaling(1 / 255), layers.Conv2D(4, 3, activation="relu"),
+                        layers.GlobalAveragePooling2D(), layers.Dense(3), dtype="uint8"),
+        np.random.default_rng(3).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8))),
     Case("attention", model(attention, rows(6, 16, rows=40))),
     Case("two inputs, two outputs", model(two_inputs, {"wide": rows(3), "deep": rows(4)})),
     Case("a layer of one's own, from memory",

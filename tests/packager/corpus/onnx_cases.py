@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SOURCE = "Raw ONNX"
 WEIGHTS = np.random.default_rng(4).normal(size=(4, 3)).astype(np.float32)
-FILTER = np.random.default_rng(5).normal(size=(3, 2, 3, 3)).astype(np.float32)
+FILTER = np.random.default_rng(5).normal(size=(3, 3, 3, 3)).astype(np.float32)
 FLOAT = TensorProto.FLOAT
 
 
@@ -129,7 +129,7 @@ POOLED = file(
         helper.make_node("GlobalAveragePool", ["c"], ["g"]),
         helper.make_node("Flatten", ["g"], ["out"]),
     ],
-    [("image", FLOAT, ["n", 2, 6, 6])],
+    [("image", FLOAT, ["n", 3, 6, 6])],
     [("out", FLOAT, ["n", 3])],
     weights=[numpy_helper.from_array(FILTER, "f")],
 )
@@ -208,6 +208,72 @@ OWN = file(
     [("out", FLOAT, ["n", 4])],
     domains=[helper.make_opsetid("somebody.own", 1)],
 )
+PIXELS = np.random.default_rng(6).integers(0, 256, (40, 6, 6, 3), dtype=np.uint8)
+_SCALED = [
+    helper.make_node("Cast", ["pixels"], ["floats"], to=FLOAT),
+    helper.make_node("Mul", ["floats", "scale"], ["scaled"]),
+    helper.make_node("Transpose", ["scaled"], ["image"], perm=[0, 3, 1, 2]),
+    *list(POOLED.graph.node),
+]
+
+
+def bytewise(*, batch: int | str = "n", quantised: bool = False) -> Proto:
+    """Return a network of images as cameras and TFLite give them: uint8, channels last."""
+    weights = [numpy_helper.from_array(FILTER, "f"),
+               numpy_helper.from_array(np.array(1 / 255, np.float32), "scale"),
+               numpy_helper.from_array(np.array(0, np.uint8), "zero")]  # fmt: skip
+    first = helper.make_node("DequantizeLinear", ["pixels", "scale", "zero"], ["scaled"])
+    return file(
+        [first, *_SCALED[2:]] if quantised else _SCALED,
+        [("pixels", TensorProto.UINT8, [batch, 6, 6, 3])],
+        [("out", FLOAT, [batch, 3])],
+        weights=weights,
+    )
+
+
+def scaled(pixels: Array) -> Array:
+    return convolved(pixels.transpose(0, 3, 1, 2) / 255)
+
+
+_KINDS = {"a": np.uint8, "b": np.int8, "c": np.uint16, "d": np.int16}
+SMALL = file(
+    [
+        *(helper.make_node("Cast", [name], [f"{name}1"], to=FLOAT) for name in _KINDS),
+        helper.make_node("Sum", [f"{name}1" for name in _KINDS], ["value"]),
+    ],
+    [(name, helper.np_dtype_to_tensor_dtype(np.dtype(kind)), ["n", 1])
+     for name, kind in _KINDS.items()],
+    [("value", FLOAT, ["n", 1])],
+)  # fmt: skip
+BYTES_WIDE = file(
+    [
+        helper.make_node("Cast", ["x"], ["floats"], to=FLOAT),
+        helper.make_node("MatMul", ["floats", "w"], ["out"]),
+    ],
+    [("x", TensorProto.UINT8, ["n", 4])],
+    [("out", FLOAT, ["n", 3])],
+)
+HALF = file(
+    [helper.make_node("MatMul", ["x", "w16"], ["out"])],
+    [("x", TensorProto.FLOAT16, ["n", 4])],
+    [("out", TensorProto.FLOAT16, ["n", 3])],
+    weights=[numpy_helper.from_array(WEIGHTS.astype(np.float16), "w16")],
+)
+LONG = file(
+    [
+        helper.make_node("Cast", ["x"], ["floats"], to=FLOAT),
+        helper.make_node("MatMul", ["floats", "w"], ["out"]),
+    ],
+    [("x", TensorProto.UINT64, ["n", 4])],
+    [("out", FLOAT, ["n", 3])],
+)
+
+
+def whole(kind: type, *shape: int, rows: int = 60) -> Array:
+    ends = np.iinfo(kind)
+    return np.random.default_rng(7).integers(ends.min, ends.max, (rows, *shape), dtype=kind)
+
+
 RANDOM = file(
     [
         helper.make_node("RandomNormalLike", ["x"], ["noise"]),
@@ -233,13 +299,33 @@ CASES = [
         rewrites=("batch dimension freed",),
     ),
     Case("external data", external),
-    Case("images", given(POOLED, Asked(convolved), {"image": rows(2, 6, 6, rows=40)},
+    Case("images", given(POOLED, Asked(convolved), {"image": rows(3, 6, 6, rows=40)},
                          output="value")),
     Case("two matrices", given(TWO, Asked(lambda a, b: times(a) + b), {"a": rows(4), "b": rows(3)},
                                output="value", main_output="sum")),
     Case("whole numbers as ids",
          given(TOKENS, Asked(lambda words: rows(3, rows=20)[words.astype(int)].mean(1)),
                {"words": np.random.default_rng(3).integers(0, 20, (80, 6))}, output="value")),
+    Case("images of bytes", given(bytewise(), Asked(scaled), {"pixels": PIXELS}, output="value")),
+    Case("images of bytes, dequantised",
+         given(bytewise(quantised=True), Asked(scaled), {"pixels": PIXELS}, output="value")),
+    Case("images of bytes, one at a time",
+         given(bytewise(batch=1), Asked(scaled), {"pixels": PIXELS}, output="value"),
+         rewrites=("batch dimension freed",)),
+    Case("images of bytes, given as floats",
+         given(bytewise(), Asked(scaled), {"pixels": PIXELS / 255}, output="value"),
+         refused="input.column", says="the model takes UINT8: whole numbers from 0 to 255"),
+    Case("columns of 8 and 16 bits",
+         given(SMALL, Asked(lambda columns: columns.sum(1, keepdims=True)),
+               {name: whole(kind) for name, kind in _KINDS.items()}, task="regression")),
+    Case("a column beyond 8 bits",
+         given(SMALL, Asked(times), {name: whole(np.int16) for name in _KINDS}, task="regression"),
+         refused="input.column", says="and the model takes UINT8"),
+    Case("a matrix of bytes", given(BYTES_WIDE, Asked(times), whole(np.uint8, 4), output="value")),
+    Case("half floats", given(HALF, Asked(times), rows(4), output="value"),
+         refused="conversion.failed", says="has the type FLOAT16"),
+    Case("integers without a name", given(LONG, Asked(times), whole(np.int16, 4), output="value"),
+         refused="conversion.failed", says="has the type UINT64"),
     Case("ZipMap", given(ZIPPED, Asked(times, "softmax", ("a", "b", "c"))),
          rewrites=("ZipMap taken out",)),
     Case("control flow", given(CHOSEN, Asked(lambda x: np.tanh(times(x))), output="value")),

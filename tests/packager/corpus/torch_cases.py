@@ -154,6 +154,19 @@ class Custom(nn.Module):
         return twist(x).sum(1, keepdim=True)
 
 
+class Bytes(nn.Module):
+    """Scales what a camera gives, bytes with the channels last, by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, pixels: Any) -> Any:  # noqa: ANN401
+        image = (pixels / 255).permute(0, 3, 1, 2)
+        return self.last(self.convolution(image).relu().mean((2, 3)))
+
+
 def layers(last: int = 3) -> nn.Module:
     torch.manual_seed(1)
     return nn.Sequential(
@@ -220,6 +233,15 @@ def fixed_batch(folder: Path) -> Given:
     return Given(folder / "model.pt2", rows(8), {"output": "value"})
 
 
+def program_of_bytes(folder: Path) -> Given:
+    model = seeded(Bytes).eval()
+    free = ({0: torch.export.Dim.DYNAMIC},)
+    made = torch.export.export(model, (torch.from_numpy(PIXELS[:4]),), dynamic_shapes=free)
+    torch.export.save(made, folder / "model.pt2")
+    return Given(folder / "model.pt2", PIXELS, LOGITS, Asked(model))
+
+
+PIXELS = np.random.default_rng(3).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
 PICKLE = {**LOGITS, "allow_pickle": True}
 CASES = [
     Case("MLP with batch norm and dropout, in training mode", module(layers, rows(8), NAMED)),
@@ -238,6 +260,8 @@ CASES = [
         "embedding",
         module(Words, {"words": np.random.default_rng(3).integers(0, 20, (80, 6))}),
     ),
+    Case("images of bytes", module(Bytes, PIXELS)),
+    Case("images of bytes, an exported program", program_of_bytes),
     Case("transformer layer", module(Attention, rows(6, 16, rows=40))),
     Case(
         "two inputs, two outputs",
