@@ -22,7 +22,8 @@ from tests.core.profile.samples import SLICED, SMALL, flight_baseline, flight_ro
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counting import accumulator as accumulator_module
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.counting.cells import Kernel, cells_of, fastest_kernel
+from whimbrel_core.profile.counting.cells import cells_of
+from whimbrel_core.profile.counting.kernel import Kernel, fastest_kernel
 from whimbrel_core.profile.layout import Feature, Layout
 from whimbrel_core.profile.window import decode, empty, encode, merge, require_fit
 

@@ -4,17 +4,13 @@ Rows are held as a float32 matrix with a column per feature, and one more for th
 feature is it already. Categories are codes: the index of the word, ``len(vocabulary)`` for any
 other; NaN is null.
 
-Two kernels give the same counts. ``sorted`` sorts each column and looks the *edges* up in it: about
-a hundred binary searches in place of one per row, with nulls, infinities and extremes for free;
-it wins where numpy sorts with SIMD. ``plain`` looks each *value* up in the edges. `fastest_kernel`
-measures which to take.
+Two kernels give the same counts (`whimbrel_core.profile.counting.kernel`).
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,18 +21,13 @@ from whimbrel_core.profile.counting.repeats import Repeats
 from whimbrel_core.profile.counting.slicing import Slicing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
+    from whimbrel_core.profile.counting.kernel import Kernel
     from whimbrel_core.profile.counting.tables import Counts, Floats, Floats32, Tables
     from whimbrel_core.profile.layout import Feature, Layout
 
-Kernel = Literal["sorted", "plain"]
-
 _TOP = np.finfo(np.float32).max
-_TRIAL_ROWS = 1024
-_TRIAL_COLUMNS = 4
 _BLOCK_ROWS = 512  # transposed in pieces that stay in the cache
 _FLOAT32_SQUARES = (1e-12, 1e12)  # scales whose squares, times many rows, float32 can hold
 
@@ -292,38 +283,6 @@ class Cells:
 def cells_of(layout: Layout) -> Cells:
     """Return the prepared cells of ``layout``, made once per process."""
     return Cells(layout)
-
-
-@lru_cache(maxsize=1)
-def fastest_kernel(clock: Callable[[], float] = perf_counter) -> Kernel:
-    """Return the kernel that is faster on this CPU, by a trial of a few milliseconds at most.
-
-    Sorting wins with SIMD (AVX2, AVX-512, NEON) and loses without: .85 against .74 µs a row.
-    """
-    edges = np.linspace(-3, 3, 100, dtype=np.float32)
-    # A multiplicative sequence: scrambled like real rows, without a random generator's import.
-    scrambled = (np.arange(_TRIAL_ROWS * _TRIAL_COLUMNS, dtype=np.uint32) * 2654435761) >> 8
-    trial = (scrambled.astype(np.float32) / (1 << 22) - 2).reshape(_TRIAL_COLUMNS, _TRIAL_ROWS)
-
-    def by_sorting() -> None:
-        columns = trial.copy()
-        columns.sort(axis=1)
-        for column in columns:
-            column.searchsorted(edges, "right")
-
-    def by_lookup() -> None:
-        for column in trial:
-            np.bincount(edges.searchsorted(column, "left"), minlength=101)
-
-    def best_of(trials: int, run: Callable[[], None]) -> float:
-        times = []
-        for _ in range(trials):
-            started = clock()
-            run()
-            times.append(clock() - started)
-        return min(times)
-
-    return "sorted" if best_of(4, by_sorting) <= best_of(4, by_lookup) else "plain"
 
 
 def _lookup(feature: Feature) -> Floats32:
