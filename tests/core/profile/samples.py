@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.counting.cells import Kernel
+    from whimbrel_core.profile.counting.kernel import Kernel
 
 WORDS = np.array(["AA", "DL", "UA", "WN"], object)
 

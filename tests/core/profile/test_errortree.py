@@ -23,7 +23,7 @@ from whimbrel_core.profile.window import decode, encode, merge, require_fit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whimbrel_core.profile.counting.cells import Kernel
+    from whimbrel_core.profile.counting.kernel import Kernel
 
 WIDTH = len(REGRESSION.features)
 SPECIAL = [float("nan"), float("inf"), float("-inf"), 0.0, -0.0, 1.0, 2.0, 5.0, 1e-45, 3.4e38]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.core.profile import samples
+from tests.core.profile.described import delay_baseline, delays
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile import flat
 from whimbrel_core.profile import window as windows
@@ -20,6 +21,7 @@ from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_core.profile.privacy.noise import _Noise, noised, variance
+from whimbrel_core.profile.quality.estimates import expected_of
 from whimbrel_core.profile.slices import Slice
 
 if TYPE_CHECKING:
@@ -127,3 +129,22 @@ def test_a_far_away_row_is_hidden_and_many_are_not() -> None:
 def test_an_epsilon_that_means_nothing_is_refused(epsilon: float) -> None:
     with pytest.raises(ProfileError, match="epsilon"):
         noised(counted(0, 10), baseline(), epsilon, random.Random(0).random)
+
+
+def test_the_expected_error_of_a_regression_survives_noise() -> None:
+    of = delay_baseline()
+    exact = told = windows.empty(of.layout, 0, 1)
+    for seed in range(20):
+        accumulator = Accumulator(of)
+        accumulator.update(delays(seed, 1000, together=0.5))
+        window = accumulator.window(0, 1)
+        noisy = noised(window, of, 1.0, random.Random(seed).random)
+        assert noisy.score_cells != window.score_cells
+        assert sum(noisy.score_cells or ()) <= window.rows
+        exact, told = windows.merge(exact, window), windows.merge(told, noisy)
+    windows.require_fit(told, of.layout)
+    known, hidden = expected_of(exact, of), expected_of(told, of)
+    assert known is not None
+    assert hidden is not None
+    assert hidden.mae == pytest.approx(known.mae, rel=0.02)
+    assert hidden.rmse == pytest.approx(known.rmse, rel=0.02)

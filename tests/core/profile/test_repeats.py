@@ -16,7 +16,7 @@ from tests.core.profile.samples import SMALL
 from whimbrel_core.profile.counting.accumulator import Accumulator
 
 if TYPE_CHECKING:
-    from whimbrel_core.profile.counting.cells import Kernel
+    from whimbrel_core.profile.counting.kernel import Kernel
 
 KERNELS: list[Kernel] = ["sorted", "plain"]
 _OTHER_NAN = float(np.array([0xFFC00001], np.uint32).view(np.float32)[0])

@@ -23,7 +23,7 @@ from whimbrel_core.profile.slices import MAX_SLICES, Slice
 from whimbrel_core.profile.window import decode, empty, encode, merge, require_fit
 
 if TYPE_CHECKING:
-    from whimbrel_core.profile.counting.cells import Kernel
+    from whimbrel_core.profile.counting.kernel import Kernel
 
 KERNELS: list[Kernel] = ["sorted", "plain"]
 _temp = st.sampled_from(

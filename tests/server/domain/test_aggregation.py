@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.core.profile.samples import SLICED
+from tests.core.profile.samples import REGRESSION, SLICED
 from tests.core.profile.samples import windows as sampled
 from tests.support.models import MadeBundle, build_bundle, logistic
 from tests.support.windows import Counter
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.window import Window
 
 SOME = sampled(SLICED)
+LEAVES = sampled(REGRESSION)
 START_MS = 1_735_689_600_000
 D = "d" * 64
 
@@ -84,6 +85,17 @@ def test_totals_of_any_windows_with_slices_add_in_any_order_and_grouping(
     assert whole.window() == merged
     assert flat.decode(whole.encode()).window() == merged
     assert whole.without(added([c])).window().slices == added([a, b]).window().slices
+
+
+@given(LEAVES, LEAVES)
+def test_totals_of_a_regression_add_the_leaves_of_all_rows_and_of_its_slices(
+    a: Window, b: Window
+) -> None:
+    whole = Totals(REGRESSION)
+    for window in (b, a):
+        whole.add(Totals.of(REGRESSION, window))
+    assert whole.window() == profile_windows.merge(a, b)
+    assert profile_windows.decode(whole.encode()) == whole.window()
 
 
 @given(st.lists(SOME, min_size=1, max_size=6), st.data())

@@ -21,7 +21,7 @@ import numpy as np
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_core.profile.counting.cells import Kernel, fastest_kernel
+from whimbrel_core.profile.counting.kernel import Kernel, fastest_kernel
 from whimbrel_core.profile.counting.memory import FAILED, MISTYPED, REJECTED, Memory, Plan
 from whimbrel_core.profile.counts import LATENCY_CELLS, FeatureCounts, OpsCounts, slice_of
 from whimbrel_core.profile.window import Window
