@@ -23,7 +23,6 @@ from whimbrel_server.jobs.announcer import Announcer
 from whimbrel_server.jobs.births import Births
 from whimbrel_server.jobs.costs import Costs
 from whimbrel_server.jobs.fold import Fold
-from whimbrel_server.jobs.groups import members_of
 from whimbrel_server.jobs.judges import Judges
 from whimbrel_server.jobs.rates import watch_slots
 from whimbrel_server.jobs.rollouts import RolloutJudge
@@ -37,6 +36,7 @@ from whimbrel_server.store import incarnation
 from whimbrel_server.store.assignments import Assignments
 from whimbrel_server.store.database import Database
 from whimbrel_server.store.registry import Registry
+from whimbrel_server.store.standings import members_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

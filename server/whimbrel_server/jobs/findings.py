@@ -92,6 +92,7 @@ def _raise(  # noqa: PLR0917 - all of it is what an alert says
                 policy,
                 {"log_e": one.threshold, "psi_warn": limits.psi[1], "q": standing.Q},
                 figures,
+                {"standing": found.standing, "told_before": found.before.get(one.feature)},
             ),
         ),
         now_ms,
@@ -171,6 +172,7 @@ def _verdict(  # noqa: PLR0917 - a verdict's parts
     policy: Policy,
     thresholds: dict[str, float],
     figures: dict[str, Any],
+    given: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a verdict that stands on the newest periods of a group."""
     subject = FLEET if scope == FLEET else f"c:{scope}"
@@ -192,4 +194,5 @@ def _verdict(  # noqa: PLR0917 - a verdict's parts
         policy=policy,
         thresholds=thresholds,
         figures=figures,
+        given=given,
     ).evidence()

@@ -35,11 +35,11 @@ from whimbrel_server.store.database import upsert
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from whimbrel_server.jobs.groups import Members
     from whimbrel_server.jobs.histories import Rows, Turned
     from whimbrel_server.jobs.judges import Judges
     from whimbrel_server.repository import Contents, Published, Repository
     from whimbrel_server.store.database import Database
+    from whimbrel_server.store.standings import Members
 
 log = logging.getLogger(__name__)
 

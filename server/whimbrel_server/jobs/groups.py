@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
-import sqlalchemy as sa
 
 from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.components import Components
@@ -19,11 +18,13 @@ from whimbrel_server.domain import aggregation, outliers, rollups
 from whimbrel_server.domain.aggregation import FLEET, Key
 from whimbrel_server.domain.rollups import Periods
 from whimbrel_server.domain.standing import evidence
-from whimbrel_server.store import judgements, peers, schema
-from whimbrel_server.store.standings import standing
+from whimbrel_server.store import judgements, peers, periods
+from whimbrel_server.store.standings import fingerprint, standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    import sqlalchemy as sa
 
     from whimbrel_core.profile.watching.judging import DeviceJudge
     from whimbrel_server.domain.aggregation import Step, Totals
@@ -31,17 +32,15 @@ if TYPE_CHECKING:
     from whimbrel_server.domain.rollups import Rollup
     from whimbrel_server.jobs.judges import Judges
     from whimbrel_server.repository import Repository
-    from whimbrel_server.store.standings import Stand, Standings
-
-# Of each group: enough to say what the average was before, and whether an effect lasts.
-_PERIODS = 32
-
-Members = dict[str, tuple[str, ...]]
-"""The cohorts (stored subjects) of the devices (stored subjects) that serve a version."""
+    from whimbrel_server.store.standings import Members, Stand, Standings
 
 
 class Found(NamedTuple):
-    """What one version's devices show together."""
+    """What one version's devices show together.
+
+    ``standing`` names the devices, windows and cohorts that it is of (`fingerprint`); ``before``:
+    features that were told already, and whether as the average's.
+    """
 
     digest: str
     rollups: tuple[Rollup, ...]
@@ -49,6 +48,8 @@ class Found(NamedTuple):
     periods: Periods | None
     outliers: tuple[Outlier, ...]
     peers: tuple[PeerPeriod, ...]
+    standing: str
+    before: dict[str, bool]
 
 
 class _Line(NamedTuple):
@@ -113,7 +114,8 @@ class Groups:
             evidence = np.array([_evident(judge, stands, members, key.subject) for key in keys])
             levels = judge.told(drifts.level, evidence)
             for n, key in enumerate(keys):
-                line = _Line(drifts.level[n], drifts.psi[n], drifts.w1_sd[n])
+                # As it will be read again: what is found must not hang on a restart.
+                line = _Line(*judgements.effects_of(kept[n]))
                 self._lines(connection, key.digest, key.subject)[key.bucket_ms] = line
                 said = judgements.said_of_group(judge, levels[n])
                 kind = "fleet" if key.subject == FLEET else "cohort"
@@ -149,6 +151,7 @@ class Groups:
         judge = self._judges.of(digest, FLEET)
         fleet = self._of(connection, digest, FLEET)
         rolled: tuple[Rollup, ...] = ()
+        before = peers.open_rollups(connection, digest)
         if stands:
             cohorts = {cohort for subject in stands for cohort in members[subject]}
             known = {subject: self._of(connection, digest, subject) for subject in sorted(cohorts)}
@@ -163,7 +166,7 @@ class Groups:
                 },
                 followed.confirm_windows,
                 followed.calm_windows,
-                peers.open_rollups(connection, digest),
+                before,
             )
         kept = peers.load(connection, digest)
         history = self._compare(connection, digest, buckets, members, stands, total)
@@ -191,6 +194,8 @@ class Groups:
             fleet,
             unlike,
             history,
+            fingerprint(stands, members),
+            before,
         )
 
     # ------------------------------------------------------------------------------- devices
@@ -209,17 +214,11 @@ class Groups:
         at = (digest, subject)
         lines = self._periods.get(at)
         if lines is None:
-            table = schema.judgements
-            payloads = connection.execute(
-                sa.select(table.c.payload)
-                .where(table.c.digest == digest, table.c.subject == subject)
-                .order_by(table.c.start_ms.desc())
-                .limit(_PERIODS)
-            ).scalars()
-            lines = self._periods[at] = {}
-            for kept in map(judgements.kept_in, payloads):
-                lines[kept.start_ms] = _Line(*judgements.effects_of(kept))
-        while len(lines) > _PERIODS:
+            lines = self._periods[at] = {
+                kept.start_ms: _Line(*judgements.effects_of(kept))
+                for kept, _ in periods.newest(connection, digest, subject)
+            }
+        while len(lines) > periods.KEPT:
             del lines[min(lines)]
         return lines
 
@@ -316,10 +315,3 @@ def _evident(
 def _began(one: Outlier, began: Mapping[tuple[str, str], int]) -> Outlier:
     since_ms = began.get((one.newest.device, one.newest.feature), one.since_ms)
     return msgspec.structs.replace(one, since_ms=min(since_ms, one.since_ms))
-
-
-def members_of(labels: Iterable[tuple[str, Mapping[str, str]]]) -> Members:
-    """Return devices and their labels as members."""
-    return {
-        aggregation.device_subject(device): aggregation.cohorts_of(some) for device, some in labels
-    }

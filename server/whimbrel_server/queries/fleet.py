@@ -235,7 +235,7 @@ class FleetReads:
         """
         with self._database.read() as connection:
             alert = alerts.get(connection, alert_id)
-            found = replay.replays(connection, self.repository, [alert])
+            found = replay.replays(connection, self.repository, self._registry, [alert])
         if not found:
             raise UsageError(
                 f"alert {alert_id} is no judgement of counts: it has no verdict to recompute",
@@ -247,7 +247,7 @@ class FleetReads:
         """Recompute the verdicts of the newest alerts, those without one left out."""
         with self._database.read() as connection:
             listed = alerts.listing(connection, None, limit)
-            return replay.replays(connection, self.repository, listed)
+            return replay.replays(connection, self.repository, self._registry, listed)
 
     def audit(self, limit: int = 200) -> tuple[AuditView, ...]:
         """Return who did what, newest first."""

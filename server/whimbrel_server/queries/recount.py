@@ -14,18 +14,20 @@ import sqlalchemy as sa
 
 from whimbrel_core.profile import flat
 from whimbrel_core.profile.watching import alarms
+from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.domain import aggregation
 from whimbrel_server.ingest.journal import Entry
-from whimbrel_server.store import judgements, schema
+from whimbrel_server.store import judgements, periods, policies, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.flat import FlatWindow
-    from whimbrel_core.profile.watching.judging import DeviceJudge
-    from whimbrel_server.store.judgements import Kept
+    from whimbrel_server.domain.aggregation import Step
+    from whimbrel_server.store.judgements import Kept, Said
 
 SubjectKey = tuple[str, str]
 """Digest and subject."""
@@ -123,6 +125,26 @@ def _segments(connection: sa.Connection, spans: Mapping[str, Span]) -> list[int]
     return sorted(found)
 
 
+def group_faults(  # noqa: PLR0917 - where the counts are, and what they were judged as
+    connection: sa.Connection,
+    baseline: Baseline,
+    digest: str,
+    subject: str,
+    step: Step,
+    judged: Sequence[tuple[Kept, Said]],
+) -> tuple[int, tuple[str, ...]]:
+    """Return `faults` of a group's periods, from their stored counts, each under its policy."""
+    counts = periods.counted(connection, digest, subject, step, [kept for kept, _ in judged])
+    under = policies.load(connection, {said.policy for _, said in judged})
+    number, found = 0, list[str]()
+    for name, policy in under.items():
+        own = [kept for kept, said in judged if said.policy == name and kept.position in counts]
+        if own:
+            number += len(own)
+            found += _compared(DeviceJudge(baseline, policy), own, counts)
+    return number, tuple(found)
+
+
 def faults(
     judge: DeviceJudge, kept: Iterable[Kept], windows: Mapping[alarms.Position, FlatWindow]
 ) -> tuple[int, tuple[str, ...]]:
@@ -136,14 +158,27 @@ def faults(
     again = [one for one in kept if one.position in windows]
     if not again:
         return 0, ()
-    found = [windows[one.position] for one in again]
+    return len(again), _compared(judge, again, {at: (one, 0) for at, one in windows.items()})
+
+
+def _compared(
+    judge: DeviceJudge,
+    again: Sequence[Kept],
+    windows: Mapping[alarms.Position, tuple[FlatWindow, int]],
+) -> tuple[str, ...]:
+    """Return where judging windows, or periods made of so many of them, gives something else."""
+    found, merged = zip(*(windows[one.position] for one in again), strict=True)
     positions = [one.position for one in again]
-    drifts, seen = judge.judge_all(found, positions)
-    fresh = judgements.keep(judge, found, positions, drifts, seen)
-    return len(again), tuple(
-        f"the window of {one.position.key} at {one.start_ms}: {words} {verb} not what its counts give"
+    drifts, seen = judge.judge_all(found, positions, merged if any(merged) else ())
+    fresh = judgements.keep(judge, found, positions, drifts, None if any(merged) else seen)
+    return tuple(
+        f"the {_place(one)} at {one.start_ms}: {words} {verb} not what its counts give"
         for one, other in zip(again, fresh, strict=True)
         for part, words in _PARTS.items()
         for verb in ("are" if words.endswith("s") else "is",)
         if getattr(one, part) != getattr(other, part)
     )
+
+
+def _place(one: Kept) -> str:
+    return f"window of {one.key}" if one.key else "period"

@@ -1,80 +1,128 @@
-"""A finding of many devices made again: from the states that their detectors left on disk.
+"""A finding of many devices made again: from their detectors' states, and from merged counts.
 
 Each device's evidence comes from its state, as the fold would read it after a start, and its
-threshold from the policy that its newest window was judged under.
+threshold from the policy that its newest window was judged under. What is told of averages comes from
+the group's newest periods, as they were judged, and those are judged anew from their stored counts.
+
+States are of the newest windows alone. A verdict names them by a fingerprint: once something came
+since, or a device was labelled otherwise, it cannot be made again, which is said. While an alert is
+open it is brought up to date with whatever comes.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 
+from whimbrel_core.profile.watching.alarms import Policy
 from whimbrel_core.profile.watching.judging import DeviceJudge
-from whimbrel_server.domain import rollups
+from whimbrel_server.domain import aggregation, rollups
+from whimbrel_server.domain import standing as standings
 from whimbrel_server.domain.aggregation import FLEET
-from whimbrel_server.store import judgements, policies, schema
-from whimbrel_server.store.standings import Standings, standing
+from whimbrel_server.queries import recount
+from whimbrel_server.store import judgements, periods, policies, schema
+from whimbrel_server.store.standings import Standings, fingerprint, members_of, standing
 
 if TYPE_CHECKING:
+    from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_server.domain.rollups import Periods
     from whimbrel_server.domain.verdict import Verdict
     from whimbrel_server.repository import Repository
+    from whimbrel_server.store.registry import Registry
 
-AGAIN = ("drifting", "count", "alarmed", "log_e", "threshold", "what", "since_ms", "devices")
-"""What of a finding is made of its devices' evidence; the rest is of the merged counts."""
+_MEANWHILE = "windows of its devices came since, or one of them was labelled otherwise"
 
 
 class Regrouped(NamedTuple):
-    """What the devices of a version show together now; ``gone``: why that cannot be said."""
+    """What the devices of a version show together now; ``gone``: why that cannot be said.
+
+    Args:
+        devices: that it is made of.
+        recounted: periods of groups that were judged anew from their counts.
+        faults: where those are not what was kept.
+    """
 
     figures: dict[str, Any]
-    devices: int = 0
     gone: str = ""
+    devices: int = 0
+    recounted: int = 0
+    faults: tuple[str, ...] = ()
 
 
-def regroup(connection: sa.Connection, repository: Repository, one: Verdict) -> Regrouped:
-    """Return the figures of a finding of the fleet, made again."""
-    if one.subject != FLEET:
-        return Regrouped({}, 0, "who was in its cohort is not stored; ask for its devices'")
-    baseline = repository.contents(one.digest).baseline
-    table = schema.detectors
-    rows = connection.execute(
-        sa.select(table.c.subject, table.c.start_ms, table.c.key).where(
-            table.c.digest == one.digest
+def regroup(
+    connection: sa.Connection, repository: Repository, registry: Registry, one: Verdict
+) -> Regrouped:
+    """Return the figures of a finding of the fleet or of a cohort, made again."""
+    contents = repository.contents(one.digest)
+    baseline = contents.baseline
+    members = members_of(registry.serving(one.digest))
+    judges = _judges(connection, one.digest, baseline)
+    if judges is None:
+        return Regrouped({}, "the policy of some of its devices is not known any more")
+    known = Standings()
+    known.load(connection, one.digest, judges.__getitem__)
+    stands = known.among(one.digest, members)
+    if not stands or fingerprint(stands, members) != one.given.get("standing"):
+        return Regrouped({}, _MEANWHILE)
+    step = aggregation.step_of(contents.manifest.drift.window_s)
+    recounted, faults = 0, list[str]()
+    merged: dict[str, Periods] = {}
+    for subject in dict.fromkeys((FLEET, one.subject)):
+        judged = periods.newest(connection, one.digest, subject)
+        number, found = recount.group_faults(
+            connection, baseline, one.digest, subject, step, judged
         )
-    ).all()
-    if len(rows) != one.figures["devices"]:
-        return Regrouped(
-            {}, 0, f"{len(rows)} devices have served it, not those of the verdict alone"
-        )
-    named = {row.subject: _policy_of(connection, one.digest, *row) for row in rows}
-    known = policies.load(connection, named.values())
-    if set(named.values()) - set(known):
-        return Regrouped({}, 0, "the policy of some of its devices is not known any more")
-    judges = {name: DeviceJudge(baseline, policy) for name, policy in known.items()}
-    standings = Standings()
-    standings.load(connection, one.digest, lambda subject: judges[named[subject]])
-    members = dict.fromkeys(named, ())
-    found = rollups.roll_up(
+        recounted += number
+        faults += found
+        some = periods.effects(kept for kept, _ in judged)
+        if some is not None:
+            merged[subject] = some
+    policy = msgspec.convert(one.policy, Policy)
+    before = one.given.get("told_before")
+    rolled = rollups.roll_up(
         [feature.name for feature in baseline.layout.features],
         next(iter(judges.values())).components,
-        standing(standings.among(one.digest, members), members),
-        {},
-        1,
-        1,
-        {one.feature: False},
+        standing(stands, members),
+        merged,
+        policy.confirm_windows,
+        policy.calm_windows,
+        {} if before is None else {one.feature: bool(before)},
     )
-    for again in found:
-        if again.feature == one.feature:
-            names = again.names[: len(one.figures["drifting"])]
-            figures = {name: getattr(again, name) for name in AGAIN if hasattr(again, name)}
-            return Regrouped(
-                {**one.figures, **figures, "drifting": names, "count": len(again.drifting)},
-                len(rows),
-            )
-    return Regrouped(
-        {}, len(rows), "none of its devices drifts any more: it stood on their average"
-    )
+    again = next((some for some in rolled if some.feature == one.feature), None)
+    figures = {} if again is None else _figures(again, one)
+    return Regrouped(figures, "", len(stands), recounted, tuple(faults))
+
+
+def _figures(again: rollups.Rollup, one: Verdict) -> dict[str, Any]:
+    named = one.figures.get("drifting") or []
+    return {
+        **msgspec.structs.asdict(again),
+        "drifting": again.names[: max(len(named), 1)],
+        "gathered": msgspec.to_builtins(again.gathered),
+        "count": len(again.drifting),
+        # When it was told last is no judgement.
+        "told": one.figures.get("told"),
+        "q": standings.Q,
+    }
+
+
+def _judges(
+    connection: sa.Connection, digest: str, baseline: Baseline
+) -> dict[str, DeviceJudge] | None:
+    """Return who judged each device's newest window; None where a policy is not known."""
+    rows = connection.execute(
+        sa.select(
+            schema.detectors.c.subject, schema.detectors.c.start_ms, schema.detectors.c.key
+        ).where(schema.detectors.c.digest == digest)
+    ).all()
+    named = {row.subject: _policy_of(connection, digest, *row) for row in rows}
+    known = policies.load(connection, named.values())
+    if set(named.values()) - set(known):
+        return None
+    judges = {name: DeviceJudge(baseline, policy) for name, policy in known.items()}
+    return {subject: judges[name] for subject, name in named.items()}
 
 
 def _policy_of(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from whimbrel_core.errors import WhimbrelError
+from whimbrel_core.errors import ProfileError, WhimbrelError
 from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.alarms import Policy, Position, changes
 from whimbrel_core.profile.watching.components import Components
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from whimbrel_server.domain.verdict import Input, Verdict
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.judgements import Kept, Said
+    from whimbrel_server.store.registry import Registry
     from whimbrel_server.views.alerts import AlertView
 
     History = list[tuple[Kept, Said]]
@@ -56,7 +57,10 @@ class Again(NamedTuple):
 
 
 def replays(
-    connection: sa.Connection, repository: Repository, alerts: Sequence[AlertView]
+    connection: sa.Connection,
+    repository: Repository,
+    registry: Registry,
+    alerts: Sequence[AlertView],
 ) -> tuple[ReplayView, ...]:
     """Return the verdict of each of ``alerts`` recomputed; those without a verdict are left out."""
     found = [(alert, verdict.read(alert.evidence)) for alert in alerts]
@@ -68,7 +72,7 @@ def replays(
             wanted[at] = span.covering(wanted.get(at, span))
     windows = recount.held(connection, wanted)
     return tuple(
-        _view(alert, one, _again(connection, repository, one, windows))
+        _view(alert, one, _again(connection, repository, registry, one, windows))
         for alert, one in found
         if one is not None
     )
@@ -77,6 +81,7 @@ def replays(
 def _again(
     connection: sa.Connection,
     repository: Repository,
+    registry: Registry,
     one: Verdict,
     windows: Mapping[recount.SubjectKey, Mapping[Position, FlatWindow]],
 ) -> Again:
@@ -86,8 +91,7 @@ def _again(
         return Again({}, f"it was made by version {one.version} of {one.rule}; {here}")
     try:
         if one.rule == verdict.GROUP_DRIFT:
-            group = regroup(connection, repository, one)
-            return Again(group.figures, group.gone, group.devices)
+            return Again(*regroup(connection, repository, registry, one))
         if one.rule == verdict.PEERS:
             return _peers(connection, repository, one)
         if one.rule == verdict.RATE:
@@ -99,6 +103,8 @@ def _again(
                 connection, repository, one, windows.get((one.digest, one.subject), {})
             )
         return _quality(connection, repository, one)
+    except ProfileError as error:
+        return Again({}, f"some of the counts that it stands on cannot be read: {error.message}")
     except WhimbrelError as error:
         return Again({}, f"its bundle cannot be read: {error.message}")
 
@@ -302,7 +308,10 @@ def _sentence(one: Verdict, again: Again, differences: int) -> str:
     if again.gone:
         return f"It cannot be recomputed: {again.gone}."
     if one.rule == verdict.GROUP_DRIFT:
-        made = f"The evidence of {again.windows} devices from their detectors' states"
+        made = (
+            f"The evidence of {again.windows} devices from their detectors' states, and "
+            f"{again.recounted} periods of theirs together from their very counts"
+        )
     elif one.rule == verdict.PEERS:
         made = f"The counts of {again.windows} devices compared again"
     elif one.rule == verdict.QUALITY:

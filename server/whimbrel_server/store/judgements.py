@@ -54,7 +54,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
             None for a group.
         variances: (K,) float64, likewise.
         scores: what quality is expected from, as `whimbrel_core.profile.quality.loss.cells` gives it.
-        findings: what is wrong with the data; of groups nothing is said.
+        findings: what is wrong with the data.
         requests: that were answered, as `requests_of` counts them.
     """
 
@@ -121,7 +121,7 @@ def keep(
     distances = np.stack(columns, axis=1).astype("<f4")
     finite, significant = drifts.rows.astype("<i8"), drifts.significant.astype(np.uint8)
     levels = drifts.level.astype(np.int8)
-    wrong = [()] * len(windows) if seen is None else _inspector(judge).inspect_all(windows)
+    wrong = _inspector(judge).inspect_all(windows)
     found = []
     for n, (window, position) in enumerate(zip(windows, positions, strict=True)):
         found.append(
@@ -257,6 +257,12 @@ def row(kept: Kept, said: Said, digest: str, subject: str, level: str) -> dict[s
     }
 
 
+def read(payload: bytes) -> tuple[Kept, Said]:
+    """Return what a stored window says by itself, and what is shown of it."""
+    found = _DECODER.decode(payload)
+    return found.kept, found.said
+
+
 def kept_in(payload: bytes) -> Kept:
     """Return what a stored window says by itself."""
     return _DECODER.decode(payload).kept
@@ -285,7 +291,7 @@ def history(
         .where(upto(digest, subject, position))
         .order_by(table.c.start_ms, table.c.key)
     ).scalars()
-    return [(found.kept, found.said) for found in map(_DECODER.decode, payloads)]
+    return [read(payload) for payload in payloads]
 
 
 def policy_in(payload: bytes) -> str:

@@ -5,6 +5,7 @@ Filled as windows are judged; after a start from what is on disk, when somebody 
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -13,17 +14,21 @@ import sqlalchemy as sa
 
 from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.evidence import NEVER
+from whimbrel_server.domain import aggregation
 from whimbrel_server.domain.standing import Standing
 from whimbrel_server.store import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from whimbrel_core.profile.watching.judging import DeviceJudge, Told
     from whimbrel_server.domain.standing import Counts, Floats
 
 SubjectKey = tuple[str, str]
 """Digest and subject."""
+
+Members = dict[str, tuple[str, ...]]
+"""The cohorts (stored subjects) of the devices (stored subjects) that serve a version."""
 
 _STATE = msgspec.msgpack.Decoder(alarms.SubjectState)
 _PSI = 1  # its place among the distances that are kept
@@ -40,6 +45,7 @@ class Stand(NamedTuple):
     threshold: float
     watched: int
     distances: bytes
+    newest: alarms.Position
 
     @property
     def psi(self) -> Floats:
@@ -94,6 +100,25 @@ class Standings:
         return {subject: known[subject] for subject in sorted(known) if subject in members}
 
 
+def members_of(labels: Iterable[tuple[str, Mapping[str, str]]]) -> Members:
+    """Return devices and their labels as members."""
+    return {
+        aggregation.device_subject(device): aggregation.cohorts_of(some) for device, some in labels
+    }
+
+
+def fingerprint(stands: Mapping[str, Stand], members: Mapping[str, tuple[str, ...]]) -> str:
+    """Return what tells whether the same devices stand after the same windows, in the same cohorts.
+
+    So a finding of them can be made again as long as nothing came since, and no longer.
+    """
+    lines = [
+        (subject, one.newest, one.threshold, members[subject])
+        for subject, one in sorted(stands.items())
+    ]
+    return sha256(msgspec.msgpack.encode(lines)).hexdigest()
+
+
 def stand(
     judge: DeviceJudge, state: alarms.SubjectState, told: Told, n: int, distances: bytes
 ) -> Stand:
@@ -136,4 +161,5 @@ def _stand(
         threshold=judge.threshold,
         watched=max(state.detector.windows - judge.policy.detector.warmup, 0),
         distances=distances,
+        newest=state.newest,
     )

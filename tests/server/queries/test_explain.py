@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.server.jobs.test_fold import Books, messages
-from tests.server.jobs.test_groups import DEVICES, SHORT
-from tests.server.jobs.test_groups import Books as ManyBooks
 from tests.server.jobs.test_watch import MONITORING, wrong_world
-from tests.support.house import build_house
 from whimbrel_core.errors import InputError
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import Life
@@ -18,9 +13,11 @@ from whimbrel_server.ingest.batch import Incoming
 from whimbrel_server.jobs import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    import pytest
+
+    from tests.server.jobs.test_groups import Books as ManyBooks
     from tests.support.house import House
     from whimbrel_server.views.verdicts import ExplanationView
 
@@ -34,20 +31,6 @@ def birth(device: str, incarnation: int, agent_version: str) -> Incoming:
         device, alive=True, incarnation=incarnation, epoch="aa", agent_version=agent_version
     )
     return Incoming(f"whimbrel/v1/{device}/up/life", codec.encode(life), 0)
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManyBooks]:
-    """Yield twelve devices, of which the three of one site drift."""
-    house = build_house(tmp_path_factory.mktemp("publisher"))
-    made = house.publish("1.0.0", window_s=86_400)
-    folder = tmp_path_factory.mktemp("server")
-    books = ManyBooks(house, made, folder, DEVICES[7:19], SHORT)
-    drifting = set(DEVICES[7:10])
-    books.days(0, 10)
-    books.days(10, 16, lambda device: 1.2 if device in drifting else 0.0)
-    yield books
-    books.fleet.stop()
 
 
 def test_a_drift_of_several_devices_names_them_their_cohort_and_the_budget(

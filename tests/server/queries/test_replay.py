@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.server.jobs.test_groups import Books as ManyBooks
     from whimbrel_server.views.alerts import AlertView
 
 
@@ -46,7 +47,7 @@ Rows = list[dict[str, Any]]
 
 @contextmanager
 def changed(
-    books: Books, table: sa.Table, where: sa.ColumnElement[bool]
+    books: Books | ManyBooks, table: sa.Table, where: sa.ColumnElement[bool]
 ) -> Iterator[tuple[Rows, Callable[[Rows], None]]]:
     """Yield some rows, and what puts others in their place; afterwards they are as they were."""
     database = books.fleet._database
