@@ -86,6 +86,7 @@ class AgentProcess:
         """Wait until ``condition`` returns something true, and return that."""
         deadline = time.monotonic() + timeout_s
         found: object = None
+        pause_s = 0.02
         while time.monotonic() < deadline:
             try:
                 found = condition()
@@ -98,7 +99,9 @@ class AgentProcess:
                 return found
             if self.process is not None and self.process.poll() is not None:
                 break
-            time.sleep(0.02)
+            time.sleep(pause_s)
+            # What takes long is not asked for ever so often: answering costs the agent time, too.
+            pause_s = min(1.2 * pause_s, 0.1)
         with contextlib.suppress(WhimbrelError):
             last += f"\n{self.status()}"
         msg = f"not within {timeout_s} s: {last}\n{self.log.read_text()[-3000:]}"

@@ -9,6 +9,7 @@ import pytest
 from tests.support.agent import DEVICE, RunningAgent
 from tests.support.broker import Broker
 from tests.support.fleet import FleetEnd
+from tests.support.installed import install
 from tests.support.models import build_bundle, logistic
 from tests.support.repository import RepositorySimulator
 from whimbrel_core.profile import window as windows
@@ -51,9 +52,13 @@ class Fleet:
         )
 
     def serving(self) -> Fleet:
+        """Serve what was installed before."""
+        self.revision = 1
+        install(self.agent.home, self.made, revision=self.revision)
         self.agent.start()
-        self.assign(self.made)
         self.agent.wait_serving(self.made.digest)
+        self.agent.wait_for(lambda: self.agent.status()["fleet"]["consumer"])
+        self.end.wait_for(lambda: self.end.lives)
         return self
 
     def close(self) -> None:
@@ -94,7 +99,9 @@ def _rows(fleet: Fleet) -> int:
 
 
 def test_a_device_enrolled_with_a_root_alone_serves_what_it_is_assigned(fleet: Fleet) -> None:
-    fleet.serving()
+    fleet.agent.start()
+    fleet.assign(fleet.made)
+    fleet.agent.wait_serving(fleet.made.digest)
     status, body = fleet.agent.infer()
     assert (status, body["model_version"]) == (200, "1.0.0")
     fleet.end.wait_for(lambda: fleet.end.states[DEVICE].slots[0].phase == "serving")
@@ -142,7 +149,6 @@ def test_windows_survive_kills_of_the_broker_and_of_control_each_once(fleet: Fle
 
 def test_the_outbox_stays_closed_while_no_server_takes_windows(fleet: Fleet) -> None:
     fleet.serving()
-    fleet.end.wait_for(lambda: len(fleet.end.events) == 4)
     fleet.end.pause()
     fleet.agent.wait_for(lambda: not fleet.agent.status()["fleet"]["consumer"])
     for k in range(5):
@@ -156,7 +162,6 @@ def test_the_outbox_stays_closed_while_no_server_takes_windows(fleet: Fleet) -> 
 
 def test_what_is_not_acknowledged_is_sent_again_and_the_same(fleet: Fleet) -> None:
     fleet.serving()
-    fleet.end.wait_for(lambda: len(fleet.end.events) == 4)
     fleet.end.acknowledge = False
     for k in range(4):
         fleet.agent.infer(2, timestamp=T0 + k * WINDOW_MS)

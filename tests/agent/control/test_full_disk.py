@@ -12,12 +12,9 @@ import pytest
 from tests.support.agent import RunningAgent
 from tests.support.broker import Broker
 from tests.support.fleet import FleetEnd
-from tests.support.models import MadeBundle, build_bundle, logistic
+from tests.support.installed import install
+from tests.support.models import build_bundle, logistic
 from tests.support.repository import RepositorySimulator
-from whimbrel_agent.control.slots import SlotStore
-from whimbrel_agent.control.state import StateFile
-from whimbrel_agent.update.machine import Installed, SlotState
-from whimbrel_core.wire.assignment import Probation, SlotAssignment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,32 +47,15 @@ class Device:
             folder / "bundles", logistic(seed=1), version="1.1.0", release=2, key=self.made.key
         )
         repository = RepositorySimulator(folder / "repository", self.made.key)
-        self.paths = {made.digest: repository.publish(made) for made in (self.made, self.newer)}
+        for made in (self.made, self.newer):
+            repository.publish(made)
         self.end = FleetEnd(broker)
         self.repository = repository
         (folder / "agent").mkdir()
         (folder / "agent" / "data").symlink_to(disk)
         self.agent = RunningAgent(folder / "agent", broker, repository)
-        self.agent.home.create()
-        self.agent.home.bundle(self.made.digest).write_bytes(self.made.path.read_bytes())
-        state = StateFile(self.agent.home.database)
-        now = Installed(
-            self.assigned(self.made),
-            name="churn",
-            version="1.0.0",
-            release=1,
-            parity_passed=True,
-            keys=(self.made.pem,),
-        )
-        SlotStore(state).save(
-            SlotState("churn", "serving", now.assignment, 1, current=now, committed=True)
-        )
-        state.close()
+        install(self.agent.home, self.made)
         self._ballast = disk / "ballast"
-
-    def assigned(self, made: MadeBundle) -> SlotAssignment:
-        length = made.path.stat().st_size
-        return SlotAssignment(self.paths[made.digest], made.digest, length, probation=Probation(0))
 
     def fill(self) -> None:
         """Leave not a byte."""
@@ -124,7 +104,7 @@ def test_on_a_full_disk_the_agent_serves_reports_starts_again_and_recovers(devic
     envelope = device.repository.assignment("device-1", 2, {"churn": device.newer})
     device.end.assign("device-1", envelope)
     agent.wait_for(lambda: "cannot be taken yet" in agent.status()["last_error"])
-    assert agent.status()["revision"] == 0
+    assert agent.status()["revision"] == 1
     assert agent.infer(4, timestamp=T0 + 8 * WINDOW_MS)[0] == 200
     rows += 4
     device.free()

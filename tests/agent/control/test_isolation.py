@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.support.agent import RunningAgent
+from tests.support.installed import assigned, install, save
 from tests.support.models import (
     TRAP,
     MadeBundle,
@@ -22,8 +23,7 @@ from tests.support.repository import RepositorySimulator
 from whimbrel_agent.control.slots import SlotStore
 from whimbrel_agent.control.state import StateFile
 from whimbrel_agent.update.blame import CRASHES, Blame, from_outside
-from whimbrel_agent.update.machine import Installed, SlotState
-from whimbrel_core.wire.assignment import Probation, SlotAssignment
+from whimbrel_agent.update.machine import SlotState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,22 +33,6 @@ traps = pytest.mark.skipif(
     platform.machine() not in {"x86_64", "AMD64"},
     reason="a model that crashes the runtime is known for x86 processors only",
 )
-
-
-def installed(made: MadeBundle) -> Installed:
-    return Installed(
-        SlotAssignment(
-            f"bundles/churn/{made.manifest.title}.whim",
-            made.digest,
-            made.path.stat().st_size,
-            probation=Probation(rows=0),
-        ),
-        name="churn",
-        version=made.manifest.version,
-        release=made.manifest.release,
-        parity_passed=True,
-        keys=(made.pem,),
-    )
 
 
 class Bundles(NamedTuple):
@@ -82,31 +66,11 @@ class Device:
         self.bundles = bundles
         self.repository = RepositorySimulator(folder / "repository", bundles.good.key)
         self.agent = RunningAgent(folder / "agent", None, self.repository)
-        self.agent.home.create()
 
     def start(self, serves: MadeBundle, previous: MadeBundle | None) -> RunningAgent:
         self.repository.publish(serves)
-        states = StateFile(self.agent.home.database)
-        for slot, made, before in (
-            ("steady", self.bundles.good, None),
-            ("shaky", serves, previous),
-        ):
-            for file in (made, before):
-                if file is not None:
-                    self.agent.home.bundle(file.digest).write_bytes(file.path.read_bytes())
-            now = installed(made)
-            SlotStore(states).save(
-                SlotState(
-                    slot,
-                    "serving",
-                    wanted=now.assignment,
-                    revision=1,
-                    current=now,
-                    previous=installed(before) if before is not None else None,
-                    committed=True,
-                )
-            )
-        states.close()
+        install(self.agent.home, self.bundles.good, slot="steady")
+        install(self.agent.home, serves, slot="shaky", previous=previous)
         return self.agent.start()
 
     def spring(self) -> None:
@@ -194,14 +158,20 @@ def test_a_newer_version_is_taken_while_the_present_one_crashes(
     agent.wait_for(lambda: agent.slot("shaky")["phase"] == "failed")
     agent.stop()
     states = StateFile(agent.home.database)
-    store = SlotStore(states)
-    state = store.load()["shaky"]
-    assert state.left_out == bundles.fatal.digest
-    wanted = installed(newer).assignment
-    store.save(
-        SlotState("shaky", "failed", wanted, 2, given_up=state.given_up, left_out=state.left_out)
-    )
+    state = SlotStore(states).load()["shaky"]
     states.close()
+    assert state.left_out == bundles.fatal.digest
+    save(
+        agent.home,
+        SlotState(
+            "shaky",
+            "failed",
+            assigned(newer),
+            2,
+            given_up=state.given_up,
+            left_out=state.left_out,
+        ),
+    )
     agent.start()
     agent.ask("sync")
     agent.wait_serving(newer.digest, "shaky")

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.agent import RunningAgent
-from tests.support.models import MadeBundle, build_bundle, logistic
+from tests.support.installed import assigned, install
+from tests.support.models import build_bundle, logistic
 from tests.support.repository import RepositorySimulator
-from whimbrel_agent.control.slots import SlotStore
-from whimbrel_agent.control.state import StateFile
-from whimbrel_agent.update.machine import Installed, SlotState
-from whimbrel_core.wire.assignment import Probation, SlotAssignment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,22 +24,6 @@ if "whimbrel_agent.update.probe" in sys.orig_argv:
     import ctypes
     ctypes.string_at(0)
 """
-
-
-def installed(made: MadeBundle) -> Installed:
-    return Installed(
-        SlotAssignment(
-            f"bundles/churn/{made.manifest.title}.whim",
-            made.digest,
-            made.path.stat().st_size,
-            probation=Probation(rows=0),
-        ),
-        name="churn",
-        version=made.manifest.version,
-        release=made.manifest.release,
-        parity_passed=True,
-        keys=(made.pem,),
-    )
 
 
 class Device:
@@ -64,25 +45,7 @@ class Device:
             more="",
         )
         self.home = self.agent.home
-        self.home.create()
-        for made in (self.old, self.new):
-            self.home.bundle(made.digest).write_bytes(made.path.read_bytes())
-        self.save(
-            SlotState(
-                "churn",
-                "serving",
-                wanted=installed(self.new).assignment,
-                revision=1,
-                current=installed(self.new),
-                previous=installed(self.old),
-                committed=True,
-            )
-        )
-
-    def save(self, slot: SlotState) -> None:
-        state = StateFile(self.home.database)
-        SlotStore(state).save(slot)
-        state.close()
+        install(self.home, self.new, previous=self.old)
 
     def plug_in(self) -> None:
         text = self.agent.config.read_text()
@@ -163,17 +126,7 @@ def test_a_model_that_crashes_the_runtime_does_it_in_the_probe_alone(
     )
     device.repository.publish(bad)
     device.plug_in()
-    device.save(
-        SlotState(
-            "churn",
-            "serving",
-            wanted=installed(bad).assignment,
-            revision=2,
-            current=installed(device.new),
-            previous=installed(device.old),
-            committed=True,
-        )
-    )
+    install(device.home, device.new, previous=device.old, wanted=assigned(bad), revision=2)
     path = os.pathsep.join([str(crash), os.environ.get("PYTHONPATH", "")])
     device.agent.start({"PYTHONPATH": path})
     device.agent.wait_for(lambda: device.agent.slot()["phase"] == "failed")

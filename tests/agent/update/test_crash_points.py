@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.agent import RunningAgent
+from tests.support.installed import assigned, install
 from tests.support.models import build_bundle, logistic
 from tests.support.repository import RepositorySimulator
-from whimbrel_agent.control.slots import SlotStore
-from whimbrel_agent.control.state import StateFile
 from whimbrel_agent.paths import DataDirectory
-from whimbrel_agent.update.machine import Installed, SlotState
 from whimbrel_core.errors import WhimbrelError
-from whimbrel_core.wire.assignment import Probation, SlotAssignment
+from whimbrel_core.wire.assignment import Probation
 
 if TYPE_CHECKING:
     from tests.support.models import MadeBundle
@@ -46,28 +43,12 @@ class Prepared:
     def agent(self, folder: Path, crash_at: int | str, probation: Probation) -> RunningAgent:
         """Return an agent that serves 1.0.0, wants 2.0.0 and dies at a boundary."""
         folder.mkdir()
-        home = DataDirectory(folder / "data")
-        home.create()
-        shutil.copy(self.old.path, home.bundle(self.old.digest))
-        state = StateFile(home.database)
-        SlotStore(state).save(
-            SlotState(
-                "churn",
-                "serving",
-                wanted=_assigned(self.new, probation),
-                revision=2,
-                current=Installed(
-                    _assigned(self.old, Probation(rows=0)),
-                    name="churn",
-                    version="1.0.0",
-                    release=1,
-                    parity_passed=True,
-                    keys=(self.old.pem,),
-                ),
-                committed=True,
-            )
+        install(
+            DataDirectory(folder / "data"),
+            self.old,
+            wanted=assigned(self.new, probation),
+            revision=2,
         )
-        state.close()
         log = folder / "boundaries"
         log.touch()
         config = str(folder / "agent.toml")
@@ -77,15 +58,6 @@ class Prepared:
             self.repository,
             arguments=("-m", "tests.support.crashing_agent", config, str(crash_at), str(log)),
         )
-
-
-def _assigned(made: MadeBundle, probation: Probation) -> SlotAssignment:
-    return SlotAssignment(
-        f"bundles/churn/{made.manifest.title}.whim",
-        made.digest,
-        made.path.stat().st_size,
-        probation=probation,
-    )
 
 
 @pytest.fixture(scope="module")
