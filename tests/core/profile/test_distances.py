@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.drift.drifts import FeatureDrift
 
 SHIFTS = [0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0]
 
 
+@lru_cache
 def pair(family: str, shift: float) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(42)
     draw = rng.normal if family == "normal" else lambda size: rng.lognormal(0, 0.7, size)
@@ -44,8 +47,15 @@ def pair(family: str, shift: float) -> tuple[np.ndarray, np.ndarray]:
     return reference, window
 
 
+@lru_cache
+def built(reference: bytes) -> Baseline:
+    """Return the baseline of float32 values; many windows are compared with one."""
+    values = np.frombuffer(reference, np.float32)
+    return build([ColumnSpec("a", "input", "x", 0, values)], task="regression")
+
+
 def judged(reference: np.ndarray, window: np.ndarray) -> FeatureDrift:
-    baseline = build([ColumnSpec("a", "input", "x", 0, reference)], task="regression")
+    baseline = built(reference.tobytes())
     accumulator = Accumulator(baseline)
     accumulator.update({"x": window})
     (drift,) = compare(baseline, accumulator.window(0, 1))
@@ -97,7 +107,7 @@ def test_values_never_seen_are_placed_where_the_sums_say(
 
 def test_without_sums_distances_come_from_counts_alone() -> None:
     reference, window = pair("normal", 0.5)
-    baseline = build([ColumnSpec("a", "input", "x", 0, reference)], task="regression")
+    baseline = built(reference.tobytes())
     accumulator = Accumulator(baseline)
     accumulator.update({"x": window})
     flat = [flatten(accumulator.window(0, 1))]

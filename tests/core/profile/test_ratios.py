@@ -60,7 +60,7 @@ def test_sums_grow_by_one_at_most_on_average_while_nothing_changes(
     """Over the t density that a window has when the variance is known from ``worth`` windows."""
     numbers = settled(worth, correlation=correlation)
     scale = math.sqrt(spread_of(numbers, 1 / 3600))
-    z = np.linspace(-60, 60, 24_001)
+    z = np.linspace(-60, 60, 6_001)
     density = (1 + z**2 / worth) ** (-(worth + 1) / 2)
     density /= density.sum()
     # A lasting shift that is to be ignored has been there before; the filter has followed it.

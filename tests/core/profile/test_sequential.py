@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,20 +22,26 @@ from whimbrel_core.profile.window import Window, empty, merge
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.watching.evidence import Evidence
 
 HOUR = 3_600_000
 FEATURES = 100
 
 
-def fleet(**settings: int) -> Detector:
-    """Return a detector of many numeric features: as many streams."""
+@lru_cache
+def hundred() -> Baseline:
+    """Return the baseline of many numeric features."""
     rng = np.random.default_rng(0)
-    baseline = build(
+    return build(
         [ColumnSpec(str(i), "input", "x", i, rng.normal(size=2000)) for i in range(FEATURES)],
         task="regression",
     )
-    return Detector(baseline, DetectorSettings(**settings))
+
+
+def fleet(**settings: int) -> Detector:
+    """Return a detector of as many streams."""
+    return Detector(hundred(), DetectorSettings(**settings))
 
 
 def simulated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,10 +48,15 @@ def baseline(columns: dict[str, NDArray[Any]]) -> Baseline:
     return build(specs, task="regression")
 
 
+@lru_cache
+def many() -> Baseline:
+    return baseline(rows(1, 20_000))
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("n", [900, 20_000])
 def test_a_shift_is_what_counting_the_rows_themselves_would_have_told(shift: float, n: int) -> None:
-    old, after = baseline(rows(1, 20_000)), rows(2, n, shift)
+    old, after = many(), rows(2, n, shift)
     window = Accumulator(old)
     window.update({name: values.reshape(-1, 1) for name, values in after.items()})
     exact = Judge(old).judge(window.window(0, 1))
