@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whimbrel_core.errors import InputError, UsageError
+from whimbrel_packager import tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,18 +130,23 @@ def narrow(column: Array | None) -> str:
 def read(path: Path, times: Sequence[str] = ()) -> Frame:
     """Read reference data from ``.npz``, ``.csv`` or ``.parquet``; ``times`` as in `of`.
 
+    A folder holds the parts of one table, ``.csv`` or ``.parquet``; see `folders`.
+
     Raises:
         InputError: not readable as what its name says, empty, or with pickles.
         UsageError: another kind of file.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(
-            f"{path}: reference data is read from {', '.join(SUFFIXES)}, not {suffix or 'this'!r}"
-        )
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}", hint="give the reference data's path")
-    frame = _read_npz(path, times) if suffix == ".npz" else _read_table(path, suffix, times)
+    if not path.is_dir():
+        if suffix not in SUFFIXES:
+            raise UsageError(
+                f"{path}: reference data is read from {', '.join(SUFFIXES)}, or a folder of files, "
+                f"not {suffix or 'this'!r}"
+            )
+        if not path.is_file():
+            raise UsageError(f"there is no file {path}", hint="give the reference data's path")
+    alone = suffix == ".npz" and path.is_file()
+    frame = _read_npz(path, times) if alone else of(tables.read(path), times)
     if not frame.rows:
         raise InputError(f"{path} has no rows", code="input.data")
     return frame
@@ -278,22 +284,6 @@ def _read_npz(path: Path, times: Sequence[str]) -> Frame:
             code="input.data",
         ) from error
     return Frame(columns)
-
-
-def _read_table(path: Path, suffix: str, times: Sequence[str]) -> Frame:
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
-    except ImportError as error:
-        raise UsageError(
-            f"{path}: reading parquet needs pyarrow, which is not installed here",
-            hint="pip install pyarrow, or save the data as .npz or .csv",
-        ) from error
-    except (ValueError, OSError, UnicodeDecodeError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read: {first}", code="input.data") from error
-    return of(table, times)
 
 
 def tensors(frame: Frame, matrix: str | None = None) -> Mapping[str, Array]:

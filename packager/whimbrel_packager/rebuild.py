@@ -274,7 +274,7 @@ def _check_data(lineage: Lineage, recipe: Recipe, reference: object, y: object) 
         raise _other("y, the labels apart from the data,", title,
                      lineage.digest(lineages.LABELS), data.labels_digest)  # fmt: skip
     file, recorded = given.file(reference), lineage.digest(lineages.REFERENCE_FILE)
-    if file is not None and recorded and given.digest(file) != recorded:
+    if file is not None and recorded and lineages.data_digest(file) != recorded:
         yield f"{file} is another file than the recorded one, with the same columns and values"
 
 

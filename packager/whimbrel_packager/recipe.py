@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 FILE = "whimbrel.toml"
+SERVING = "gates.skew.serving"
 # Keys that are paths: in a file from its own folder, in a bundle the last part alone.
 PATHS = (
     "model", "data.reference", "lineage.code", "lineage.lock", "gates.incumbent.bundle",
     "gates.incumbent.key", "gates.incumbent.repository", "gates.skew.definitions",
-    "gates.skew.serving", "optimise.predecessor",
+    SERVING, "optimise.predecessor",
 )  # fmt: skip
 # Of these, what is given apart or is known by something else than a digest.
 GIVEN = ("model", "data.reference", "lineage.code", "lineage.lock")
@@ -50,7 +51,8 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The reference data, and what its columns mean.
 
     Args:
-        reference: path of the data, from the recipe's folder (.npz, .csv or .parquet).
+        reference: path of the data, from the recipe's folder (.npz, .csv or .parquet, or a folder of
+            .csv or .parquet files that are one table).
         label: column with the true label or value; "" when there is none.
         held_out: column that is true for the rows that the model was not trained on; "" for none.
         positive: name of the positive class of a two-class model; "" when neither is.
@@ -306,11 +308,11 @@ def with_paths(recipe: Recipe, change: Callable[[str, str], str]) -> Recipe:
 
 
 def other_files(recipe: Recipe) -> dict[str, Path]:
-    """Return the files that a recipe names beside model and data, by key; folders are left out."""
+    """Return the files that a recipe names beside model and data, and a folder of served rows."""
     found: dict[str, Path] = {}
 
     def note(key: str, path: str) -> str:
-        if key not in GIVEN and Path(path).is_file():
+        if key not in GIVEN and (Path(path).is_file() or (key == SERVING and Path(path).is_dir())):
             found[key] = Path(path)
         return path
 

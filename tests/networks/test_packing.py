@@ -19,16 +19,17 @@ from torch import nn
 import whimbrel_packager
 from tests.packager.command import whimbrel
 from tests.packager.corpus.keras_cases import small
-from tests.packager.corpus.torch_cases import layers, program
+from tests.packager.corpus.torch_cases import PIXELS, Bytes, layers, program
 from whimbrel_agent import Model
 from whimbrel_agent.update import probe
 from whimbrel_agent.update.messages import ProbeRequest, PublisherKey
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.profile.baseline import Baseline
-from whimbrel_packager import recipe
+from whimbrel_packager import frame, recipe
 from whimbrel_packager.signing import keyfiles
 from whimbrel_packager.smaller.optimise import Optimise
 from whimbrel_packager.sources import Options
+from whimbrel_packager.sources.torch import TorchNetwork
 
 Array = np.ndarray[Any, Any]
 # Of Keras, whose arrays follow the older of numpy's conventions.
@@ -208,3 +209,20 @@ def test_no_path_of_the_build_machine_is_in_a_packed_network(
     for trace in (os.fsencode(Path.cwd()), b"torch_cases", b".py", b"site-packages"):
         assert trace not in model
     assert not list(tmp_path.glob("*.data"))
+
+
+class Wrapping(nn.Module):
+    """Code that was trained with floats: bytes below 128 would wrap."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return (pixels - 128).flatten(1).float().mean(1, keepdim=True)
+
+
+def test_a_module_takes_bytes_where_it_answers_to_them_as_to_floats() -> None:
+    images = frame.of({"pixels": PIXELS})
+    for module, kind in [(Bytes(), "UINT8"), (Wrapping(), "FP32"), (nn.Conv2d(8, 4, 3), "FP32")]:
+        (one,) = TorchNetwork(module.train()).inputs(images)
+        assert one.kind == kind
+        assert module.training
+    (one,) = TorchNetwork(Bytes()).inputs(frame.of({"pixels": PIXELS / np.float32(255)}))
+    assert one.kind == "FP32"

@@ -11,6 +11,7 @@ import pytest
 
 import whimbrel_packager
 from tests.packager.corpus.onnx_cases import BYTES_WIDE, PIXELS, SMALL, bytewise
+from tests.packager.proving import InProcess
 from tests.support.worker import FakeControl
 from whimbrel_agent import Model
 from whimbrel_agent.channel import SlotSpec
@@ -45,10 +46,11 @@ class Packed(NamedTuple):
 def packed(folder: Path, model: object, data: object, **settings: object) -> Packed:
     if not (folder / "keys").exists():
         keyfiles.create(folder / "keys", "bundle")
-    done = whimbrel_packager.pack(
-        model, data, name="parts", version="1.0.0", key=folder / "keys/bundle.pem", out=folder,
-        **settings,  # type: ignore[arg-type]
-    )  # fmt: skip
+    with InProcess():
+        done = whimbrel_packager.pack(
+            model, data, name="parts", version="1.0.0", key=folder / "keys/bundle.pem", out=folder,
+            **settings,  # type: ignore[arg-type]
+        )  # fmt: skip
     return Packed(done, (folder / "keys/bundle.pub").read_text())
 
 

@@ -42,7 +42,8 @@ _FLAGS = {
 @click.option("--name", help="Name of the model: [a-z0-9._-], stays for ever.")
 @click.option("--version", help="SemVer of this bundle, e.g. 1.0.0.")
 @click.option("--reference", type=_FILE, help="Data the model was trained or "
-              "validated on: .npz, .csv or .parquet, one column per feature.")  # fmt: skip
+              "validated on: .npz, .csv or .parquet, or a folder of .csv or .parquet files that are one "
+              "table; one column per feature.")  # fmt: skip
 @click.option("--label", help="Column of the reference data with the true label or value.")
 @click.option("--held-out", help="Column that is true for rows the model was not trained on; "
               "quality and calibration come from these.")  # fmt: skip

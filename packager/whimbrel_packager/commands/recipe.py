@@ -34,7 +34,8 @@ def recipe() -> None:
 )
 @click.argument("model", type=_FILE, required=False)
 @click.option("--reference", required=True, type=_FILE, help="Data the model was trained or "
-              "validated on: .npz, .csv or .parquet, one column per feature.")  # fmt: skip
+              "validated on: .npz, .csv or .parquet, or a folder of .csv or .parquet files that are one "
+              "table; one column per feature.")  # fmt: skip
 @click.option("--label", help="Column with the true label. Default: one called label, target, y "
               "or class.")  # fmt: skip
 @click.option("--held-out", help="Column that is true for rows the model was not trained on. "

@@ -54,7 +54,8 @@ class Skew(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         local: inputs that the application computes, and no store serves.
         entities: join keys that the features must be looked up by; empty: not checked.
         max_ttl_s: age up to which a served value may be used; None: not checked.
-        serving: a sample of served features (.parquet, .csv or .npz), columns as in training.
+        serving: a sample of served features (.parquet, .csv, a folder of either, or .npz),
+            columns as in training.
         max_psi: population stability index that a column of it may have, debiased.
         max_js: Jensen–Shannon distance that it may have; None: not judged.
         max_null_shift: by how much the share of missing values may differ.

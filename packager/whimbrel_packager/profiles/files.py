@@ -50,9 +50,6 @@ def opened(path: Path) -> Source:
     suffix = suffix_of(path)
     if not path.exists():
         raise UsageError(f"there is no file {path}", hint="check the path")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", hint="give one file; profiles of several files of "
-                         "one layout are added up by 'whimbrel profile merge'")  # fmt: skip
     if suffix not in SUFFIXES:
         raise UsageError(
             f"{path}: data are read from {', '.join(SUFFIXES)} files, not from {suffix or 'this'}",
@@ -186,6 +183,7 @@ class Arrow:
         except self._failures as error:
             raise _unreadable(path, error) from error
         self.columns = tuple(schema.names)
+        self.types = {field.name: str(field.type) for field in schema}
 
     def pieces(
         self, columns: Sequence[str], words: frozenset[str], far: Callable[[str], None]

@@ -12,6 +12,7 @@ from whimbrel_core.profile.building.dataset import DatasetProfile
 from whimbrel_core.profile.drift.comparing import compare as compare_profiles
 from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_packager.profiles import files, whylogs
+from whimbrel_packager.profiles.folder import Folder
 from whimbrel_packager.profiles.making import make, matches, select, silent
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ _DEFAULT = Thresholds()
 
 
 def subject(path: Path) -> Subject:
-    """Return a file as a table that is still to be counted, or as a profile.
+    """Return a file, or a folder of them, as a table still to be counted, or as a profile.
 
     Raises:
-        UsageError: there is no such file, or it is of no kind that is read.
+        UsageError: there is no such file, it is of no kind that is read, or a folder is no table.
         InputError: it is not what it should be.
     """
     try:
@@ -41,7 +42,7 @@ def subject(path: Path) -> Subject:
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {path}", hint="check the path") from error
     except IsADirectoryError:
-        return files.opened(path)  # refuses, with a hint
+        return Folder(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     try:

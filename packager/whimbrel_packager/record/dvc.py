@@ -1,4 +1,4 @@
-"""DVC: what its pointer files say of a file of data or a model. DVC itself is not needed.
+"""DVC: what its pointer files say of a file or folder of data or a model. DVC itself is not needed.
 
 ``<file>.dvc`` beside the file, or a stage of a ``dvc.lock`` in a folder above that made it. A
 pointer is believed only when the file is the one it points to.
@@ -7,6 +7,7 @@ pointer is believed only when the file is the one it points to.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,6 +55,7 @@ class Pointer(NamedTuple):
 
 def pointer_of(file: Path) -> Path:
     """Return where DVC keeps the pointer to a file that was added to it."""
+    file = file if file.name else file.resolve()  # the folder that one stands in
     return file.with_name(f"{file.name}.dvc")
 
 
@@ -144,6 +146,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is(file: Path, md5: str) -> bool:
+    if file.is_dir():
+        return _md5_of_folder(file) == md5
     if not file.is_file():
         return False
     with file.open("rb") as opened:
@@ -156,3 +160,15 @@ def _is(file: Path, md5: str) -> bool:
     data = file.read_bytes()
     unix = data.replace(b"\r\n", b"\n")
     return unix != data and hashlib.md5(unix, usedforsecurity=False).hexdigest() == md5
+
+
+def _md5_of_folder(folder: Path) -> str:
+    """Return the digest of what DVC lists of a folder: its files' digests, by path."""
+    listed = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as opened:
+                own = hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False))
+            listed.append({"md5": own.hexdigest(), "relpath": path.relative_to(folder).as_posix()})
+    listed.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(listed).encode(), usedforsecurity=False).hexdigest()

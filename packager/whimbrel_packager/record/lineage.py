@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.errors import UsageError
+from whimbrel_packager import folders
 from whimbrel_packager.record import checkout as checkouts
 from whimbrel_packager.record import dvc, runs
 from whimbrel_packager.sources import given
@@ -33,6 +34,7 @@ REFERENCE, REFERENCE_FILE, LABELS = "reference", "reference file", "labels"
 WEIGHTS = "weights: "  # and the name of a file beside the model
 UNCOMMITTED = "uncommitted changes"  # an annotation of code
 _COLUMNS = "names, types and values of the columns"
+_NAMES = "names and digests of the files"
 _HEX = {"sha256": 64, "md5": 32}
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")
 _SECRET = re.compile(r"(?i)sig|token|secret|passw|credential|key")
@@ -144,7 +146,7 @@ def find(
     Args:
         stated: the section of the recipe.
         model: the model's file; None when it was given as an object.
-        data: file of the reference data; likewise.
+        data: file or folder of the reference data; likewise.
         reference: the reference data.
         env: environment variables.
         others: other files that the recipe names, by their keys.
@@ -291,16 +293,37 @@ def _inputs(
         REFERENCE, digest={"sha256": reference.digest}, annotations={"digest of": _COLUMNS}
     )
     if data is not None:
-        pointer = pointers.get(REFERENCE_FILE)
-        yield Dependency(
-            REFERENCE_FILE,
-            digest={"sha256": given.digest(data), **_md5(pointer)},
-            annotations=_of_pointer(pointer),
-        )
+        yield from _data(data, pointers.get(REFERENCE_FILE))
     if reference.labels_digest:
         yield Dependency(
             LABELS, digest={"sha256": reference.labels_digest}, annotations={"digest of": _COLUMNS}
         )
+
+
+def data_digest(data: Path) -> str:
+    """Return the SHA-256 of a file of data, or of the names and digests of those of a folder."""
+    if not data.is_dir():
+        return given.digest(data)
+    return folders.digest((file.name, given.digest(file)) for file in folders.parts(data))
+
+
+def _data(data: Path, pointer: dvc.Pointer | None) -> Iterator[Dependency]:
+    """Yield the reference data's file, or its folder and each file in it."""
+    parts = folders.parts(data) if data.is_dir() else ()
+    digests = [(file.name, given.digest(file)) for file in parts]
+    said: dict[str, str | int | bool] = {}
+    if parts:
+        said = {"digest of": _NAMES, "files": len(parts)}
+    yield Dependency(
+        REFERENCE_FILE,
+        digest={
+            "sha256": folders.digest(digests) if parts else given.digest(data),
+            **_md5(pointer),
+        },
+        annotations={**said, **_of_pointer(pointer)},
+    )
+    for name, own in digests:
+        yield Dependency(f"{REFERENCE_FILE}: {name}", digest={"sha256": own})
 
 
 def _code_of(

@@ -16,9 +16,9 @@ from whimbrel_packager.commands.profile.show import show
 def profile() -> None:
     """Profile data, and compare data with data: no fleet, server or bundle is needed.
 
-    Data are .csv, .csv.gz, .tsv, .parquet, .feather and .npz files; they are read in pieces, so that
-    they may be larger than memory. A profile (.wprof) holds counts, and the 63 most frequent words of
-    each text column: no rows.
+    Data are .csv, .csv.gz, .tsv, .parquet, .feather and .npz files, or a folder of files (no .npz)
+    that are one table; they are read in pieces, so that they may be larger than memory. A profile
+    (.wprof) holds counts, and the 63 most frequent words of each text column: no rows.
     """
 
 

@@ -59,14 +59,14 @@ def changes(  # noqa: PLR0917 - one parameter for each option
     noise_floor: float,
     as_json: bool,
 ) -> None:
-    """Find when columns of DATA changed; its rows are in the order of time.
+    """Find when columns of DATA, a file or a folder, changed; its rows are in the order of time.
 
     Nothing has to be known of a column beforehand: no level, noise or trend. A change has enough
     evidence when no steady trend, correlated noise or random walk explains the rows as well.
     """
     from whimbrel_core.profile.watching.series import SeriesSettings
     from whimbrel_packager.profiles.changes import find
-    from whimbrel_packager.profiles.files import opened
+    from whimbrel_packager.profiles.folder import opened
 
     settings = SeriesSettings(arl=arl, trends=trends, noise_floor=noise_floor)
     with progress(quiet=as_json) as stage:

@@ -38,7 +38,7 @@ _STDOUT = Path("-")
 def compare(reference: Path, current: Path, **given: Any) -> None:  # noqa: ANN401 - click's options, by name
     """Show how B differs from A, the worst first; A is the reference.
 
-    Each is a data file, a profile (.wprof), a bundle (.whim) or a baseline. Data are counted in the
+    Each is a data file or a folder of them, a profile (.wprof), a bundle (.whim) or a baseline. Data are counted in the
     cells of the other one, so the distances are exact; two profiles with cells of their own are
     compared about (± .005).
 

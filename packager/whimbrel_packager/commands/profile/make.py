@@ -24,13 +24,15 @@ def make(
 ) -> None:
     """Make a profile of DATA: how its columns are distributed, as counts.
 
-    DATA is read in pieces, so it may be larger than memory: twice, or once with --like. Also a
-    whylogs summary (profile.view().to_pandas() saved as .csv or .parquet) makes a profile, a coarse
-    one: ten quantiles where data have a hundred cells, each off by about 2 % of the rows.
+    DATA is a file, or a folder of files that are one table, read in the order of their names. It is
+    read in pieces, so it may be larger than memory: twice, or once with --like. Also a whylogs
+    summary (profile.view().to_pandas() saved as .csv or .parquet) makes a profile, a coarse one: ten
+    quantiles where data have a hundred cells, each off by about 2 % of the rows.
     """
     from whimbrel_packager.profiles.files import suffix_of
 
-    target = out or Path(data.name[: len(data.name) - len(suffix_of(data))] + ".wprof")
+    named = data.name or data.resolve().name
+    target = out or Path(named[: len(named) - len(suffix_of(data))] + ".wprof")
     with progress(quiet=as_json) as stage:
         found = read(data, like=like, columns=columns, stage=stage)
     content = found.encode()
