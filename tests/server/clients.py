@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from litestar.testing import TestClient
 
-from tests.support.fake_fleet import FakeFleet
+from tests.support.fake_fleet.fleet import FakeFleet
 from tests.support.web import TOKEN, web
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.testing import TestClient
 
-    from tests.support.fake_fleet import FakeFleet
+    from tests.support.fake_fleet.fleet import FakeFleet
 
 CREDENTIALS = {
     "nothing": {},

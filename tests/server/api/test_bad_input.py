@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from litestar import Litestar
     from litestar.testing import TestClient
 
-    from tests.support.fake_fleet import FakeFleet
+    from tests.support.fake_fleet.fleet import FakeFleet
 
 SPEC = {"slot": "flights", "model": "flights", "version": "1.1.0"}
 TABLE: list[tuple[str, str, object, int, str]] = [

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from tests.server.clients import OPERATOR
-from tests.support.fake_fleet import AUTUMN, MARCH, MODEL, FakeFleet
+from tests.support.fake_fleet.fleet import FakeFleet
+from tests.support.fake_fleet.story import AUTUMN, MARCH, MODEL
 from whimbrel_core.errors import StorageError, UnavailableError
 from whimbrel_server.views.alerts import AlertView
 from whimbrel_server.views.audit import AuditView

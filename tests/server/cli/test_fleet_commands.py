@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.fake_fleet import FakeFleet
+from tests.support.fake_fleet.fleet import FakeFleet
 from tests.support.ports import free_port
 from tests.support.web import TOKEN, serving, web
 from whimbrel_core import cli

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.browser import Page, chromium
-from tests.support.fake_fleet import FakeFleet
+from tests.support.fake_fleet.fleet import FakeFleet
 from tests.support.page import too_faint
 from tests.support.web import TOKEN, serving, web
 

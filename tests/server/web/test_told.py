@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.fake_fleet import NOW, FakeFleet
+from tests.support.fake_fleet.fleet import FakeFleet
+from tests.support.fake_fleet.story import NOW
 from whimbrel_agent.update.machine import Event
 from whimbrel_server.views.audit import AuditView
 from whimbrel_server.views.devices import EventView

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from whimbrel_core.errors import UsageError
 from whimbrel_core.profile.quality.loss import Loss
 from whimbrel_core.profile.watching import alarms
 from whimbrel_server.domain import verdict
 from whimbrel_server.domain.attribution import Arrival, Companion, Facts, Happening, Peer
 from whimbrel_server.domain.wording import quality
-from whimbrel_server.queries import explain
-from whimbrel_server.views.drift import LossView
+from whimbrel_server.queries import explain, losses
 from whimbrel_server.views.slices import SliceFeatureView, SliceView
 from whimbrel_server.views.verdicts import ExplanationView, Paragraph, ReplayView
 
 if TYPE_CHECKING:
     from whimbrel_server.domain.verdict import Verdict
     from whimbrel_server.views.alerts import AlertView
+    from whimbrel_server.views.drift import LossView
 
 _DAY = 86_400_000
 COST = Loss(measure="AUC", reference=0.713, current=0.655, se=0.0061, rows=9_301)
@@ -49,12 +47,7 @@ SLICES = (
 
 def loss_view(one: Loss = COST) -> LossView:
     """Return an expected loss as people are told of it."""
-    return LossView(
-        **msgspec.structs.asdict(one),
-        loss=one.loss,
-        reading=one.reading,
-        sentence=quality.cost(one),
-    )
+    return losses.view(one)
 
 
 def verdict_of(device: str, digest: str, feature: str, at_ms: int) -> Verdict:
