@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from whimbrel_packager.commands import output
-from whimbrel_packager.commands.report import STDOUT, keys, read, write
+from whimbrel_packager.commands.named import bundles, repo_option
+from whimbrel_packager.commands.report import STDOUT, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +24,13 @@ _COLOURS: dict[Level, str] = {
 }  # fmt: skip
 
 
-@click.command(epilog="Example: whimbrel diff flights-1.0.0.whim flights-1.1.0.whim --check")
-@click.argument("old", type=_FILE)
-@click.argument("new", type=_FILE)
+@click.command(
+    epilog="Example: whimbrel diff flights-1.0.0.whim flights-1.1.0.whim --check; or, of a "
+    "repository: whimbrel diff flights@1.0.0 flights@1.1.0 --repo repository"
+)
+@click.argument("old")
+@click.argument("new")
+@repo_option
 @click.option("--trust", multiple=True, metavar="KEY", help="Public key that must have signed "
               "both: a PEM file, or a URI (repeat for several). Without one nothing is "
               "verified.")  # fmt: skip
@@ -33,8 +38,11 @@ _COLOURS: dict[Level, str] = {
               "output.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Exit with 5 when callers of OLD would break.")  # fmt: skip
 @output.json_option
-def diff(old: Path, new: Path, trust: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401 - click's options, by name
+def diff(old: str, new: str, trust: tuple[str, ...], **given: Any) -> None:  # noqa: ANN401 - click's options, by name
     """Compare the bundles OLD and NEW: what differs, the worst first, and a verdict.
+
+    Each is a .whim file, or with --repo a release of it, NAME@VERSION: a file that is not published
+    yet may be compared with one that is.
 
     Schema, quality, the reference data, gates, proof, runtime, policy and lineage. It breaks
     callers when an input, an output or a class is gone, or means something else.
@@ -42,17 +50,20 @@ def diff(old: Path, new: Path, trust: tuple[str, ...], **given: Any) -> None:  #
     from whimbrel_core.errors import CompatibilityError
     from whimbrel_packager.comparison.difference import compare
     from whimbrel_packager.pages import difference as pages
+    from whimbrel_packager.repository import delta
 
     page: Path | None = given["page"]
     as_json: bool = given["as_json"]
-    trusted = keys(trust)
-    before, after = (read(path, trusted) for path in (old, new))
+    pair = bundles((old, new), trust, given["repo"])
+    before, after = (one.contents for one in pair)
     quiet = as_json or page == STDOUT or before.length + after.length < _SLOW_BYTES
     with output.stages(quiet=quiet) as stage:
         stage("making the delta")
-        found = compare(before, after, delta_bytes=_delta(old, new))
+        made = delta.best_of(pair[0].content, pair[1].content)
+        found = compare(before, after, delta_bytes=len(made.data))
     if page is not None:
-        write(page, pages.build(found, before, after).encode(), old, new)
+        files = [one.file for one in pair if one.file is not None]
+        write(page, pages.build(found, before, after).encode(), *files)
     if page != STDOUT:
         output.result({**_value(found), "html": str(page) if page else None}, _lines(found),
                       as_json=as_json)  # fmt: skip
@@ -62,17 +73,6 @@ def diff(old: Path, new: Path, trust: tuple[str, ...], **given: Any) -> None:  #
             hint="change the callers first, or pack it so that they can stay as they are",
             code="compatibility.schema",
         )
-
-
-def _delta(old: Path, new: Path) -> int:
-    """Return how large a delta from one file to the other is."""
-    from whimbrel_core.errors import UsageError
-    from whimbrel_packager.repository import delta
-
-    try:
-        return len(delta.best_of(old.read_bytes(), new.read_bytes()).data)
-    except OSError as error:
-        raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _value(found: Difference) -> dict[str, object]:

@@ -8,27 +8,33 @@ from typing import TYPE_CHECKING
 import click
 
 from whimbrel_packager.commands import output
+from whimbrel_packager.commands.named import bundles, repo_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from whimbrel_core.signing.keys import PublicKey
     from whimbrel_packager.contents import Contents
 
 _FILE = click.Path(path_type=Path)
 STDOUT = Path("-")
 
 
-@click.command(epilog="Example: whimbrel report flights-1.0.0.whim --trust keys/bundle.pub")
-@click.argument("bundle", type=_FILE)
+@click.command(
+    epilog="Example: whimbrel report flights-1.0.0.whim --trust keys/bundle.pub; or, of a "
+    "repository: whimbrel report flights@1.0.0 --repo repository"
+)
+@click.argument("bundle")
+@repo_option
 @click.option("--out", type=_FILE, help="The HTML file; '-' is standard output. Default: "
               "NAME-VERSION.html in this folder.")  # fmt: skip
 @click.option("--trust", multiple=True, metavar="KEY", help="Public key that must have signed it: "
               "a PEM file, or a URI (repeat for several). Without one nothing is verified, and "
               "the report says so.")  # fmt: skip
 @output.json_option
-def report(bundle: Path, out: Path | None, trust: tuple[str, ...], as_json: bool) -> None:
+def report(
+    bundle: str, repo: Path | str | None, out: Path | None, trust: tuple[str, ...], as_json: bool
+) -> None:
     """Write a report on BUNDLE: one HTML file that loads nothing else.
+
+    BUNDLE is a .whim file, or with --repo a release of it, NAME@VERSION.
 
     Schema, quality, gates, proof, runtime, baseline, lineage, materials and files, from what is in
     the bundle and nothing beside it. The same bundle gives the same report.
@@ -36,11 +42,11 @@ def report(bundle: Path, out: Path | None, trust: tuple[str, ...], as_json: bool
     from whimbrel_core import identity
     from whimbrel_packager.pages import report as pages
 
-    contents = read(bundle, keys(trust))
+    ((contents, _, file),) = bundles([bundle], trust, repo)
     manifest = contents.manifest
     page = pages.build(contents).encode()
     target = out or Path(f"{manifest.title}.html")
-    write(target, page, bundle)
+    write(target, page, *([file] if file else []))
     if target == STDOUT:
         return
     state = contents.signature.state
@@ -63,22 +69,6 @@ def report(bundle: Path, out: Path | None, trust: tuple[str, ...], as_json: bool
         *(f"  note       {text}" for text in contents.unread.values()),
     ]
     output.result(value, shown, as_json=as_json)
-
-
-def keys(trust: Iterable[str]) -> list[PublicKey]:
-    """Return the keys that were named."""
-    from whimbrel_packager.signing import signers
-
-    return [signers.public(where) for where in trust]
-
-
-def read(bundle: Path, trusted: list[PublicKey]) -> Contents:
-    """Return the contents of a bundle's file; errors as in `whimbrel_packager.contents.read`."""
-    from whimbrel_packager import contents
-    from whimbrel_packager.commands.inspect import opened
-
-    with opened(bundle) as file:
-        return contents.read(file, what=str(bundle), keys=trusted)
 
 
 def write(target: Path, page: bytes, *bundles: Path) -> None:
