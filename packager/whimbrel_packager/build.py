@@ -22,7 +22,7 @@ from whimbrel_packager import recipe as recipes
 from whimbrel_packager.conversion import proving
 from whimbrel_packager.gates import gathering
 from whimbrel_packager.quality import metrics
-from whimbrel_packager.record import describe
+from whimbrel_packager.record import describe, traces
 from whimbrel_packager.record import lineage as lineages
 from whimbrel_packager.record import occasion as occasions
 from whimbrel_packager.reference import Reference
@@ -220,7 +220,7 @@ def make(
     with tempfile.TemporaryDirectory(prefix="whimbrel-pack-") as scratch:
         folder = Path(scratch)
         path, options = given.model_file(model, folder, options or recipe.source, data.frame)
-        lineage = recorded.lineage if recorded else lineages.find(
+        lineage = recorded.lineage if recorded else traces.find(
             recipe.lineage, model=given.file(model), data=given.file(reference), reference=data,
             env=os.environ, others=recipes.other_files(recipe),
         )  # fmt: skip
@@ -309,7 +309,7 @@ def make(
                 *baseline.notes(profile, done.result, recipe.profile.describe),
                 *optimised.notes(),
                 *done.result.description.notes,
-                *lineages.notes(lineage, given.file(model), given.file(reference)),
+                *traces.notes(lineage, given.file(model), given.file(reference)),
             ),
             seconds=0.0,
             gates=verdict,

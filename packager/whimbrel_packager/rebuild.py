@@ -26,7 +26,7 @@ from whimbrel_packager import build
 from whimbrel_packager import recipe as recipes
 from whimbrel_packager.recipe import Recipe
 from whimbrel_packager.record import lineage as lineages
-from whimbrel_packager.record import provenance
+from whimbrel_packager.record import provenance, traces
 from whimbrel_packager.reference import Reference
 from whimbrel_packager.sources import given
 
@@ -252,7 +252,7 @@ def _check_model(lineage: Lineage, title: str, model: object) -> Iterator[str]:
     else:
         if (here := given.digest(path)) != recorded:
             raise _other(f"the model {path}", title, recorded, here)
-        for name, digest in lineages.weights(path):
+        for name, digest in traces.weights(path):
             stated = lineage.digest(f"{lineages.WEIGHTS}{name}")
             if stated and digest != stated:
                 raise _other(f"the model's file of weights {name}", title, stated, digest)
@@ -274,7 +274,7 @@ def _check_data(lineage: Lineage, recipe: Recipe, reference: object, y: object) 
         raise _other("y, the labels apart from the data,", title,
                      lineage.digest(lineages.LABELS), data.labels_digest)  # fmt: skip
     file, recorded = given.file(reference), lineage.digest(lineages.REFERENCE_FILE)
-    if file is not None and recorded and lineages.data_digest(file) != recorded:
+    if file is not None and recorded and traces.data_digest(file) != recorded:
         yield f"{file} is another file than the recorded one, with the same columns and values"
 
 

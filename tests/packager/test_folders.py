@@ -17,7 +17,7 @@ from tests.packager.proving import InProcess
 from whimbrel_core.errors import InputError, UsageError
 from whimbrel_packager import folders, frame
 from whimbrel_packager.profiles import reading
-from whimbrel_packager.record import dvc, lineage, provenance
+from whimbrel_packager.record import dvc, lineage, provenance, traces
 from whimbrel_packager.signing import keyfiles
 from whimbrel_packager.sources import given
 
@@ -224,11 +224,11 @@ def test_a_model_is_packed_with_a_folder_and_every_file_of_it_is_in_the_lineage(
     assert entry is not None
     assert entry.annotations["files"] == 3
     assert known.digest("gates.skew.serving") == given.digest(served)
-    assert lineage.data_digest(data) == known.digest(lineage.REFERENCE_FILE)
+    assert traces.data_digest(data) == known.digest(lineage.REFERENCE_FILE)
     (data / "_SUCCESS").unlink()
-    assert lineage.data_digest(data) == known.digest(lineage.REFERENCE_FILE)
+    assert traces.data_digest(data) == known.digest(lineage.REFERENCE_FILE)
     parts[2].rename(data / "part-00009.parquet")
-    assert lineage.data_digest(data) != known.digest(lineage.REFERENCE_FILE)
+    assert traces.data_digest(data) != known.digest(lineage.REFERENCE_FILE)
 
 
 def contents_of(bundle: Path, name: str) -> bytes:

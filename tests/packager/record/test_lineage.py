@@ -13,7 +13,15 @@ from sklearn.preprocessing import StandardScaler
 
 from whimbrel_core.errors import UsageError
 from whimbrel_packager.frame import Frame
-from whimbrel_packager.record import checkout, dvc, environment, hyperparameters, lineage, runs
+from whimbrel_packager.record import (
+    checkout,
+    dvc,
+    environment,
+    hyperparameters,
+    lineage,
+    runs,
+    traces,
+)
 from whimbrel_packager.record.lineage import Origin, Stated
 from whimbrel_packager.reference import Reference, digest_of_frame
 
@@ -56,7 +64,7 @@ def found(
     data: Path | None = None,
     **env: str,
 ) -> lineage.Lineage:
-    return lineage.find(stated or Stated(), model=model, data=data, reference=reference(), env=env)
+    return traces.find(stated or Stated(), model=model, data=data, reference=reference(), env=env)
 
 
 @needs_git
@@ -158,7 +166,7 @@ def test_what_makes_a_lineage_less_than_it_seems_is_noted(repository: Path) -> N
     (repository / "data.npz.dvc").write_text(f"outs:\n- md5: {'ab' * 16}\n  path: data.npz\n")
     (repository / "train.py").write_text("fit(more)\n")
     known = found(Stated(code=str(repository)), data=data)
-    told = list(lineage.notes(known, None, data))
+    told = list(traces.notes(known, None, data))
     assert told == [
         f"commit {known.commit[:12]} is not all of the training code: it has uncommitted changes",
         "data.npz.dvc points to another content, and is not recorded",
@@ -227,7 +235,7 @@ def test_labels_that_were_given_apart_have_a_digest_of_their_own() -> None:
     one, two = (Reference.read(data, y, "", "") for y in ([0, 1, 0, 1], [1, 1, 0, 1]))
     assert one.digest == two.digest
     assert one.labels_digest != two.labels_digest
-    known = lineage.find(Stated(), model=None, data=None, reference=one, env={})
+    known = traces.find(Stated(), model=None, data=None, reference=one, env={})
     assert known.digest(lineage.LABELS) == one.labels_digest
 
 
@@ -376,12 +384,12 @@ def test_the_latest_run_of_wandb_is_taken_when_it_ran_this_commit(repository: Pa
 def test_a_pachyderm_worker_states_the_commits_of_its_inputs() -> None:
     env = {"PACH_JOB_ID": "j1", "flights": "/pfs/flights/x.csv", "flights_COMMIT": "c9",
            "OTHER_COMMIT": "no input of that name"}  # fmt: skip
-    known = lineage.find(Stated(), model=None, data=None, reference=reference(), env=env)
+    known = traces.find(Stated(), model=None, data=None, reference=reference(), env=env)
     assert [d.uri for d in known.dependencies if d.name.startswith("pachyderm")] == [
         "pachyderm:flights@c9"
     ]
     del env["PACH_JOB_ID"]
-    known = lineage.find(Stated(), model=None, data=None, reference=reference(), env=env)
+    known = traces.find(Stated(), model=None, data=None, reference=reference(), env=env)
     assert not [d for d in known.dependencies if d.name.startswith("pachyderm")]
 
 
