@@ -140,7 +140,7 @@ def _attempt(what: str, good: str, attempt: Callable[[], object], hint: str) -> 
 
 
 def _repository(config: Config) -> Finding:
-    from whimbrel_agent.update.transport import transport
+    from whimbrel_agent.update.repository_address import transport
 
     url = config.repository.url
 

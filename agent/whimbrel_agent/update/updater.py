@@ -23,7 +23,7 @@ from whimbrel_agent.paths import DataDirectory, replace_file
 from whimbrel_agent.update import child, delta, download, floor, targets, trust
 from whimbrel_agent.update.messages import Answer, Updated, UpdateRequest, Wanted
 from whimbrel_agent.update.metering import Metered
-from whimbrel_agent.update.transport import transport
+from whimbrel_agent.update.repository_address import transport
 from whimbrel_core.errors import (
     InputError,
     StorageError,

@@ -15,10 +15,11 @@ from tests.support.models import MadeBundle, build_bundle, logistic
 from tests.support.repository import RepositorySimulator
 from whimbrel_agent.paths import DataDirectory
 from whimbrel_agent.update import download, updater
+from whimbrel_agent.update.folder_transport import FolderTransport
 from whimbrel_agent.update.garbage import collect
 from whimbrel_agent.update.messages import Updated, UpdateRequest, Wanted
 from whimbrel_agent.update.metering import Metered, take_tally
-from whimbrel_agent.update.transport import FolderTransport, transport
+from whimbrel_agent.update.repository_address import transport
 from whimbrel_core.errors import (
     CompatibilityError,
     InputError,

@@ -15,7 +15,7 @@ from whimbrel_agent.paths import DataDirectory
 from whimbrel_agent.update import updater
 from whimbrel_agent.update.messages import Updated, UpdateRequest, Wanted
 from whimbrel_agent.update.metering import Metered
-from whimbrel_agent.update.transport import transport
+from whimbrel_agent.update.repository_address import transport
 from whimbrel_packager.repository.repository import Repository
 from whimbrel_packager.signing import keyfiles
 
