@@ -67,14 +67,14 @@ def test_a_bomb_is_not_inflated_beyond_its_limit() -> None:
     from whimbrel_core.profile.encoding import fields
 
     bomb = fields.MAGIC + bytes(32) + zlib.compress(bytes(32 * MIB), 9)
-    assert len(bomb) < MIB
+    assert len(bomb) < fields.MAX_ENCODED_BYTES  # or its length would be reason enough
     tracemalloc.start()
     try:
         assert not TARGETS["window"](bomb)
         _now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 2 * fields.MAX_PLAIN_BYTES
+    assert peak < 3 * fields.MAX_PLAIN_BYTES  # what is inflated, once more as it grows
 
 
 def damage(seed: bytes) -> st.SearchStrategy[bytes]:
