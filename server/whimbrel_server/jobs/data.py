@@ -13,7 +13,7 @@ from whimbrel_server.domain import troubles, verdict
 from whimbrel_server.store import alerts, judgements, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from whimbrel_core.profile.watching.alarms import Policy
     from whimbrel_server.domain.troubles import Trouble
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     SubjectKey = tuple[str, str]
 
-_PREFIX = "data/"
+PREFIX = "data/"
 # Windows with too few rows say nothing: behind them are some that do.
-_WINDOWS = 12
+WINDOWS = 12
 
 
 def tell(
@@ -43,7 +43,7 @@ def tell(
         policy: returns what holds for a device.
         now_ms: the wall clock.
     """
-    open_causes = alerts.causes(connection, _PREFIX)
+    open_causes = alerts.causes(connection, PREFIX)
     known: dict[SubjectKey, set[troubles.Key]] = {}
     for cause in open_causes:
         _, digest, subject, kind, feature = cause.split("/", 4)
@@ -56,24 +56,38 @@ def tell(
         if not told and not (history and history[-1].findings):
             continue
         rule = policy(at)
-        inspected = [
-            troubles.Inspected(kept.findings, enough=kept.rows >= rule.thresholds.min_rows)
-            for kept in history
-        ]
-        found = troubles.troubles(
-            inspected, told, confirm=rule.confirm_windows, calm=rule.calm_windows
-        )
-        lasting = set[troubles.Key]()
-        for one in found:
-            lasting.add((one.finding.feature, str(one.finding.kind)))
+        still = set[troubles.Key]()
+        for one in lasting(history, told, rule):
+            still.add((one.finding.feature, str(one.finding.kind)))
             _raise(connection, at, one, history, bundle, rule, now_ms)
-        for key in told - lasting:
+        for key in told - still:
             alerts.close(connection, cause_of(at, key), now_ms)
+
+
+def lasting(
+    history: Iterable[Kept], told: Collection[troubles.Key], policy: Policy
+) -> tuple[Trouble, ...]:
+    """Return what is wrong with the data of the newest windows or periods, worst first."""
+    least = policy.thresholds.min_rows
+    inspected = [troubles.Inspected(kept.findings, enough=kept.rows >= least) for kept in history]
+    return troubles.troubles(
+        inspected, told, confirm=policy.confirm_windows, calm=policy.calm_windows
+    )
+
+
+def thresholds(policy: Policy) -> dict[str, float]:
+    """Return what a finding has to pass."""
+    shares = policy.thresholds.rate
+    return {
+        "share_warn": shares[1],
+        "share_severe": shares[2],
+        "windows": policy.confirm_windows,
+    }
 
 
 def cause_of(at: SubjectKey, key: troubles.Key) -> str:
     """Return the cause of an alert about data."""
-    return f"{_PREFIX}{at[0]}/{at[1]}/{key[1]}/{key[0]}"
+    return f"{PREFIX}{at[0]}/{at[1]}/{key[1]}/{key[0]}"
 
 
 def _newest(connection: sa.Connection, at: SubjectKey) -> list[Kept]:
@@ -82,7 +96,7 @@ def _newest(connection: sa.Connection, at: SubjectKey) -> list[Kept]:
         sa.select(table.c.payload)
         .where(table.c.digest == at[0], table.c.subject == at[1], table.c.level == "device")
         .order_by(table.c.start_ms.desc(), table.c.key.desc())
-        .limit(_WINDOWS)
+        .limit(WINDOWS)
     ).scalars()
     return [judgements.kept_in(payload) for payload in payloads][::-1]
 
@@ -98,7 +112,6 @@ def _raise(  # noqa: PLR0917 - all of it is what an alert says
 ) -> None:
     finding, device = one.finding, at[1][2:]
     cause = cause_of(at, (finding.feature, finding.kind))
-    limits = policy.thresholds.rate
     found = verdict.reached(
         verdict.DATA,
         digest=at[0],
@@ -107,11 +120,7 @@ def _raise(  # noqa: PLR0917 - all of it is what an alert says
         feature=finding.feature,
         inputs=[verdict.Input(kept.start_ms, kept.key, kept.end_ms, kept.rows) for kept in history],
         policy=policy,
-        thresholds={
-            "share_warn": limits[1],
-            "share_severe": limits[2],
-            "windows": policy.confirm_windows,
-        },
+        thresholds=thresholds(policy),
         figures=troubles.figures(one),
     )
     # What has drifted because values are missing is told once, with the drift.

@@ -24,9 +24,10 @@ from whimbrel_core.profile.watching import alarms
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.domain import aggregation, effects
-from whimbrel_server.domain.aggregation import FLEET, Key, Totals
+from whimbrel_server.domain.subjects import FLEET, device_subject
+from whimbrel_server.domain.totals import Totals
 from whimbrel_server.ingest.journal import Entry
-from whimbrel_server.jobs import data, findings, verdicts
+from whimbrel_server.jobs import data, findings, group_data, verdicts
 from whimbrel_server.jobs.groups import Groups
 from whimbrel_server.jobs.histories import Arrived, Histories
 from whimbrel_server.store import alerts, policies, schema
@@ -35,6 +36,7 @@ from whimbrel_server.store.database import upsert
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from whimbrel_server.domain.aggregation import Key
     from whimbrel_server.jobs.histories import Rows, Turned
     from whimbrel_server.jobs.judges import Judges
     from whimbrel_server.repository import Contents, Published, Repository
@@ -88,7 +90,7 @@ class Fold:
         self._give_way, self._wrote, self._now_ms = give_way, wrote, now_ms
         self._totals: OrderedDict[Key, Totals] = OrderedDict()
         self._dirty: set[Key] = set()
-        self._judges = judges
+        self._judges, self._members = judges, members
         self._histories = Histories(database, repository, judges)
         self._groups = Groups(
             repository, judges, self._histories.standings, members=members, peers=peers
@@ -209,7 +211,7 @@ class Fold:
         sums.add(layout, message.digest, message.device, entry.cohorts, window)
         if window.rows:
             position = alarms.Position(window.start_ms, f"{message.epoch}/{message.seq:020d}")
-            subject = aggregation.device_subject(message.device)
+            subject = device_subject(message.device)
             arrived.setdefault(message.digest, []).append(Arrived(subject, position, window))
 
     def _contents(self, digest: str) -> Contents:
@@ -265,6 +267,9 @@ class Fold:
                     policy = self._judges.of(one.digest, FLEET).policy
                     policies.save(connection, [policy])
                     findings.tell(connection, one, published, policy, now_ms)
+            group_data.tell(
+                connection, periods, self._repository, self._judges, self._members, now_ms
+            )
             upsert(connection, schema.meta, [{"key": CURSOR, "value": str(cursor)}])
 
         self._database.write(change)

@@ -15,9 +15,10 @@ import numpy as np
 from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.components import Components
 from whimbrel_server.domain import aggregation, outliers, rollups
-from whimbrel_server.domain.aggregation import FLEET, Key
+from whimbrel_server.domain.aggregation import Key
 from whimbrel_server.domain.rollups import Periods
 from whimbrel_server.domain.standing import evidence
+from whimbrel_server.domain.subjects import FLEET, device_subject
 from whimbrel_server.store import judgements, peers, periods
 from whimbrel_server.store.standings import fingerprint, standing
 
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from whimbrel_core.profile.watching.judging import DeviceJudge
-    from whimbrel_server.domain.aggregation import Step, Totals
+    from whimbrel_server.domain.aggregation import Step
     from whimbrel_server.domain.outliers import Outlier, PeerPeriod
     from whimbrel_server.domain.rollups import Rollup
+    from whimbrel_server.domain.totals import Totals
     from whimbrel_server.jobs.judges import Judges
     from whimbrel_server.repository import Repository
     from whimbrel_server.store.standings import Members, Stand, Standings
@@ -38,8 +40,8 @@ if TYPE_CHECKING:
 class Found(NamedTuple):
     """What one version's devices show together.
 
-    ``standing`` names the devices, windows and cohorts that it is of (`fingerprint`); ``before``:
-    features that were told already, and whether as the average's.
+    ``standing`` names the devices, windows and cohorts that alerts are of (`fingerprint`);
+    ``before``: features that were told already, and whether as the average's.
     """
 
     digest: str
@@ -176,7 +178,7 @@ class Groups:
             for one in outliers.outliers(
                 history, followed.confirm_windows, followed.calm_windows, told
             )
-            if aggregation.device_subject(one.newest.device) in members
+            if device_subject(one.newest.device) in members
         )
         if history:
             # What is remembered of periods ends before an outlier does.
@@ -194,7 +196,7 @@ class Groups:
             fleet,
             unlike,
             history,
-            fingerprint(stands, members),
+            fingerprint(stands, members) if any(one.alert for one in rolled) else "",
             before,
         )
 

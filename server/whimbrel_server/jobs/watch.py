@@ -8,7 +8,8 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_server.domain import aggregation, devices, promises
-from whimbrel_server.domain.aggregation import DAY_MS, FLEET
+from whimbrel_server.domain.aggregation import DAY_MS
+from whimbrel_server.domain.subjects import FLEET
 from whimbrel_server.jobs import verdicts
 from whimbrel_server.store import aggregates, alerts, schema
 
@@ -153,7 +154,7 @@ def watch_served(database: Database, registry: Registry, now_ms: int) -> None:
         of_devices = [*alerts.causes(connection, "drift/"), *alerts.causes(connection, "data/")]
         of_versions = [
             cause
-            for kind in ("quality/", "rollup/", "outlier/")
+            for kind in ("quality/", "rollup/", "outlier/", "groupdata/")
             for cause in alerts.causes(connection, kind)
         ]
     over = [cause for cause in of_versions if cause.split("/")[1] not in everywhere]

@@ -18,7 +18,9 @@ from whimbrel_core.profile.watching.alarms import Policy, Position, changes
 from whimbrel_core.profile.watching.components import Components
 from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_server.domain import aggregation, outliers, promises, troubles, verdict
-from whimbrel_server.domain.aggregation import DAY_MS, Totals
+from whimbrel_server.domain.aggregation import DAY_MS
+from whimbrel_server.domain.subjects import device_subject
+from whimbrel_server.domain.totals import Totals
 from whimbrel_server.queries import recount
 from whimbrel_server.queries.asked import judge_again
 from whimbrel_server.queries.regroup import regroup
@@ -66,7 +68,7 @@ def replays(
     found = [(alert, verdict.read(alert.evidence)) for alert in alerts]
     wanted: dict[recount.SubjectKey, recount.Span] = {}
     for _, one in found:
-        if one is not None and one.rule in {verdict.DEVICE_DRIFT, verdict.DATA}:
+        if one is not None and one.level == "device" and one.rule in _BY:
             span = recount.Span(one.first_ms or one.inputs[0].start_ms, one.at_ms)
             at = (one.digest, one.subject)
             wanted[at] = span.covering(wanted.get(at, span))
@@ -97,7 +99,8 @@ def _again(
         if one.rule == verdict.RATE:
             return Again(*judge_again(connection, one))
         if one.rule == verdict.DATA:
-            return _data(connection, repository, one, windows.get((one.digest, one.subject), {}))
+            held = windows.get((one.digest, one.subject), {})
+            return _data(connection, repository, one, held)
         if one.rule == verdict.DEVICE_DRIFT:
             return _device_drift(
                 connection, repository, one, windows.get((one.digest, one.subject), {})
@@ -148,12 +151,20 @@ def _data(
     last = one.inputs[-1]
     position = Position(last.start_ms, last.key)
     history = judgements.history(connection, one.digest, one.subject, position)[-len(one.inputs) :]
-    gone = _lack(one, [_input(kept) for kept, _ in history])
+    what = "windows" if one.level == "device" else "periods"
+    gone = _lack(one, [_input(kept) for kept, _ in history], what=what)
     if gone:
         return Again({}, gone)
     policy = msgspec.convert(one.policy, alarms.Policy)
-    judge = DeviceJudge(repository.contents(one.digest).baseline, policy)
-    recounted, faults = recount.faults(judge, [kept for kept, _ in history], windows)
+    contents = repository.contents(one.digest)
+    if one.level == "device":
+        judge = DeviceJudge(contents.baseline, policy)
+        recounted, faults = recount.faults(judge, [kept for kept, _ in history], windows)
+    else:
+        step = aggregation.step_of(contents.manifest.drift.window_s)
+        recounted, faults = recount.group_faults(
+            connection, contents.baseline, one.digest, one.subject, step, history
+        )
     inspected = [
         troubles.Inspected(kept.findings, enough=kept.rows >= policy.thresholds.min_rows)
         for kept, _ in history
@@ -210,7 +221,7 @@ def _peers(connection: sa.Connection, repository: Repository, one: Verdict) -> A
             found := aggregates.periods(
                 connection,
                 one.digest,
-                aggregation.device_subject(device),
+                device_subject(device),
                 step,
                 since_ms=at,
                 until_ms=at + 1,
@@ -319,11 +330,14 @@ def _sentence(one: Verdict, again: Again, differences: int) -> str:
     elif one.rule == verdict.RATE:
         made = _asked(again)
     else:
-        made = f"{again.windows} windows through the {_BY[one.rule]} again"
+        what, where = (
+            ("windows", "in the journal") if one.level == "device" else ("periods", "kept")
+        )
+        made = f"{again.windows} {what} through the {_BY[one.rule]} again"
         made += (
             f", {again.recounted} of them from their very counts"
             if again.recounted
-            else "; the counts of none are in the journal any more"
+            else f"; the counts of none are {where} any more"
         )
     if not differences and not again.faults:
         return f"The same to the last bit: {made[0].lower()}{made[1:]}."

@@ -112,6 +112,14 @@ def put_under(connection: sa.Connection, cause: str, under: str) -> None:
     )
 
 
+def release(connection: sa.Connection, under: str) -> None:
+    """Let whatever stands under a cause stand by itself again; what was told is not told once more."""
+    table = schema.alerts
+    connection.execute(
+        sa.update(table).where(table.c.under == under, table.c.state != "closed").values(under="")
+    )
+
+
 def add_to_message(connection: sa.Connection, cause: str, phrase: str) -> None:
     """Add a phrase to the message of the open alert of ``cause``, once."""
     table = schema.alerts

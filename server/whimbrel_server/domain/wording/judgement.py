@@ -74,7 +74,8 @@ def moved(feature: Feature, then: FeatureCounts, now: FeatureCounts) -> str:
 def judged(one: Verdict, alert: int) -> list[str]:
     """Return by which rule, on what, and how to check it."""
     last = one.inputs[-1]
-    what = "window" if one.rule in {verdict.DEVICE_DRIFT, verdict.DATA} else "period"
+    by_window = one.level == "device" and one.rule in {verdict.DEVICE_DRIFT, verdict.DATA}
+    what = "window" if by_window else "period"
     against = f"the baseline of bundle {one.digest[:12]}"
     if one.rule == verdict.RATE:
         against = "what these taught of the slot's usual requests"
@@ -178,10 +179,11 @@ def _wrong(one: Verdict, message: str) -> list[str]:
     """Return what is wrong with the data (`whimbrel_core.profile.drift.findings`)."""
     figures, limits = one.figures, one.thresholds
     running = int(figures["windows"])
+    what = "window" if one.level == "device" else "period"
     rows = (
-        f"So it was in the newest {count(running)} windows in a row"
+        f"So it was in the newest {count(running)} {what}s in a row"
         if running
-        else ("In the newest window it is not so any more, in some before it was")
+        else f"In the newest {what} it is not so any more, in some before it was"
     )
     sentences = [
         sentence(message),
