@@ -37,7 +37,7 @@ from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.app import Fleet
-from whimbrel_server.domain.aggregation import Totals
+from whimbrel_server.domain.totals import Totals
 from whimbrel_server.ingest.batch import Incoming, sort
 
 if TYPE_CHECKING:

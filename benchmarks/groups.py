@@ -32,8 +32,8 @@ from whimbrel_core.profile.watching.components import Components
 from whimbrel_core.profile.watching.evidence import NEVER
 from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_server.domain import outliers
-from whimbrel_server.domain.aggregation import Totals
 from whimbrel_server.domain.standing import Standing, discovered
+from whimbrel_server.domain.totals import Totals
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline

@@ -36,7 +36,7 @@ from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.profile.watching import alarms, judging
 from whimbrel_core.wire import codec, topics
 from whimbrel_core.wire.messages import Ack, WindowMessage
-from whimbrel_server.domain.aggregation import Totals
+from whimbrel_server.domain.totals import Totals
 
 FEATURES = 18  # with label and two probabilities: 21 profiled columns
 START_MS = 1_735_689_600_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from whimbrel_server.domain.aggregation import FLEET
+from whimbrel_server.domain.subjects import FLEET
 
 if TYPE_CHECKING:
     from whimbrel_server.domain.outliers import Outlier

@@ -28,7 +28,7 @@ from whimbrel_core.profile.drift.chisquare import erfc
 from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.levels import State
 from whimbrel_core.profile.drift.stacking import stacked
-from whimbrel_server.domain.aggregation import Totals
+from whimbrel_server.domain.totals import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,9 +16,9 @@ import numpy as np
 from whimbrel_core.profile.drift.levels import LEVELS, State
 from whimbrel_core.profile.watching.alarms import STATES, WARN, Severity, severity_of
 from whimbrel_core.profile.watching.evidence import NEVER
-from whimbrel_server.domain.aggregation import FLEET
 from whimbrel_server.domain.gathering import Gathered, gathered
 from whimbrel_server.domain.standing import Counts, Floats, Standing, discovered, evidence
+from whimbrel_server.domain.subjects import FLEET
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from whimbrel_core.errors import WireError
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import EventMessage, WindowMessage
-from whimbrel_server.domain import aggregation, devices
+from whimbrel_server.domain import devices
 from whimbrel_server.domain.streams import Stream, StreamState
+from whimbrel_server.domain.subjects import cohorts_of
 from whimbrel_server.store import rates, schema, words
 from whimbrel_server.store.database import upsert
 from whimbrel_server.store.registry import Record
@@ -111,7 +112,7 @@ class Journal:
                 count["rows"] += message.rows
                 count["merged"] += message.merged - 1
                 labels = self._labels(done, message.device)
-                entries.append(Entry(aggregation.cohorts_of(labels), row.payload))
+                entries.append(Entry(cohorts_of(labels), row.payload))
                 first_ms, last_ms = spans.get(message.device, (message.start_ms, message.start_ms))
                 spans[message.device] = (
                     min(first_ms, message.start_ms),

@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_server.domain import announcements, outliers, rollups, standing, verdict
-from whimbrel_server.domain.aggregation import FLEET, device_subject
+from whimbrel_server.domain.subjects import FLEET, device_subject
 from whimbrel_server.store import alerts, peers, schema
 
 if TYPE_CHECKING:

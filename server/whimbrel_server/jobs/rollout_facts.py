@@ -11,9 +11,10 @@ from whimbrel_core.profile import window as profile_windows
 from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.quality.estimates import RealisedQuality, realised
 from whimbrel_core.profile.watching import alarms
-from whimbrel_server.domain import aggregation, gates
-from whimbrel_server.domain.aggregation import Totals
+from whimbrel_server.domain import gates
 from whimbrel_server.domain.devices import slot_of
+from whimbrel_server.domain.subjects import device_subject
+from whimbrel_server.domain.totals import Totals
 from whimbrel_server.operations.rollout_moves import Before
 from whimbrel_server.store import aggregates
 
@@ -68,7 +69,7 @@ class Facts:
     def _since_start(self, connection: sa.Connection, rollout: Stored, device: str) -> Totals:
         """Return what the new version counted on a device since its wave started."""
         layout = self._repository.contents(rollout.digest).baseline.layout
-        subject = aggregation.device_subject(device)
+        subject = device_subject(device)
         found = aggregates.periods(connection, rollout.digest, subject, "all")
         totals = aggregates.total(layout, found)
         before = rollout.plan.before.get(device)
@@ -125,7 +126,7 @@ class Facts:
             found = aggregates.periods(
                 connection,
                 previous.digest,
-                aggregation.device_subject(device),
+                device_subject(device),
                 "day",
                 newest=_INCUMBENT_DAYS,
             )

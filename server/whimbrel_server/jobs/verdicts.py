@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from whimbrel_server.domain import promises, verdict
-from whimbrel_server.domain.aggregation import DAY_MS, FLEET, Totals
+from whimbrel_server.domain.aggregation import DAY_MS
+from whimbrel_server.domain.subjects import FLEET
+from whimbrel_server.domain.totals import Totals
 from whimbrel_server.domain.verdict import Input
 from whimbrel_server.store import judgements, schema
 

@@ -12,8 +12,8 @@ import msgspec
 
 from whimbrel_core.errors import UsageError
 from whimbrel_core.profile import window as profile_windows
-from whimbrel_server.domain import aggregation
 from whimbrel_server.domain import rollout as domain
+from whimbrel_server.domain.subjects import device_subject
 from whimbrel_server.store import aggregates, alerts, audit
 from whimbrel_server.store import rollouts as store
 
@@ -150,7 +150,7 @@ class Moves:
             published = self._repository.get(had.digest) if had else None
             versions[device] = published.version if published else ""
             known = aggregates.periods(
-                connection, plan.target.digest, aggregation.device_subject(device), "all"
+                connection, plan.target.digest, device_subject(device), "all"
             )
             if known:
                 payload = profile_windows.encode(known[0].window)

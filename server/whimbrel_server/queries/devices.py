@@ -8,9 +8,9 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_core.profile.watching import alarms
-from whimbrel_server.domain import aggregation
 from whimbrel_server.domain.devices import slot_of, waiting
 from whimbrel_server.domain.streams import Stream, StreamState
+from whimbrel_server.domain.subjects import device_subject
 from whimbrel_server.store import schema
 from whimbrel_server.store.judgements import StoredJudgement
 from whimbrel_server.views.devices import CountsView, DeviceView, EventView, SlotView
@@ -184,7 +184,7 @@ def _worst(connection: sa.Connection, record: Record) -> tuple[DriftState, str]:
             .where(
                 table.c.digest == digest,
                 table.c.level == "device",
-                table.c.subject == aggregation.device_subject(record.device),
+                table.c.subject == device_subject(record.device),
             )
             .order_by(table.c.start_ms.desc(), table.c.key.desc())
             .limit(1)

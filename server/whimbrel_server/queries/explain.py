@@ -9,8 +9,10 @@ import msgspec
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_core.profile.drift.segments import seen_in, segments
 from whimbrel_core.profile.quality.estimates import realised
-from whimbrel_server.domain import aggregation, attribution, verdict
-from whimbrel_server.domain.aggregation import DAY_MS, Totals
+from whimbrel_server.domain import attribution, verdict
+from whimbrel_server.domain.aggregation import DAY_MS
+from whimbrel_server.domain.subjects import device_subject
+from whimbrel_server.domain.totals import Totals
 from whimbrel_server.domain.wording import circumstances, judgement, quality
 from whimbrel_server.domain.wording.phrases import sentence
 from whimbrel_server.queries import losses, surroundings
@@ -138,10 +140,10 @@ def _rows(cost: tuple[LossView, ...]) -> int:
 def subjects_of(one: Verdict) -> tuple[str, ...]:
     """Return whose windows a verdict's drift is in: the drifting devices of a group, or itself."""
     if one.rule == verdict.PEERS:
-        return (aggregation.device_subject(str(one.figures["device"])),)
+        return (device_subject(str(one.figures["device"])),)
     drifting = one.figures.get("drifting")
     if one.level != "device" and isinstance(drifting, list) and drifting:
-        return tuple(aggregation.device_subject(str(device)) for device in drifting)
+        return tuple(device_subject(str(device)) for device in drifting)
     return (one.subject,)
 
 

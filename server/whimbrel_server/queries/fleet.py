@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from whimbrel_core.errors import UsageError
-from whimbrel_server.domain import aggregation
+from whimbrel_server.domain.subjects import FLEET, device_subject
 from whimbrel_server.queries import devices as device_queries
 from whimbrel_server.queries import drift, explain, history, replay, segments, spans, stored
 from whimbrel_server.queries import groups as group_queries
@@ -147,9 +147,9 @@ class FleetReads:
         until_ms: int | None = None,
     ) -> dict[str, tuple[SeriesPoint, ...]]:
         """Return drift over time by feature; neither device nor cohort: the whole fleet."""
-        subject = aggregation.FLEET
+        subject = FLEET
         if device is not None:
-            subject = aggregation.device_subject(self._registry.require(device).device)
+            subject = device_subject(self._registry.require(device).device)
         elif cohort is not None:
             subject = f"c:{cohort}"
         span = history.Span(since_ms, until_ms)
@@ -184,7 +184,7 @@ class FleetReads:
         until_ms: int | None = None,
     ) -> StoredCountsView:
         """Return counts by period, as they are stored."""
-        if subject != aggregation.FLEET and "=" not in subject:
+        if subject != FLEET and "=" not in subject:
             self._registry.require(subject)
         span = history.Span(since_ms, until_ms)
         with self._database.read() as connection:
@@ -212,7 +212,7 @@ class FleetReads:
         self,
         name: str,
         version: str | None = None,
-        subject: str = aggregation.FLEET,
+        subject: str = FLEET,
         since_ms: int | None = None,
         until_ms: int | None = None,
     ) -> tuple[SliceView, ...]:

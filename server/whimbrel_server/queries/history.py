@@ -9,9 +9,8 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_core.errors import UsageError
-from whimbrel_server.domain import aggregation
-from whimbrel_server.domain.aggregation import DAY_MS, FLEET, HOUR_MS, Step
-from whimbrel_server.domain.subjects import stored_subject
+from whimbrel_server.domain.aggregation import DAY_MS, HOUR_MS, Step
+from whimbrel_server.domain.subjects import FLEET, device_subject, stored_subject
 from whimbrel_server.queries.measures import measured, merged
 from whimbrel_server.queries.memo import Memo
 from whimbrel_server.queries.models import require
@@ -115,7 +114,7 @@ def quality_series(  # noqa: PLR0917 - the parts of a question
 ) -> dict[str, tuple[SeriesPoint, ...]]:
     """Return quality, errors and latency over time by version."""
     require(repository, name, version)
-    subject = FLEET if device is None else aggregation.device_subject(device)
+    subject = FLEET if device is None else device_subject(device)
     found = {}
     for published in repository.published():
         if published.name != name or published.problem or version not in {None, published.version}:

@@ -9,8 +9,7 @@ import sqlalchemy as sa
 
 from whimbrel_core.errors import UsageError, WhimbrelError
 from whimbrel_core.profile.watching import alarms
-from whimbrel_server.domain import aggregation
-from whimbrel_server.domain.aggregation import FLEET
+from whimbrel_server.domain.subjects import FLEET, device_subject
 from whimbrel_server.queries.measures import Measures, measured
 from whimbrel_server.store import aggregates, schema
 from whimbrel_server.views.models import ModelView, VersionView
@@ -107,5 +106,5 @@ def _state(connection: sa.Connection, digest: str, serving: tuple[str, ...]) -> 
         table.c.digest == digest, table.c.level == "device"
     )
     rows = connection.execute(query.group_by(table.c.subject)).all()
-    subjects = {aggregation.device_subject(device) for device in serving}
+    subjects = {device_subject(device) for device in serving}
     return alarms.worst_of(row.worst for row in rows if not subjects or row.subject in subjects)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.watching import alarms
-from whimbrel_server.domain.aggregation import FLEET, HOUR_MS, Step
+from whimbrel_server.domain.aggregation import HOUR_MS, Step
+from whimbrel_server.domain.subjects import FLEET
 from whimbrel_server.queries.memo import Memo
 from whimbrel_server.store import aggregates
 from whimbrel_server.store.judgements import StoredJudgement

@@ -17,7 +17,7 @@ from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
-from whimbrel_server.domain import aggregation
+from whimbrel_server.domain.subjects import device_subject
 from whimbrel_server.ingest.journal import Entry
 from whimbrel_server.store import judgements, periods, policies, schema
 
@@ -72,7 +72,7 @@ def held(
         known = spans.get(subject[2:])
         spans[subject[2:]] = span if known is None else known.covering(span)
     for message in messages(connection, spans):
-        at = (message.digest, aggregation.device_subject(message.device))
+        at = (message.digest, device_subject(message.device))
         if message.rows and at in found:
             found[at][position(message)] = flat.decode(message.payload)
     return found

@@ -14,8 +14,7 @@ from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.flat import flatten
 from whimbrel_core.profile.quality.loss import cells
 from whimbrel_core.profile.watching import alarms
-from whimbrel_server.domain.aggregation import FLEET
-from whimbrel_server.domain.subjects import stored_subject
+from whimbrel_server.domain.subjects import FLEET, stored_subject
 from whimbrel_server.queries import losses
 from whimbrel_server.queries.drift import newest_drift, ordered
 from whimbrel_server.queries.history import Span, spanned

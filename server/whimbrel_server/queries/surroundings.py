@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from whimbrel_core.profile.watching import alarms
-from whimbrel_server.domain import aggregation, devices, verdict
+from whimbrel_server.domain import devices, verdict
 from whimbrel_server.domain.attribution import (
     Arrival,
     Companion,
@@ -18,6 +18,7 @@ from whimbrel_server.domain.attribution import (
     Kind,
     Peer,
 )
+from whimbrel_server.domain.subjects import device_subject
 from whimbrel_server.store import rollouts, schema
 
 if TYPE_CHECKING:
@@ -120,11 +121,11 @@ def _peers(
             since_ms=began.get(record.device),
         )
         for record in registry.all()
-        if aggregation.device_subject(record.device) != one.subject
+        if device_subject(record.device) != one.subject
         and (
             any(slot.digest == one.digest for slot in record.state.slots)
             if record.state is not None
-            else aggregation.device_subject(record.device) in sent
+            else device_subject(record.device) in sent
         )
     )
 

@@ -8,11 +8,12 @@ import msgspec
 import sqlalchemy as sa
 
 from whimbrel_core.profile import window as profile_windows
-from whimbrel_server.domain.aggregation import Step, Totals
+from whimbrel_server.domain.totals import Totals
 from whimbrel_server.store import schema
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.layout import Layout
+    from whimbrel_server.domain.aggregation import Step
 
 
 class Period(msgspec.Struct, frozen=True):

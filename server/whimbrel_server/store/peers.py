@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from whimbrel_server.domain.aggregation import FLEET
 from whimbrel_server.domain.outliers import PeerPeriod
 from whimbrel_server.domain.rollups import Rollup
+from whimbrel_server.domain.subjects import FLEET
 from whimbrel_server.store import alerts, schema
 from whimbrel_server.store.database import upsert
 

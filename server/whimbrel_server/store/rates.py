@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.watching import rate, testimony
-from whimbrel_server.domain import aggregation, verdict
+from whimbrel_server.domain import verdict
+from whimbrel_server.domain.subjects import device_subject
 from whimbrel_server.store import alerts, schema
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _evidence(event: EventMessage, told: Told) -> dict[str, Any]:
         verdict.RATE,
         digest=event.digest,
         profile_id="",
-        subject=aggregation.device_subject(event.device),
+        subject=device_subject(event.device),
         inputs=[
             verdict.Input(
                 told.start_ms, f"{event.epoch}/{event.seq:020d}", told.end_ms, round(told.requests)

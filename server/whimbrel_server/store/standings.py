@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.evidence import NEVER
-from whimbrel_server.domain import aggregation
 from whimbrel_server.domain.standing import Standing
+from whimbrel_server.domain.subjects import cohorts_of, device_subject
 from whimbrel_server.store import schema
 
 if TYPE_CHECKING:
@@ -102,9 +102,7 @@ class Standings:
 
 def members_of(labels: Iterable[tuple[str, Mapping[str, str]]]) -> Members:
     """Return devices and their labels as members."""
-    return {
-        aggregation.device_subject(device): aggregation.cohorts_of(some) for device, some in labels
-    }
+    return {device_subject(device): cohorts_of(some) for device, some in labels}
 
 
 def fingerprint(stands: Mapping[str, Stand], members: Mapping[str, tuple[str, ...]]) -> str:

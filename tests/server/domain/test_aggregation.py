@@ -16,8 +16,9 @@ from tests.support.windows import Counter
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile import flat
 from whimbrel_core.profile import window as profile_windows
-from whimbrel_server.domain.aggregation import DAY_MS, HOUR_MS, Key, Step, Totals, keys_of
+from whimbrel_server.domain.aggregation import DAY_MS, HOUR_MS, Key, Step, keys_of
 from whimbrel_server.domain.streams import Stream, StreamState
+from whimbrel_server.domain.totals import Totals
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.window import Window

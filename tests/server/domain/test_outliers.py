@@ -10,8 +10,8 @@ from tests.support.fleets import Crowd, baseline
 from whimbrel_core.profile.drift.levels import Thresholds
 from whimbrel_core.profile.watching.components import Components
 from whimbrel_server.domain import outliers
-from whimbrel_server.domain.aggregation import Totals
 from whimbrel_server.domain.outliers import PeerPeriod, Standout
+from whimbrel_server.domain.totals import Totals
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.baseline import Baseline
