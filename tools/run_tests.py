@@ -159,9 +159,14 @@ def _last() -> Outcome:
     return _tiers(LAST_TIERS, [])
 
 
-def _workers(most: int) -> list[str]:
-    """Return pytest's options for as many processes as there are cores, up to ``most``."""
-    count = min(len(os.sched_getaffinity(0)), most)
+def _workers(most: int, waiting: int = 0) -> list[str]:
+    """Return pytest's options for as many processes as there are cores, up to ``most``.
+
+    Args:
+        most: processes.
+        waiting: so many more than cores.
+    """
+    count = min(len(os.sched_getaffinity(0)) + waiting, most)
     return [f"--numprocesses={count}", *SIDE_BY_SIDE] if count > 1 else []
 
 
@@ -200,7 +205,9 @@ def _device_python() -> Outcome:
     folders = [
         str(ROOT / "tests" / tier) for tier in DEVICE_TIERS if (ROOT / "tests" / tier).is_dir()
     ]
-    code, found = _pytest([str(DEVICE_VENV / "bin/python")], [*_workers(8), *folders], quiet=True)
+    # One more than cores: whole agents are waited for, while others have something to do.
+    options = _workers(8, waiting=1)
+    code, found = _pytest([str(DEVICE_VENV / "bin/python")], [*options, *folders], quiet=True)
     outcome = _outcome(code, found)
     return outcome._replace(not_run=tuple(f"{name}: {line}" for line in outcome.not_run))
 

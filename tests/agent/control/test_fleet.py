@@ -51,12 +51,13 @@ class Fleet:
             self.repository.assignment(DEVICE, self.revision, {"churn": made}, probation=probation),
         )
 
-    def serving(self) -> Fleet:
+    def serving(self, made: MadeBundle | None = None) -> Fleet:
         """Serve what was installed before."""
+        made = made or self.made
         self.revision = 1
-        install(self.agent.home, self.made, revision=self.revision)
+        install(self.agent.home, made, revision=self.revision)
         self.agent.start()
-        self.agent.wait_serving(self.made.digest)
+        self.agent.wait_serving(made.digest)
         self.agent.wait_for(lambda: self.agent.status()["fleet"]["consumer"])
         self.end.wait_for(lambda: self.end.lives)
         return self
@@ -203,26 +204,27 @@ def test_a_bad_version_is_taken_back_without_a_failed_request(fleet: Fleet) -> N
 
 
 def test_an_older_release_comes_back_once_and_no_further(fleet: Fleet) -> None:
-    fleet.serving()
-    made = [fleet.made]
-    for release in (2, 3):
-        made.append(
-            build_bundle(
-                fleet.folder / "bundles",
-                logistic(seed=release),
-                version=f"1.{release}.0",
-                release=release,
-                key=fleet.made.key,
-            )
+    first = fleet.made
+    second, third = (
+        build_bundle(
+            fleet.folder / "bundles",
+            logistic(seed=release),
+            version=f"1.{release}.0",
+            release=release,
+            key=first.key,
         )
-        fleet.repository.publish(made[-1])
-        fleet.assign(made[-1])
-        fleet.agent.wait_serving(made[-1].digest)
-    fleet.assign(made[1])  # the fleet takes back release 3
-    fleet.agent.wait_serving(made[1].digest)
-    fleet.assign(made[0])
+        for release in (2, 3)
+    )
+    fleet.repository.publish(second)
+    fleet.repository.publish(third)
+    fleet.serving(second)
+    fleet.assign(third)
+    fleet.agent.wait_serving(third.digest)
+    fleet.assign(second)  # the fleet takes back release 3
+    fleet.agent.wait_serving(second.digest)
+    fleet.assign(first)
     fleet.agent.wait_for(lambda: fleet.agent.slot()["error_code"] == "trust.release")
-    assert fleet.agent.slot()["digest"] == made[1].digest
+    assert fleet.agent.slot()["digest"] == second.digest
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,10 +114,14 @@ def _boundaries(path: list[str]) -> list[str]:
     return [f"{effect} {when}" for effect in path for when in ("before", "after")]
 
 
+# A newer Python is killed at each of them; on an older one a third shows that it gets there, too.
+EVERY = 3 if sys.version_info < (3, 11) else 1
+
+
 @pytest.mark.parametrize(
     ("probation", "boundaries"),
     [
-        (GOOD, _boundaries(UPDATE)),
+        (GOOD, _boundaries(UPDATE)[::EVERY]),
         # The quarantine is stored with the state, so that no second life does that effect again.
         (BAD, ["quarantine before", *_boundaries(BACK[8:])]),
         (BAD, ["quarantine after"]),
