@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.layout import Feature
 
 MAX_LEAVES = 64  # a window has a count of each
-MAX_DEPTH = 8  # what a flush takes grows with it
+MAX_DEPTH = 10  # a flush goes down level by level
 
 
 class Split(msgspec.Struct, frozen=True, array_like=True):

@@ -6,7 +6,7 @@ deviations, so that expected MAE and RMSE profit alike (e² alone would chase a 
 Thresholds are the edges, values and words of the layout's own cells: one histogram per feature and
 node tries them all.
 
-A leaf has at least 20 held-out rows and a two-hundredth of all, and its means are not shrunk: under
+A leaf has at least 20 held-out rows and a three-hundredth of all, and its means are not shrunk: under
 drift rows gather in few leaves, and whatever pulls these towards the mean of the reference makes the
 drift look harmless. Growing on one half and taking means of the other was worse than both on all.
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Indices = NDArray[np.intp]
 
 LEAST_ROWS = 20
-_LEAST_SHARE = 200  # one of so many rows
+_LEAST_SHARE = 300  # one of so many rows
 _MOST_ROWS = 100_000  # more of them tell no more, and take their time
 _NO_GAIN = 1e-9  # of the variance of all rows: less is rounding
 
