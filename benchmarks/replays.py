@@ -1,7 +1,8 @@
 """Making a verdict again: what it reads of a journal full of other devices' windows.
 
 A real store, filled as ingest fills it (batches of some windows of many devices), and a device whose
-feature drifts. Told are the seconds that recounting one alert's windows takes, and its whole replay.
+feature drifts. Timed are reading the windows of one alert, replaying it, and for comparison going
+through the whole journal for that device's windows.
 
 Run: python -m benchmarks.replays [--windows 24000] [--devices 240] [--batch 20]
 """
@@ -17,17 +18,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import sqlalchemy as sa
 
 from tests.server.conftest import settings_for
 from tests.support.house import build_house
 from tests.support.models import logistic
 from tests.support.windows import Counter, payload
+from whimbrel_core.profile import flat
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import WindowMessage
 from whimbrel_server.app import Fleet
 from whimbrel_server.domain import verdict
 from whimbrel_server.ingest.batch import Incoming, sort
+from whimbrel_server.ingest.journal import Entry
 from whimbrel_server.queries import recount
+from whimbrel_server.store import schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +101,18 @@ def filled(house: House, made: MadeBundle, folder: Path, asked: argparse.Namespa
     return fleet
 
 
+def searched(connection: sa.Connection, device: str) -> int:
+    """Return how many windows of a device a pass over the whole journal finds, and decode them."""
+    found = 0
+    for segment in connection.execute(sa.select(schema.segments.c.payload)).scalars():
+        for entry in msgspec.msgpack.decode(segment, type=list[Entry]):
+            if device.encode() in entry.message:
+                message = codec.decode(WindowMessage, entry.message)
+                flat.decode(message.payload)
+                found += 1
+    return found
+
+
 def timed(what: str, call: object) -> float:
     """Return the median seconds of a call, and print them."""
     seconds = []
@@ -126,11 +143,13 @@ def main() -> None:
         span = recount.Span(one.first_ms or 0, one.at_ms)
         with fleet._database.read() as connection:  # noqa: SLF001 - likewise
             held = timed("its windows", lambda: recount.held(connection, {at: span}))
+            passed = timed("the whole journal", lambda: searched(connection, ODD))
         whole = timed("its replay", lambda: fleet.replay(alert.id))
         said = fleet.replay(alert.id)
         print(said.sentence)
         every = timed("all replays", fleet.replays)
-        print(json.dumps({"windows": asked.windows, "held": held, "one": whole, "all": every}))
+        figures = {"held": held, "whole": passed, "one": whole, "all": every}
+        print(json.dumps({"windows": asked.windows, **figures}))
         fleet.stop()
 
 
