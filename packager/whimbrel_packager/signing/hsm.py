@@ -19,7 +19,6 @@ import msgspec
 
 from whimbrel_core.errors import TrustError, UsageError, WhimbrelError
 from whimbrel_core.signing.keys import PublicKey
-from whimbrel_packager.signing.tuf_signer import tuf_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,6 +138,8 @@ def signer(place: Place, key: PublicKey, pin: Pin) -> HSMSigner:
     """Return securesystemslib's signer for a key whose public half is known."""
     from pkcs11 import Attribute, ObjectClass
     from securesystemslib.signer import HSMSigner  # type: ignore[attr-defined]
+
+    from whimbrel_packager.signing.tuf_signer import tuf_key
 
     with _session(place, pin) as session:
         found = _find(session, place, ObjectClass.PUBLIC_KEY)

@@ -26,7 +26,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from whimbrel_core.errors import TrustError, UnavailableError, UsageError, WhimbrelError
 from whimbrel_core.signing.keys import PublicKey
 from whimbrel_packager.signing import hsm, keyfiles
-from whimbrel_packager.signing.tuf_signer import tuf_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,6 +133,9 @@ def _remote(uri: str, known: PublicKey | None, password_file: Path | None) -> Si
                     code="trust.key",
                 )
             return RemoteSigner(hsm.signer(place, held, pin), uri)
+    # With securesystemslib come the libraries of every service: not for a key in a file.
+    from whimbrel_packager.signing.tuf_signer import tuf_key
+
     with _named(uri):
         if known is None or scheme == "hv":
             uri, found = fetch_public(uri, password_file)
