@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from tests.packager.command import whimbrel
 from tests.packager.conftest import late_flights
 from tests.packager.proving import InProcess
+from tests.packager.record.checkouts import git
 from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
@@ -114,3 +115,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         )  # fmt: skip
     assert done.code == 0, done.err
     return made
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A checkout with one committed file and a remote with credentials."""
+    folder = tmp_path / "code"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "train.py").write_text("fit()\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    git(folder, "remote", "add", "origin", "https://me:secret@code.example/team/models.git")
+    return folder

@@ -1,27 +1,19 @@
+"""What is found of where a model comes from: code, data, runs, and what is only stated."""
+
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from tests.packager.record.checkouts import git, needs_git
 from whimbrel_core.errors import UsageError
 from whimbrel_packager.frame import Frame
-from whimbrel_packager.record import (
-    checkout,
-    dvc,
-    environment,
-    hyperparameters,
-    lineage,
-    runs,
-    traces,
-)
+from whimbrel_packager.record import checkout, dvc, lineage, runs, traces
 from whimbrel_packager.record.lineage import Origin, Stated
 from whimbrel_packager.reference import Reference, digest_of_frame
 
@@ -29,28 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUN = "0123456789abcdef0123456789abcdef"
-needs_git = pytest.mark.needs("git")
-
-
-def git(folder: Path, *words: str) -> str:
-    plain = ("-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(
-        ["git", *plain, *words], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return done.stdout.strip()
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A checkout with one committed file and a remote with credentials."""
-    folder = tmp_path / "code"
-    folder.mkdir()
-    git(folder, "init", "-q", "-b", "main")
-    (folder / "train.py").write_text("fit()\n")
-    git(folder, "add", ".")
-    git(folder, "commit", "-qm", "one")
-    git(folder, "remote", "add", "origin", "https://me:secret@code.example/team/models.git")
-    return folder
 
 
 def reference(value: float = 1.0) -> Reference:
@@ -65,84 +35,6 @@ def found(
     **env: str,
 ) -> lineage.Lineage:
     return traces.find(stated or Stated(), model=model, data=data, reference=reference(), env=env)
-
-
-@needs_git
-def test_a_checkout_is_known_by_commit_branch_and_a_remote_without_credentials(
-    repository: Path,
-) -> None:
-    seen = checkout.read(repository)
-    assert seen is not None
-    assert seen.commit == git(repository, "rev-parse", "HEAD")
-    assert (seen.branch, seen.dirty) == ("main", False)
-    assert seen.remote == "https://code.example/team/models.git"
-
-
-@needs_git
-def test_a_checkout_is_dirty_when_a_tracked_file_differs_and_not_for_a_new_one(
-    repository: Path,
-) -> None:
-    (repository / "model.skops").write_bytes(b"made here")
-    assert checkout.read(repository) is not None
-    assert not checkout.read(repository).dirty  # type: ignore[union-attr]
-    (repository / "train.py").write_text("fit(more)\n")
-    assert checkout.read(repository).dirty  # type: ignore[union-attr]
-
-
-@needs_git
-def test_a_repository_cannot_make_git_run_its_programs(repository: Path, tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
-    program = tmp_path / "program"
-    program.write_text(f"#!/bin/sh\ntouch {trap}\n")
-    program.chmod(0o755)
-    git(repository, "config", "core.fsmonitor", str(program))
-    assert checkout.read(repository) is not None
-    assert not trap.exists()
-
-
-@needs_git
-def test_reading_a_checkout_follows_no_variable_to_another_repository(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
-    assert checkout.read(repository) is not None
-
-
-@needs_git
-def test_a_folder_without_commits_or_without_repository_is_unknown(tmp_path: Path) -> None:
-    assert checkout.read(tmp_path) is None
-    git(tmp_path, "init", "-q")
-    assert checkout.read(tmp_path) is None
-    assert checkout.read(tmp_path / "missing") is None
-
-
-def test_without_git_nothing_is_known_and_nothing_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert checkout.read(tmp_path) is None
-
-
-@pytest.mark.parametrize(
-    ("given", "shown"),
-    [
-        ("https://me:secret@h.example/a.git", "https://h.example/a.git"),
-        ("https://token@h.example:8443/a.git?x=1#y", "https://h.example:8443/a.git"),
-        ("git@h.example:team/a.git", "ssh://git@h.example/team/a.git"),
-        ("me@h.example:/srv/a.git", "ssh://h.example/srv/a.git"),
-        ("ssh://git@h.example:22/a", "ssh://git@h.example:22/a"),
-        ("ssh://git:secret@h.example/a", "ssh://h.example/a"),
-        ("https://[::1]:80/a", "https://[::1]:80/a"),
-        ("/srv/a.git", ""),
-        ("file:///srv/a.git", ""),
-        ("../a.git", ""),
-        ("C:\\code\\a", ""),
-        ("https://[broken/a", ""),
-        ("", ""),
-    ],
-)
-def test_the_url_of_a_repository_shows_no_credentials_and_no_folder(given: str, shown: str) -> None:
-    assert checkout.public_url(given) == shown
 
 
 @needs_git
@@ -239,9 +131,6 @@ def test_labels_that_were_given_apart_have_a_digest_of_their_own() -> None:
     assert known.digest(lineage.LABELS) == one.labels_digest
 
 
-# ------------------------------------------------------------------------------------------- DVC
-
-
 def dvc_file(path: Path, content: bytes) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -323,9 +212,6 @@ def test_a_dvc_pointer_that_says_nothing_is_nothing(tmp_path: Path, text: str) -
     assert dvc.find(tmp_path / "a.csv") is None
 
 
-# ------------------------------------------------------------------------------------------ runs
-
-
 @pytest.mark.parametrize(
     ("env", "known"),
     [
@@ -391,56 +277,3 @@ def test_a_pachyderm_worker_states_the_commits_of_its_inputs() -> None:
     del env["PACH_JOB_ID"]
     known = traces.find(Stated(), model=None, data=None, reference=reference(), env=env)
     assert not [d for d in known.dependencies if d.name.startswith("pachyderm")]
-
-
-# ----------------------------------------------------------------------------------- environment
-
-
-def test_an_environment_is_what_takes_part_with_what_it_requires() -> None:
-    made = environment.of("scikit-learn", "skl2onnx")
-    assert {"scikit-learn", "skl2onnx", "scipy", "numpy", "onnxruntime", "whimbrel-core"} <= set(
-        made.versions
-    )
-    # What the command line and repositories need makes no bytes of a bundle.
-    assert not {"rich", "tuf", "click", "pytest"} & set(made.versions)
-    listed = {package.name: package for package in made.packages}
-    assert {"numpy", "scipy"} <= set(listed["scikit-learn"].requires) <= set(listed)
-    assert listed["numpy"].licence.startswith("BSD-3-Clause")
-    assert list(listed) == sorted(listed)
-
-
-def test_a_framework_that_another_distribution_provides_is_found_by_its_module() -> None:
-    pytest.importorskip("xgboost")
-    made = environment.of("xgboost")
-    assert any(name.startswith("xgboost") for name in made.used)
-
-
-def test_the_libraries_of_a_pipelines_steps_take_part() -> None:
-    xgboost = pytest.importorskip("xgboost")
-
-    class Held:
-        model = make_pipeline(StandardScaler(), xgboost.XGBClassifier())
-
-    source: Any = Held()
-    assert hyperparameters.libraries(source) == ("sklearn", "xgboost")
-    made = environment.of("scikit-learn", *hyperparameters.libraries(source))
-    assert {"scikit-learn", "numpy"} < set(made.used)
-    assert any(name.startswith("xgboost") for name in made.used)
-
-
-def test_what_is_not_installed_is_not_listed() -> None:
-    assert environment.of("no-such-framework").used == environment.of().used
-
-
-@pytest.mark.parametrize(
-    ("text", "known"),
-    [
-        ("apache-2.0", "Apache-2.0"),
-        ("MIT or bsd-3-clause", "MIT OR BSD-3-Clause"),
-        ("Apache License v2.0", "Apache-2.0"),
-        ("ask the owner", ""),
-        ("", ""),
-    ],
-)
-def test_licences_are_put_into_the_spelling_of_spdx(text: str, known: str) -> None:
-    assert environment.expression(text) == known
