@@ -137,6 +137,7 @@ def _tell_outliers(
                     policy,
                     {"psi_warn": policy.thresholds.psi[1], "periods": policy.confirm_windows},
                     _figures(one, found),
+                    {"last_ms": found.peers[-1].start_ms, "periods": len(found.peers)},
                 ),
             ),
             now_ms,

@@ -15,16 +15,15 @@ import msgspec
 from whimbrel_core.errors import ProfileError, WhimbrelError
 from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.alarms import Policy, Position, changes
-from whimbrel_core.profile.watching.components import Components
 from whimbrel_core.profile.watching.judging import DeviceJudge
-from whimbrel_server.domain import aggregation, outliers, promises, troubles, verdict
+from whimbrel_server.domain import aggregation, promises, troubles, verdict
 from whimbrel_server.domain.aggregation import DAY_MS
-from whimbrel_server.domain.subjects import device_subject
 from whimbrel_server.domain.totals import Totals
 from whimbrel_server.queries import recount
 from whimbrel_server.queries.asked import judge_again
 from whimbrel_server.queries.regroup import regroup
-from whimbrel_server.store import aggregates, judgements, peers, policies
+from whimbrel_server.queries.unlike import compare_again
+from whimbrel_server.store import aggregates, judgements, policies
 from whimbrel_server.views.verdicts import DifferenceView, ReplayView
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def _again(
         if one.rule == verdict.GROUP_DRIFT:
             return Again(*regroup(connection, repository, registry, one))
         if one.rule == verdict.PEERS:
-            return _peers(connection, repository, one)
+            return Again(*compare_again(connection, repository, one))
         if one.rule == verdict.RATE:
             return Again(*judge_again(connection, one))
         if one.rule == verdict.DATA:
@@ -200,44 +199,6 @@ def _figures(judges: Mapping[str, DeviceJudge], history: History, feature: str) 
         if change.feature == feature:
             return verdict.figures_of(change.severity, change.evidence)
     return verdict.figures_of(None, {})
-
-
-def _peers(connection: sa.Connection, repository: Repository, one: Verdict) -> Again:
-    """Compare the devices of the period once more, from their stored counts."""
-    at = int(one.figures["period_ms"])
-    period = next(
-        (some for some in peers.load(connection, one.digest) if some.start_ms == at), None
-    )
-    if period is None:
-        return Again({}, "who was compared with whom in its period is not stored any more")
-    contents = repository.contents(one.digest)
-    baseline = contents.baseline
-    step = aggregation.step_of(contents.manifest.drift.window_s)
-    name = str(one.figures["peers"])
-    totals = {
-        device: aggregates.total(baseline.layout, found)
-        for device in period.peers(name)
-        if (
-            found := aggregates.periods(
-                connection,
-                one.digest,
-                device_subject(device),
-                step,
-                since_ms=at,
-                until_ms=at + 1,
-            )
-        )
-    }
-    if len(totals) < len(period.peers(name)):
-        return Again({}, "the counts of some of the devices are not stored any more")
-    thresholds = msgspec.convert(one.policy, Policy).thresholds
-    standing = outliers.standouts(baseline, Components(baseline), thresholds, totals, name)
-    for some in standing:
-        if (some.device, some.feature) == (one.figures["device"], one.feature):
-            kept = {key: one.figures[key] for key in ("since_ms", "periods", "period_ms")}
-            figures = {**msgspec.structs.asdict(some), **kept, "peers_compared": len(totals)}
-            return Again(figures, "", len(totals))
-    return Again({}, "", len(totals), 0, ("it does not stand out from its peers",))
 
 
 def _quality(connection: sa.Connection, repository: Repository, one: Verdict) -> Again:

@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 from tests.server.conftest import settings_for
+from tests.server.tampering import changed
 from tests.support import windows
 from tests.support.windows import Counter
 from whimbrel_server import config
 from whimbrel_server.app import Fleet
 from whimbrel_server.domain.policies import Override
 from whimbrel_server.ingest.batch import Incoming, sort
+from whimbrel_server.store import schema
 from whimbrel_server.web import attention
 
 if TYPE_CHECKING:
@@ -156,6 +158,14 @@ def test_a_device_unlike_its_peers_is_told_without_any_change_and_ends_when_it_i
     assert books.fleet.explain(alert.id).alert.id == alert.id
     again = books.fleet.replay(alert.id)
     assert (again.outcome, again.windows) == ("same", 10), again.sentence
+    # Since when, and in how many periods, is no more taken from the verdict than its distance is.
+    table, own = schema.alerts, schema.alerts.c.id == alert.id
+    with changed(books, table, own) as (rows, put):
+        figures = alert.evidence["figures"] | {"periods": 9, "since_ms": START_MS - 1}
+        rows[0]["evidence"] = msgspec.json.encode(alert.evidence | {"figures": figures})
+        put(rows)
+        again = books.fleet.replay(alert.id)
+    assert {one.figure for one in again.differences} == {"periods", "since_ms"}
     # After a restart it is the same one; it ends after calm periods.
     books.again()
     books.days(4, 9)

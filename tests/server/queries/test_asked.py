@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.server.jobs.test_fold import START_MS, Books
-from tests.server.queries.test_replay import changed
+from tests.server.tampering import changed
 from tests.support import windows
 from tests.support.windows import Counter
 from whimbrel_agent.telemetry.rate import Turned, detail

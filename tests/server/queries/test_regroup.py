@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tests.server.jobs.test_groups import DAY_MS, SHORT, START_MS
-from tests.server.queries.test_replay import changed
+from tests.server.tampering import changed
 from whimbrel_core.profile import flat
 from whimbrel_core.profile.watching.alarms import Position, SubjectState
 from whimbrel_server.store import schema

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 
 from tests.server.jobs.test_fold import DAY_MS, START_MS, Books, messages
 from tests.server.jobs.test_watch import MONITORING, wrong_world
+from tests.server.tampering import changed
 from tests.support.house import House, build_house
 from whimbrel_core.errors import UsageError
 from whimbrel_server.domain import verdict
@@ -19,10 +19,9 @@ from whimbrel_server.jobs import watch
 from whimbrel_server.store import alerts, judgements, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.server.jobs.test_groups import Books as ManyBooks
     from whimbrel_server.views.alerts import AlertView
 
 
@@ -40,32 +39,6 @@ def drifted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
 
 def alarm(books: Books, feature: str = "x0") -> AlertView:
     return next(one for one in books.fleet.alerts() if one.feature == feature)
-
-
-Rows = list[dict[str, Any]]
-
-
-@contextmanager
-def changed(
-    books: Books | ManyBooks, table: sa.Table, where: sa.ColumnElement[bool]
-) -> Iterator[tuple[Rows, Callable[[Rows], None]]]:
-    """Yield some rows, and what puts others in their place; afterwards they are as they were."""
-    database = books.fleet._database
-    with database.read() as connection:
-        before = [dict(row._mapping) for row in connection.execute(sa.select(table).where(where))]
-
-    def put(rows: Rows) -> None:
-        def change(connection: sa.Connection) -> None:
-            connection.execute(sa.delete(table).where(where))
-            if rows:
-                connection.execute(sa.insert(table), rows)
-
-        database.write(change)
-
-    try:
-        yield [dict(row) for row in before], put
-    finally:
-        put(before)
 
 
 def of_lga() -> sa.ColumnElement[bool]:
