@@ -12,18 +12,20 @@ from whimbrel_core.errors import InputError, UsageError
 from whimbrel_core.profile.building import reference
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.layout import MAX_FEATURES
-from whimbrel_packager import descriptors
+from whimbrel_packager import descriptors, window_size
 from whimbrel_packager import frame as frames
 from whimbrel_packager.descriptors import Describe, Source
+from whimbrel_packager.profiles.making import select
 from whimbrel_packager.quality.predictions import class_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from whimbrel_core.profile.baseline import Baseline
     from whimbrel_core.profile.layout import Role
     from whimbrel_packager.conversion.conversion import Result
     from whimbrel_packager.frame import Frame
+    from whimbrel_packager.recipe import Profile
     from whimbrel_packager.segments import Segment
     from whimbrel_packager.sources import Description
 
@@ -114,6 +116,7 @@ def build(
     units: Mapping[str, str],
     declared: Sequence[Describe] = (),
     segments: Sequence[Segment] = (),
+    chosen: Sequence[str] = (),
 ) -> Baseline:
     """Return the baseline: without inputs where there are more columns than a profile holds.
 
@@ -126,13 +129,15 @@ def build(
         units: physical units by column name.
         declared: inputs and outputs that are no columns of numbers.
         segments: of the rows, that get a small profile of their own.
+        chosen: names or patterns of the columns that are profiled; empty: all.
 
     Raises:
         ProfileError: too many columns or classes to profile, or a segment of a feature that is not
             profiled or of values that it does not have.
-        UsageError: a unit is given for a column that is not there, or something is declared that
-            is not there or cannot be.
+        UsageError: a unit is given for a column that is not there, something is declared or chosen
+            that is not there or cannot be, or more is chosen than a profile holds.
     """
+    picked = select(frame.names, chosen, "the model")
     unknown = sorted(set(units) - set(frame.names))
     if unknown:
         raise UsageError(
@@ -141,33 +146,18 @@ def build(
         )
     description = result.description
     names = set(frame.names)
-    described = descriptors.describe(
-        list(_sources(frame, outputs, result)), declared, {*names, *description.roles}
-    )
-    columns: list[ColumnSpec] = []
-    score_tensor = None
-    for name, role in description.roles.items():
-        values = outputs[name].reshape(frame.rows, -1)
-        if name in described.tensors:
-            score_tensor = name if role == "probabilities" else score_tensor
-        elif role == "label":
-            flat = values[:, 0]
-            columns.append(_output(name, names, name, 0, flat.astype(object)
-                                   if flat.dtype.kind == "U" else flat))  # fmt: skip
-        elif role == "probabilities":
-            score_tensor = name
-            for i in _profiled(values.shape[1], positive):
-                shown = f"{name}[{description.classes[i]}]" if values.shape[1] > 1 else name
-                columns.append(_output(shown, names, name, i, values[:, i]))
-        elif role == "value":
-            for i in range(min(values.shape[1], MAX_PROFILED_CLASSES)):
-                shown = name if values.shape[1] == 1 else f"{name}[{i}]"
-                columns.append(_output(shown, names, name, i, values[:, i]))
+    passed_over = names - {*picked, *(one.tensor for one in declared), description.matrix}
+    sources = list(_sources(frame, outputs, result, passed_over))
+    described = descriptors.describe(sources, declared, {*names, *description.roles})
+    columns, score_tensor = _outputs(outputs, description, described.tensors, names, positive)
     made = described.columns
     if description.matrix not in described.tensors:
         own = frame.without(list(described.tensors)) if description.matrix is None else frame
+        own = own.select([name for name in own.names if name in picked], what="the profile")
         most = MAX_FEATURES - len(columns) - len(made)
-        columns = [*_inputs(own, description.matrix, units, most), *columns]
+        if _fits(own, most, chosen):
+            places = {name: i for i, name in enumerate(frame.names)}
+            columns = [*_inputs(own, description.matrix, units, places), *columns]
     columns = [
         *(column for column in made if column.role == "input"),
         *columns,
@@ -184,6 +174,36 @@ def build(
         slices=[segment.slice() for segment in segments],
         **told,
     )
+
+
+def _outputs(
+    outputs: Mapping[str, Array],
+    description: Description,
+    described: Container[str],
+    names: set[str],
+    positive: int | None,
+) -> tuple[list[ColumnSpec], str | None]:
+    """Return the columns of the outputs that are not described, and which holds the scores."""
+    columns: list[ColumnSpec] = []
+    score_tensor = None
+    for name, role in description.roles.items():
+        values = outputs[name].reshape(len(outputs[name]), -1)
+        if name in described:
+            score_tensor = name if role == "probabilities" else score_tensor
+        elif role == "label":
+            flat = values[:, 0]
+            columns.append(_output(name, names, name, 0, flat.astype(object)
+                                   if flat.dtype.kind == "U" else flat))  # fmt: skip
+        elif role == "probabilities":
+            score_tensor = name
+            for i in _profiled(values.shape[1], positive):
+                shown = f"{name}[{description.classes[i]}]" if values.shape[1] > 1 else name
+                columns.append(_output(shown, names, name, i, values[:, i]))
+        elif role == "value":
+            for i in range(min(values.shape[1], MAX_PROFILED_CLASSES)):
+                shown = name if values.shape[1] == 1 else f"{name}[{i}]"
+                columns.append(_output(shown, names, name, i, values[:, i]))
+    return columns, score_tensor
 
 
 def _told(
@@ -217,22 +237,35 @@ def _one_value(columns: Sequence[ColumnSpec], of: Description) -> bool:
     return of.task == "regression" and [of.roles.get(one.tensor) for one in found] == ["value"]
 
 
-def notes(profile: Baseline, result: Result, declared: Sequence[Describe]) -> tuple[str, ...]:
-    """Return what a person should know of a baseline."""
+def notes(profile: Baseline, result: Result, wanted: Profile) -> tuple[str, ...]:
+    """Return what a person should know of a baseline that was made as ``wanted``."""
     layout = profile.layout
     described = {descriptor.tensor for descriptor in layout.descriptors}
     counted = {*described, *(feature.tensor for feature in layout.features)}
     left_out = [name for name, _, _ in result.inputs if name not in counted]
-    told = tuple(descriptors.note(descriptor, declared) for descriptor in layout.descriptors)
-    if not left_out:
+    told = tuple(descriptors.note(descriptor, wanted.describe) for descriptor in layout.descriptors)
+    fitting = window_size.rows_that_fit(profile)
+    if fitting is not None:
+        large = (
+            f"a window of more than {fitting:,} rows may not fit one message, and a device drops it: "
+            "profile fewer columns ([profile] columns), or make windows shorter (drift.window_s)"
+        )
+        told = (*told, large)
+    if wanted.columns or not left_out:
         return told
-    most = f"a profile has {MAX_FEATURES} features at most"
+    most = (
+        f"a profile has {MAX_FEATURES} features at most, so that its counts fit one message; choose "
+        'some in the recipe, [profile] columns = ["temp_*", "speed"], or describe a wide matrix as an '
+        "embedding"
+    )
     if len(left_out) == len(result.inputs):
         return (*told, f"the inputs are not profiled, the outputs are: {most}")
     return (*told, f"not profiled: {', '.join(left_out[:10])}: {most}")
 
 
-def _sources(frame: Frame, outputs: Mapping[str, Array], result: Result) -> Iterator[Source]:
+def _sources(
+    frame: Frame, outputs: Mapping[str, Array], result: Result, passed_over: Container[str]
+) -> Iterator[Source]:
     """Yield the model's inputs and outputs as something that may be described."""
     description = result.description
     matrix = description.matrix
@@ -248,7 +281,8 @@ def _sources(frame: Frame, outputs: Mapping[str, Array], result: Result) -> Iter
         )
     else:
         for name, values in frame.columns.items():
-            yield _source(name, "input", values, named=False)
+            if name not in passed_over:
+                yield _source(name, "input", values, named=False)
     for name, role in description.roles.items():
         made = outputs[name]
         if made.ndim and len(made) == frame.rows:
@@ -259,23 +293,32 @@ def _source(name: str, role: Role, values: Array, *, named: bool) -> Source:
     return Source(name, role, values.shape[1:], values.dtype, named, partial(np.asarray, values))
 
 
+def _fits(own: Frame, most: int, chosen: Sequence[str]) -> bool:
+    """Return whether columns are few enough to be profiled; refuse too many that were chosen."""
+    wide = sum(int(math.prod(values.shape[1:])) for values in own.columns.values())
+    if wide > most and chosen:
+        raise UsageError(
+            f"profile.columns chooses {wide} numbers a row, and {most} fit: a profile has "
+            f"{MAX_FEATURES} features, outputs and descriptions among them",
+            hint="choose fewer: those that the model leans on, and those that may drift",
+            code="usage.columns",
+        )
+    return wide <= most
+
+
 def _inputs(
-    frame: Frame, matrix: str | None, units: Mapping[str, str], most: int
+    frame: Frame, matrix: str | None, units: Mapping[str, str], places: Mapping[str, int]
 ) -> list[ColumnSpec]:
-    """Return the input columns, each number of a block one; none when they are too many."""
-    wide = sum(math.prod(values.shape[1:]) for values in frame.columns.values())
-    if wide > most:
-        return []
+    """Return the input columns, each number of a block one; ``places``: of columns in a matrix."""
     columns = []
-    for i, (name, values) in enumerate(frame.columns.items()):
-        places = list(np.ndindex(values.shape[1:]))
-        for j, place in enumerate(places):
+    for name, values in frame.columns.items():
+        for j, place in enumerate(np.ndindex(values.shape[1:])):
             columns.append(
                 ColumnSpec(
                     name=f"{name}[{','.join(map(str, place))}]" if place else name,
                     role="input",
                     tensor=matrix or name,
-                    column=i if matrix else j,
+                    column=places[name] if matrix else j,
                     values=values[(slice(None), *place)],
                     unit=units.get(name),
                 )

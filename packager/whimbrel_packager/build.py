@@ -253,6 +253,7 @@ def make(
         units=recipe.data.units,
         declared=recipe.profile.describe,
         segments=recipe.profile.slices,
+        chosen=recipe.profile.columns,
     )
     answered = (
         gathering.predicted(answers.outputs["reference"], done.result, labelled, index)
@@ -306,7 +307,7 @@ def make(
             unused_columns=tuple(sorted(set(data.frame.names) - set(frame.names))),
             notes=(
                 *notes_on(figures, proof, labelled, recipe.data.held_out),
-                *baseline.notes(profile, done.result, recipe.profile.describe),
+                *baseline.notes(profile, done.result, recipe.profile),
                 *optimised.notes(),
                 *done.result.description.notes,
                 *traces.notes(lineage, given.file(model), given.file(reference)),

@@ -87,10 +87,13 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         describe: those that are no columns of numbers; what is obvious need not be said.
         slices: segments of the rows that are counted apart as well.
+        columns: names or patterns (``temp_*``) of the columns that are profiled; empty: all, where
+            they are no more than a profile holds.
     """
 
     describe: tuple[Describe, ...] = ()
     slices: tuple[Segment, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -198,6 +201,7 @@ class Keywords(TypedDict, total=False):
     drift: DriftPolicy | None
     describe: Sequence[Describe] | None
     slices: Sequence[Segment] | None
+    profile_columns: Sequence[str]
     rtol: float
     atol: float | None
     options: Options | None
@@ -210,6 +214,7 @@ _KEYS = {
     "params": "training",
     "describe": "profile.describe",
     "slices": "profile.slices",
+    "profile_columns": "profile.columns",
     **{name: f"data.{name}" for name in ("label", "held_out", "positive", "units")},
     **{name: f"parity.{name}" for name in ("rtol", "atol")},
 }

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
+_MATRIX = 2  # dimensions
+
+
 def ask(
     recipe: Recipe,
     declared: Incumbent,
@@ -148,6 +151,8 @@ def _feeds(manifest: Manifest, profile: Baseline, frame: Frame) -> dict[str, Arr
         unnamed = [f"x{i}" for i in range(tensor.shape[-1])]
         if names[0] not in frame.columns and not columns and set(unnamed) <= set(frame.columns):
             names = unnamed  # a matrix that is described as a whole
+        if columns and len(tensor.shape) == _MATRIX and tensor.shape[1] not in (1, len(names)):
+            return f"profiles {len(names)} columns of {tensor.name!r}, and reads others by no name"
         absent = [name for name in names if name not in frame.columns]
         if absent:
             return f"reads {', '.join(map(repr, absent[:5]))}, which the data does not have"
