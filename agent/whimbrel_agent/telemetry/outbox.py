@@ -26,7 +26,7 @@ from whimbrel_core.wire.messages import Ack, Clock, EventMessage, WindowMessage
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from whimbrel_agent.control.state import StateFile
 
@@ -244,12 +244,17 @@ class Outbox:
     def _relieve(self, db: sqlite3.Connection, excess: int) -> int:
         """Merge, then drop, until ``excess`` bytes are free or nothing is left; return the bytes."""
         freed = 0
+        apart: set[tuple[int, int]] = set()
         while freed < excess:
-            pairs = _adjacent(db)
+            pairs = _adjacent(db, apart)
             if not pairs:
                 break
             for first, second in pairs:
-                freed += self._merge(db, first, second)
+                gained = self._merge(db, first, second)
+                if gained is None:
+                    apart.add((first, second))
+                    continue
+                freed += gained
                 if freed >= excess:
                     return freed
         for kind in ("window", "event"):
@@ -266,7 +271,11 @@ class Outbox:
                 freed += row[1]
         return freed
 
-    def _merge(self, db: sqlite3.Connection, first: int, second: int) -> int:
+    def _merge(self, db: sqlite3.Connection, first: int, second: int) -> int | None:
+        """Put two windows' sum in their place and return the bytes that are free.
+
+        None: of many features and rows, the sum would be more than a message holds; both stay.
+        """
         rows = db.execute(
             "SELECT id, bytes, body FROM outbox WHERE id IN (?, ?) ORDER BY id", (first, second)
         ).fetchall()
@@ -275,9 +284,9 @@ class Outbox:
             msg = "only windows are merged"
             raise TypeError(msg)
         both = merged(a, b)
+        if not _deliverable(both, msgspec.msgpack.encode(both)):
+            return None
         db.executemany("DELETE FROM outbox WHERE id = ?", [(row[0],) for row in rows])
-        # `_insert` counts one window as dropped in the impossible case that the sum of two
-        # valid windows is beyond the protocol's size.
         return int(rows[0][1] + rows[1][1] - self._insert(db, both))
 
     def _count_dropped(self, key: str, count: int) -> None:
@@ -311,8 +320,11 @@ def _deliverable(message: Entry, body: bytes) -> bool:
     return True
 
 
-def _adjacent(db: sqlite3.Connection) -> list[tuple[int, int]]:
-    """Return disjoint pairs of neighbours in time that may be merged, the least merged first."""
+def _adjacent(db: sqlite3.Connection, apart: Container[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return disjoint pairs of neighbours in time that may be merged, the least merged first.
+
+    Those in ``apart`` are too large together.
+    """
     rows = db.execute(
         "SELECT id, slot, digest, profile_id, merged FROM outbox "
         "WHERE seq IS NULL AND kind = 'window' ORDER BY slot, digest, profile_id, start_ms, id"
@@ -321,7 +333,7 @@ def _adjacent(db: sqlite3.Connection) -> list[tuple[int, int]]:
     i = 0
     while i + 1 < len(rows):
         a, b = rows[i], rows[i + 1]
-        if a[1:4] == b[1:4]:
+        if a[1:4] == b[1:4] and (a[0], b[0]) not in apart:
             pairs.append((a[4] + b[4], a[0], b[0]))
             i += 2
         else:

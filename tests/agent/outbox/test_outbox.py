@@ -16,6 +16,7 @@ from whimbrel_agent.telemetry.outbox import ROW_BYTES, Outbox
 from whimbrel_core.errors import StorageError
 from whimbrel_core.profile import window as windows
 from whimbrel_core.profile.layout import Feature, Layout
+from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import Ack, WindowMessage
 
 if TYPE_CHECKING:
@@ -179,6 +180,24 @@ def test_with_nothing_left_to_merge_the_oldest_are_dropped_and_counted_events_la
     assert totals.dropped_windows + totals.windows == 40
     assert totals.dropped_events + totals.events == 40
     assert totals.windows == 0 or totals.dropped_events == 0
+
+
+def test_windows_whose_sum_would_be_no_message_stay_apart_and_the_oldest_go(
+    state: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = outbox(state)
+    box.store([window(10, rows=200)])
+    (one,) = box.next_batch(0, 1)
+    box.acknowledge(Ack(box.epoch, 1))
+    monkeypatch.setattr(codec, "MAX_MESSAGE_BYTES", len(codec.encode(one)) + 16)
+    box = outbox(state, quota=4000)
+    for n in range(11, 31):
+        box.store([window(n, rows=200)])
+    kept = [m for m in box.next_batch(0, 100) if isinstance(m, WindowMessage)]
+    assert {m.merged for m in kept} == {1}
+    assert kept[-1].end_ms == 31 * STEP
+    assert box.totals().dropped_windows == 20 - len(kept)
+    assert 5 <= len(kept) < 20
 
 
 def test_what_could_never_be_delivered_is_counted_and_not_kept(state: StateFile) -> None:
