@@ -22,17 +22,19 @@ from tuf.ngclient import (  # type: ignore[attr-defined]  # public, not listed
 )
 
 from tests.packager.command import whimbrel
+from tests.support.founded import founded
 from whimbrel_core.errors import BundleError, RefusedError, StorageError, TrustError, UsageError
 from whimbrel_packager import atomic
-from whimbrel_packager.repository import delta
+from whimbrel_packager.repository import delta, publishing
 from whimbrel_packager.repository.metadata import Lives
-from whimbrel_packager.repository.repository import Published, Repository
+from whimbrel_packager.repository.repository import Repository
 from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.packager.conftest import Packed
+    from whimbrel_packager.repository.publishing import Published
 
 
 class Made(NamedTuple):
@@ -46,7 +48,8 @@ class Made(NamedTuple):
     def publish(
         self, version: str, *, online: bool = True, now: datetime | None = None
     ) -> Published:
-        return self.repo.publish(
+        return publishing.publish(
+            self.repo,
             self.bundles[version],
             self.keys,
             now=now or datetime.now(UTC),
@@ -58,7 +61,7 @@ class Made(NamedTuple):
 def template(packed: Packed, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("template")
     keys, online = folder / "keys", folder / "online"
-    repo = Repository.init(folder / "repo", keys, online, now=datetime.now(UTC))
+    repo = founded(folder / "repo", keys, online, now=datetime.now(UTC))
     bundles = {}
     for release, version in enumerate(("1.0.0", "1.1.0", "1.2.0", "1.3.0"), start=1):
         path = folder / f"{version}.whim"
@@ -215,7 +218,7 @@ def test_a_published_version_never_changes(made: Made, packed: Packed, tmp_path:
     other = tmp_path / "other.whim"
     other.write_bytes(packed.again("1.0.0", 9, made.keys / "bundle.pem"))
     with pytest.raises(RefusedError, match="published already, with other content") as caught:
-        made.repo.publish(other, made.keys, now=datetime.now(UTC))
+        publishing.publish(made.repo, other, made.keys, now=datetime.now(UTC))
     assert caught.value.code == "refused.version"
     assert made.repo.newest("targets") == 2
 
@@ -234,7 +237,7 @@ def test_a_bundle_by_a_key_that_devices_do_not_trust_is_not_published(
     made: Made, packed: Packed
 ) -> None:
     with pytest.raises(TrustError, match="nothing was published"):
-        made.repo.publish(packed.bundle, made.keys, now=datetime.now(UTC))
+        publishing.publish(made.repo, packed.bundle, made.keys, now=datetime.now(UTC))
     assert made.repo.newest("targets") == 1
     assert not (made.repo.directory / "targets" / "bundles").exists()
 
@@ -246,18 +249,22 @@ def test_a_damaged_bundle_is_not_published(made: Made, tmp_path: Path, how: str)
     bad = data[:middle] if how == "cut" else data[:middle] + b"\xff\x00" + data[middle + 2 :]
     (tmp_path / "bad.whim").write_bytes(bad)
     with pytest.raises((TrustError, BundleError)):
-        made.repo.publish(tmp_path / "bad.whim", made.keys, now=datetime.now(UTC))
+        publishing.publish(made.repo, tmp_path / "bad.whim", made.keys, now=datetime.now(UTC))
     assert made.repo.released() == []
 
 
 def test_another_repositorys_keys_are_refused(made: Made, tmp_path: Path) -> None:
-    Repository.init(tmp_path / "r", tmp_path / "k", tmp_path / "o", now=datetime.now(UTC))
+    founded(tmp_path / "r", tmp_path / "k", tmp_path / "o", now=datetime.now(UTC))
     with pytest.raises(TrustError, match="given targets key is not the one") as caught:
-        made.repo.publish(made.bundles["1.0.0"], tmp_path / "k", now=datetime.now(UTC))
+        publishing.publish(made.repo, made.bundles["1.0.0"], tmp_path / "k", now=datetime.now(UTC))
     assert caught.value.code == "trust.role"
     with pytest.raises(TrustError, match="given snapshot key is not the one"):
-        made.repo.publish(
-            made.bundles["1.0.0"], made.keys, now=datetime.now(UTC), online=tmp_path / "o"
+        publishing.publish(
+            made.repo,
+            made.bundles["1.0.0"],
+            made.keys,
+            now=datetime.now(UTC),
+            online=tmp_path / "o",
         )
     assert made.repo.newest("targets") == 1
 
@@ -307,8 +314,8 @@ def test_whoever_is_interrupted_leaves_the_old_state_or_the_new_one(
 
 def test_two_publishers_at_once_do_not_mix(made: Made) -> None:
     with made.repo.locked(), pytest.raises(UsageError, match="somebody else is publishing"):
-        Repository(made.repo.directory).publish(
-            made.bundles["1.0.0"], made.keys, now=datetime.now(UTC)
+        publishing.publish(
+            Repository(made.repo.directory), made.bundles["1.0.0"], made.keys, now=datetime.now(UTC)
         )
     made.publish("1.0.0")  # the lock is free again
 
@@ -332,11 +339,11 @@ def test_metadata_expires_and_is_refreshed(made: Made, tmp_path: Path) -> None:
 
 def test_a_repository_is_made_once_and_its_keys_are_kept(made: Made, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a repository already"):
-        Repository.init(made.repo.directory, tmp_path / "k", tmp_path / "o", now=datetime.now(UTC))
+        founded(made.repo.directory, tmp_path / "k", tmp_path / "o", now=datetime.now(UTC))
     assert not (tmp_path / "k").exists()
     keyfiles.create(tmp_path / "k", "bundle")
     before = (tmp_path / "k" / "bundle.pem").read_bytes()
-    Repository.init(tmp_path / "r", tmp_path / "k", tmp_path / "o", now=datetime.now(UTC))
+    founded(tmp_path / "r", tmp_path / "k", tmp_path / "o", now=datetime.now(UTC))
     assert (tmp_path / "k" / "bundle.pem").read_bytes() == before
     assert (tmp_path / "k" / "root.pem").stat().st_mode & 0o777 == 0o600
 

@@ -6,12 +6,15 @@ import dataclasses
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from tests.support.founded import founded
 from tests.support.models import MadeBundle, Recipe, build_bundle, logistic
 from whimbrel_core.signing.keys import PrivateKey
-from whimbrel_packager.repository.repository import Repository
+from whimbrel_packager.repository.publishing import publish
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from whimbrel_packager.repository.repository import Repository
 
 
 @dataclasses.dataclass
@@ -60,8 +63,8 @@ class House:
             min_rows=min_rows,
         )
         now = datetime.now(timezone.utc)
-        self.repository.publish(
-            made.path, self.keys, now=now, online=self.online if online else None
+        publish(
+            self.repository, made.path, self.keys, now=now, online=self.online if online else None
         )
         self.bundles[version] = made
         return made
@@ -69,7 +72,7 @@ class House:
 
 def build_house(folder: Path) -> House:
     """Return a publisher with an empty repository."""
-    repository = Repository.init(
+    repository = founded(
         folder / "repository",
         folder / "keys",
         folder / "online",

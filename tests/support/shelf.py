@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from tests.support.founded import founded
 from whimbrel_core.bundle.manifest import DriftPolicy
 from whimbrel_packager import pack
+from whimbrel_packager.repository import publishing
 from whimbrel_packager.repository.repository import Repository
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def rows(count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]
 
 def make_shelf(folder: Path) -> Shelf:
     """Pack all versions."""
-    Repository.init(folder / "repository", folder / "keys", folder / "online-keys", now=_now())
+    founded(folder / "repository", folder / "keys", folder / "online-keys", now=_now())
     return Shelf(
         folder,
         good=_pack(folder, "1.0.0", release=1, seed=1),
@@ -66,7 +68,9 @@ def make_shelf(folder: Path) -> Shelf:
 
 def publish(publisher: Path, packed: PackResult) -> None:
     """Publish a bundle into a publisher's repository; its server signs the rest."""
-    Repository(publisher / "repository").publish(packed.path, publisher / "keys", now=_now())
+    publishing.publish(
+        Repository(publisher / "repository"), packed.path, publisher / "keys", now=_now()
+    )
 
 
 def _pack(folder: Path, version: str, *, release: int, seed: int, sign: int = 1) -> PackResult:

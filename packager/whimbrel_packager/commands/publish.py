@@ -60,12 +60,14 @@ def publish(
         return
     from datetime import UTC, datetime
 
+    from whimbrel_packager.repository import publishing
     from whimbrel_packager.repository.metadata import Lives
     from whimbrel_packager.repository.repository import Repository
     from whimbrel_packager.signing.keyring import Keyring
 
     with output.stages(quiet=as_json) as stage:
-        done = Repository(opened(to, token_file)).publish(
+        done = publishing.publish(
+            Repository(opened(to, token_file)),
             bundle,
             Keyring(
                 folders=[keys] if single else [_folder(keys)],

@@ -20,6 +20,7 @@ from whimbrel_packager.destinations import ConflictError
 from whimbrel_packager.repository import change, delta, released, trusted
 from whimbrel_packager.repository.change import Change, Lack
 from whimbrel_packager.repository.metadata import Lives, expiry
+from whimbrel_packager.signing.keyring import Keyring, ring_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from whimbrel_core.bundle.manifest import Manifest
     from whimbrel_packager.repository.released import Released
     from whimbrel_packager.repository.repository import Repository
-    from whimbrel_packager.signing.keyring import Keyring
 
 DELTA_RELEASES = 2
 ATTEMPTS = 4
@@ -58,6 +58,40 @@ class Published(NamedTuple):
     lacking: Mapping[str, Lack] = MappingProxyType({})
 
 
+def publish(
+    repository: Repository,
+    bundle: Path,
+    keys: Path | Keyring,
+    *,
+    now: datetime,
+    online: Path | Keyring | None = None,
+    lives: Lives | None = None,
+    deltas: int = DELTA_RELEASES,
+    report: Callable[[str], None] | None = None,
+) -> Published:
+    """Add a bundle to a repository.
+
+    Args:
+        repository: to which it is published.
+        bundle: path of the ``.whim`` file.
+        keys: those of targets, or of the team that has the model; a folder, or a ring.
+        now: the time from which validity counts.
+        online: snapshot and timestamp keys; None: the fleet server signs the rest.
+        lives: validity of each role.
+        deltas: make deltas from so many releases before, where they are worth it.
+        report: called with each stage.
+
+    Raises:
+        TrustError: the bundle is not signed by a key that devices trust for its model.
+        BundleError: it is malformed.
+        RefusedError: its release counter does not grow, or its version is taken.
+        StorageError: the disk refuses; the repository is as it was.
+    """
+    ring = keys if isinstance(keys, Keyring) else Keyring(folders=[keys])
+    publishing = Publishing(repository, ring, now=now, lives=lives or Lives(), deltas=deltas)
+    return publishing.publish(bundle, ring_of(online), report or (lambda _stage: None))
+
+
 class Publishing:
     """One bundle's way into a repository.
 
@@ -78,7 +112,7 @@ class Publishing:
     def publish(
         self, bundle: Path, online: Keyring | None, tell: Callable[[str], None]
     ) -> Published:
-        """Add a bundle; arguments and errors as in `Repository.publish`.
+        """Add a bundle; arguments and errors as in `publish`.
 
         Where there is no lock, somebody may publish at the same time: then it goes on from there.
         """

@@ -11,7 +11,6 @@ same thing is published again.
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuf.api.exceptions import RepositoryError
@@ -23,54 +22,28 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # public by its do
 )
 
 from whimbrel_core.errors import TrustError
-from whimbrel_packager.repository import change, founding, released
+from whimbrel_packager.repository import change, released
 from whimbrel_packager.repository.change import Change, Lack
-from whimbrel_packager.repository.founding import OFFLINE_KEYS, ONLINE_KEYS
 from whimbrel_packager.repository.metadata import Lives, MetadataDirectory, expiry
-from whimbrel_packager.repository.publishing import DELTA_RELEASES, Published, Publishing
-from whimbrel_packager.repository.trusted import FLEET, PUBLISHERS
-from whimbrel_packager.signing.keyring import Keyring
+from whimbrel_packager.signing.keyring import Keyring, ring_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from pathlib import Path
 
     from whimbrel_core.signing.keys import Signer
-    from whimbrel_packager.destinations import Destination
     from whimbrel_packager.repository.released import Released
 
-__all__ = ["FLEET", "OFFLINE_KEYS", "ONLINE_KEYS", "PUBLISHERS", "Published", "Repository"]
 Online = tuple[list["Signer"], list["Signer"]]  # of snapshot, of timestamp
 
 
 class Repository(MetadataDirectory):
-    """A repository, opened to be read and published to."""
+    """A repository, opened to be read and changed.
 
-    @classmethod
-    def init(
-        cls,
-        place: str | Path | Destination,
-        keys: Path,
-        online: Path,
-        *,
-        now: datetime,
-        lives: Lives | None = None,
-    ) -> Repository:
-        """Make the keys that are not there yet, the four roles, and the trust targets.
-
-        Args:
-            place: directory or other destination of the repository; new or empty.
-            keys: folder of the offline keys root, targets and bundle.
-            online: folder of the online keys snapshot, timestamp and fleet.
-            now: the time from which validity counts.
-            lives: validity of each role.
-
-        Raises:
-            UsageError: there is a repository; it was not touched.
-        """
-        made = cls(place)
-        founding.found(made, keys, online, now=now, lives=lives or Lives(), together={})
-        return made
+    It is made by `whimbrel_packager.repository.founding`; bundles are added by
+    `whimbrel_packager.repository.publishing`.
+    """
 
     def released(self, targets: Targets | None = None) -> list[Released]:
         """Return the bundles that are published, by name and release."""
@@ -82,42 +55,6 @@ class Repository(MetadataDirectory):
         mine = [one for one in self.released() if one.name == name]
         same = [one.release for one in mine if one.version == version]
         return same[0] if same else released.last_release(mine) + 1
-
-    def publish(
-        self,
-        bundle: Path,
-        keys: Path | Keyring,
-        *,
-        now: datetime,
-        online: Path | Keyring | None = None,
-        lives: Lives | None = None,
-        deltas: int = DELTA_RELEASES,
-        report: Callable[[str], None] | None = None,
-        password: Path | None = None,
-    ) -> Published:
-        """Add a bundle.
-
-        Args:
-            bundle: path of the ``.whim`` file.
-            keys: those of targets, or of the team that has the model; a folder, or a ring.
-            now: the time from which validity counts.
-            online: snapshot and timestamp keys; None: the fleet server signs the rest.
-            lives: validity of each role.
-            deltas: make deltas from so many releases before, where they are worth it.
-            report: called with each stage.
-            password: file with the password of an encrypted key.
-
-        Raises:
-            TrustError: the bundle is not signed by a key that devices trust for its model.
-            BundleError: it is malformed.
-            RefusedError: its release counter does not grow, or its version is taken.
-            StorageError: the disk refuses; the repository is as it was.
-        """
-        ring = (
-            keys if isinstance(keys, Keyring) else Keyring(folders=[keys], password_file=password)
-        )
-        publishing = Publishing(self, ring, now=now, lives=lives or Lives(), deltas=deltas)
-        return publishing.publish(bundle, _ring(online), report or (lambda _stage: None))
 
     def carry_out(
         self,
@@ -146,7 +83,7 @@ class Repository(MetadataDirectory):
             UsageError, TrustError: it cannot be; nothing was changed.
         """
         lives = lives or Lives()
-        online_ring = _ring(online)
+        online_ring = ring_of(online)
         with self.locked():
             one = made()
             written, lacking = self.carry_out_locked(one, ring, online=online_ring, hold=hold)
@@ -176,7 +113,7 @@ class Repository(MetadataDirectory):
             root = self.root()
             targets = self.targets(root)
             written: tuple[str, ...] = ()
-            ring = _ring(keys)
+            ring = ring_of(keys)
             if ring is not None:
                 change.require_none(self)
                 written = self._renew(targets, ring, now, lives)
@@ -252,7 +189,7 @@ class Repository(MetadataDirectory):
         Raises:
             UsageError, TrustError: they are not those that root names.
         """
-        ring = _ring(online)
+        ring = ring_of(online)
         if ring is None:
             return None
         snapshot, timestamp = (
@@ -273,7 +210,3 @@ def stored(path: str, digest: str) -> str:
     """Return where a target is kept: its name holds its digest."""
     folder, _, name = path.rpartition("/")
     return f"targets/{folder}/{digest}.{name}"
-
-
-def _ring(keys: Path | Keyring | None) -> Keyring | None:
-    return Keyring(folders=[keys]) if isinstance(keys, Path) else keys

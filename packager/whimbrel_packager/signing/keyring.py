@@ -124,3 +124,8 @@ class Keyring:
             hint=hint,
             code="trust.role",
         )
+
+
+def ring_of(keys: Path | Keyring | None) -> Keyring | None:
+    """Return a ring, also for a folder of keys."""
+    return Keyring(folders=[keys]) if isinstance(keys, Path) else keys

@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from tests.packager.command import whimbrel
 from tests.packager.destinations.conftest import Publisher, seen
 from tests.support.bucket import BUCKET, S3Server
+from tests.support.founded import founded
 from tests.support.ports import free_port
 from whimbrel_core.errors import (
     StorageError,
@@ -26,6 +27,7 @@ from whimbrel_core.errors import (
 )
 from whimbrel_packager.destinations import ConflictError, destination
 from whimbrel_packager.destinations.s3 import PROBE, Bucket
+from whimbrel_packager.repository import publishing
 from whimbrel_packager.repository.repository import Repository
 
 if TYPE_CHECKING:
@@ -61,12 +63,16 @@ def bucket(place: str) -> Bucket:
 
 @pytest.fixture
 def repository(publisher: Publisher, place: str) -> Repository:
-    return Repository.init(place, publisher.keys, publisher.online, now=datetime.now(UTC))
+    return founded(place, publisher.keys, publisher.online, now=datetime.now(UTC))
 
 
 def publish(publisher: Publisher, place: str, version: str) -> Any:  # noqa: ANN401
-    return Repository(place).publish(
-        publisher.path(version), publisher.keys, online=publisher.online, now=datetime.now(UTC)
+    return publishing.publish(
+        Repository(place),
+        publisher.path(version),
+        publisher.keys,
+        online=publisher.online,
+        now=datetime.now(UTC),
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.packager.destinations.conftest import Publisher, seen
 from tests.support import interrupted
 from whimbrel_packager.destinations import ConflictError, Directory, destination
+from whimbrel_packager.repository import publishing
 from whimbrel_packager.repository.repository import Repository
 
 if TYPE_CHECKING:
@@ -39,8 +40,12 @@ def test_a_publisher_that_is_killed_leaves_the_old_state_or_the_new_one(
     assert interrupted.run(at, *words(publisher, directory, "1.0.0")) == -signal.SIGKILL
     visible = {"1.0.0"} if at > 10 else set()
     assert seen(Directory(directory), tmp_path / "between") == visible
-    done = Repository(directory).publish(
-        publisher.path("1.0.0"), publisher.keys, online=publisher.online, now=datetime.now(UTC)
+    done = publishing.publish(
+        Repository(directory),
+        publisher.path("1.0.0"),
+        publisher.keys,
+        online=publisher.online,
+        now=datetime.now(UTC),
     )
     assert not done.waiting
     assert seen(Directory(directory), tmp_path / "after") == {"1.0.0"}

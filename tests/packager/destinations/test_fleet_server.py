@@ -29,6 +29,7 @@ from whimbrel_packager.destinations import ConflictError
 from whimbrel_packager.destinations import server as module
 from whimbrel_packager.destinations.http import Http
 from whimbrel_packager.destinations.server import FleetServer
+from whimbrel_packager.repository import publishing
 from whimbrel_packager.repository.repository import Repository
 from whimbrel_packager.signing import keyfiles
 from whimbrel_packager.signing.tuf_signer import TufSigner
@@ -54,8 +55,11 @@ class Fleet(NamedTuple):
         return Repository(self.place())
 
     def publish(self, version: str, place: FleetServer | None = None) -> Any:  # noqa: ANN401
-        return Repository(place or self.place()).publish(
-            self.publisher.path(version), self.publisher.keys, now=datetime.now(UTC)
+        return publishing.publish(
+            Repository(place or self.place()),
+            self.publisher.path(version),
+            self.publisher.keys,
+            now=datetime.now(UTC),
         )
 
     def incoming(self) -> list[str]:
@@ -170,7 +174,7 @@ def test_a_bundle_that_no_trusted_key_signed_is_refused_by_the_server_too(
 
     monkeypatch.setattr(Publishing, "_verified", lambda *_: fleet.publisher.made["1.0.0"].manifest)
     with pytest.raises((RefusedError, InputError)):
-        fleet.repository().publish(forged, fleet.publisher.keys, now=datetime.now(UTC))
+        publishing.publish(fleet.repository(), forged, fleet.publisher.keys, now=datetime.now(UTC))
     assert seen(fleet.place(), tmp_path / "device") == set()
 
 
@@ -193,8 +197,8 @@ def test_a_team_publishes_its_own_models_and_no_others(fleet: Fleet, tmp_path: P
                     "--team-key", tmp_path / "team" / "team.pub", "--keys", fleet.publisher.keys,
                     "--online-keys", fleet.publisher.online)  # fmt: skip
     assert done.code == 0, done.err
-    published = fleet.repository().publish(
-        fleet.publisher.path("1.0.0"), tmp_path / "team", now=datetime.now(UTC)
+    published = publishing.publish(
+        fleet.repository(), fleet.publisher.path("1.0.0"), tmp_path / "team", now=datetime.now(UTC)
     )
     assert (published.role, published.fresh, published.waiting) == ("churners", True, False)
     assert seen(fleet.place(), tmp_path / "device") == {"1.0.0"}

@@ -17,11 +17,12 @@ import whimbrel_packager
 from tests.packager.command import whimbrel
 from tests.packager.conftest import Packed, late_flights
 from tests.packager.proving import InProcess
+from tests.support.founded import founded
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import ConfigError, GateError, TrustError, UsageError
 from whimbrel_packager.gates import Context, Outcome, Verdict
 from whimbrel_packager.recipe import Recipe, read, recorded
-from whimbrel_packager.repository.repository import Repository
+from whimbrel_packager.repository import publishing
 from whimbrel_packager.signing import keyfiles
 
 if TYPE_CHECKING:
@@ -295,13 +296,13 @@ def test_the_newest_release_of_a_repository_is_the_incumbent(packed: Packed, hom
     keys = home / "keys"
     keys.mkdir(mode=0o700)
     shutil.copy(packed.key, keys / "bundle.pem")
-    repo = Repository.init(home / "repo", keys, home / "online", now=datetime.now(UTC))
+    repo = founded(home / "repo", keys, home / "online", now=datetime.now(UTC))
     rewrite(home, more=incumbent('repository = "repo"\nmargins = { auc = 0.01 }'))
     first = whimbrel("pack", "--check")
     assert first.code == 0, first.err
     assert "not judged  incumbent.auc" in first.out
     assert "there is no earlier release to compare with" in first.out
-    repo.publish(packed.bundle, keys, now=datetime.now(UTC), online=home / "online")
+    publishing.publish(repo, packed.bundle, keys, now=datetime.now(UTC), online=home / "online")
     second = whimbrel("pack", "--check", "--json")
     gates = {g["name"]: g for g in json.loads(second.out)["report"]["gates"]["gates"]}
     assert "of flights-1.0.0" in gates["incumbent.auc"]["message"]

@@ -11,6 +11,7 @@ from tuf.ngclient import Updater, UpdaterConfig  # type: ignore[attr-defined]  #
 
 from tests.packager.command import Done, whimbrel
 from tests.packager.test_repository import DirectoryFetcher
+from tests.support.founded import founded
 from whimbrel_agent.paths import DataDirectory
 from whimbrel_agent.update import updater
 from whimbrel_agent.update.messages import Updated, UpdateRequest, Wanted
@@ -119,9 +120,7 @@ class Device:
 @pytest.fixture(scope="session")
 def desk_template(packed: Packed, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     folder = tmp_path_factory.mktemp("desk")
-    repo = Repository.init(
-        folder / "repo", folder / "keys", folder / "online", now=datetime.now(UTC)
-    )
+    repo = founded(folder / "repo", folder / "keys", folder / "online", now=datetime.now(UTC))
     bundles = {}
     for release, version in enumerate(("1.0.0", "1.1.0", "1.2.0"), start=1):
         bundles[version] = folder / f"{version}.whim"

@@ -12,6 +12,7 @@ import pytest
 from tests.packager.command import Done, whimbrel
 from tests.packager.repository.conftest import Desk, Device
 from tests.packager.test_repository import seen_versions
+from tests.support.founded import founded
 from whimbrel_core.errors import (
     CompatibilityError,
     StorageError,
@@ -20,7 +21,6 @@ from whimbrel_core.errors import (
 )
 from whimbrel_packager import atomic
 from whimbrel_packager.repository import stick
-from whimbrel_packager.repository.repository import Repository
 from whimbrel_packager.signing.keyring import Keyring
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def test_an_archive_holds_the_same(desk: Desk, tmp_path: Path) -> None:
 
 
 def test_a_stick_of_another_repository_is_not_touched(desk: Desk, tmp_path: Path) -> None:
-    Repository.init(tmp_path / "other", tmp_path / "k", tmp_path / "o", now=NOW)
+    founded(tmp_path / "other", tmp_path / "k", tmp_path / "o", now=NOW)
     before = (tmp_path / "other/metadata/timestamp.json").read_bytes()
     done = export(desk, tmp_path / "other")
     assert done.code == 2

@@ -25,6 +25,7 @@ from securesystemslib.signer import (  # type: ignore[attr-defined]  # public, n
 
 from tests.packager.command import whimbrel
 from tests.packager.signing.public_tool import tool
+from tests.support.founded import founded
 from tests.support.softhsm import PIN, Token
 from whimbrel_core.bundle import bundle as bundles
 from whimbrel_core.errors import TrustError, UnavailableError, UsageError
@@ -291,7 +292,7 @@ def test_publishing_with_a_wrong_pin_changes_nothing(
     (tmp_path / "pin").write_text(PIN)
     uri = token.uri("targets", pin=False) + f"&pin-source={tmp_path / 'pin'}"
     assert whimbrel("keys", "import", "targets", uri, "--dir", keys).code == 0
-    repo = Repository.init(tmp_path / "r", keys, online, now=datetime.now(UTC))
+    repo = founded(tmp_path / "r", keys, online, now=datetime.now(UTC))
     (tmp_path / "b.whim").write_bytes(signed_again(packed, keys / "bundle.pem")[0])
     before = sorted(path for path in repo.directory.rglob("*"))
     (tmp_path / "pin").write_text("0000")

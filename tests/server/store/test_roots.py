@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.founded import founded
 from whimbrel_core.errors import TrustError
 from whimbrel_packager.repository import trusted
 from whimbrel_packager.repository.metadata import Lives
@@ -74,7 +75,7 @@ def test_a_root_under_which_targets_would_not_hold_is_refused(house: House, tmp_
 
 
 def test_a_root_of_somebody_else_is_refused(house: House, tmp_path: Path) -> None:
-    other = Publishers.init(tmp_path / "r", tmp_path / "k", tmp_path / "o", now=NOW)
+    other = founded(tmp_path / "r", tmp_path / "k", tmp_path / "o", now=NOW)
     ring = Keyring(folders=[tmp_path / "k"])
     other.carry_out(lambda: trusted.change(other, "root", now=NOW, lives=Lives()), ring, now=NOW)
     with pytest.raises(TrustError, match="root metadata does not verify"):
