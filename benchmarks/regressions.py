@@ -9,13 +9,16 @@
   tell without labels is in both sides' errors.
 
 Both sides have the same held-out reference rows with labels, the same chunks, and no label of a chunk.
-DLE is a LightGBM model of the error, over all inputs and raw rows. Needs `make peers`. Run it with
-``python -m benchmarks.regressions``.
+DLE is a LightGBM model of the error, over all inputs and raw rows. What counting leaves takes is beside
+the same layout without a tree. Needs `make peers`. Run it with ``python -m benchmarks.regressions``.
 """
 
 from __future__ import annotations
 
+import math
 import sys
+from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,16 +32,22 @@ from examples.flights import data as flight_data
 from whimbrel_core.errors import UnavailableError
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
+from whimbrel_core.profile.counting.accumulator import Accumulator
+from whimbrel_core.profile.slices import Slice
+from whimbrel_core.profile.window import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from whimbrel_core.profile.baseline import Baseline
 
     Columns = dict[str, NDArray[Any]]
 
 _DRAWS = 4
-_SEED = 4021  # not one that anything was tuned with
+_TURNS = 400
+_SEED = 90_210  # not one that anything was tuned with
 
 
 class Case(NamedTuple):
@@ -63,6 +72,51 @@ def main() -> None:
     except PeerMissingError as error:
         sys.exit(str(error))
     print(table(lines, {}))
+    print(*_costs(), sep="\n")
+
+
+def _costs() -> Iterator[str]:
+    """Yield what a tree of 64 leaves over 20 columns costs a device."""
+    rng = np.random.default_rng(_SEED)
+    rows = rng.normal(size=(20_000, 20)).astype(np.float32)
+    columns = [
+        ColumnSpec(f"x{i}", "output" if i == 19 else "input", "x", i, rows[:, i]) for i in range(20)
+    ]
+    spread = np.exp(rows[:, 0] / 2 + rows[:, 1] * rows[:, 2] / 3 + 0.4 * (rows[:, 5] > 0))
+    labels = rows[:, 19] - spread * rng.normal(size=len(rows))
+    for slices in (0, 16):
+        declared = [Slice(name=f"s{i}", feature=f"x{i}", low=0.0) for i in range(slices)]
+        build_ = partial(build, columns, task="regression", slices=declared)
+        bare, tree = build_(), build_(labels=labels)
+        full = [us / 4096 for us in _flushes((bare, tree), rows[:4096])]
+        few = _flushes((bare, tree), rows[:100])
+        sent = [len(encode(_counted(one, rows[:3600]).window(0, 1))) for one in (bare, tree)]
+        state = [Accumulator.size(one) for one in (bare, tree)]
+        yield (
+            f"without, with {tree.layout.score_cells} leaves, {slices} slices: "
+            f"{full[0]:.3f}, {full[1]:.3f} µs a row in full rings; "
+            f"{few[0]:.0f}, {few[1]:.0f} µs a flush of 100 rows; "
+            f"{sent[0]:,}, {sent[1]:,} bytes a window; {state[0]:,}, {state[1]:,} bytes of state"
+        )
+
+
+def _counted(baseline: Baseline, rows: NDArray[np.float32]) -> Accumulator:
+    accumulator = Accumulator(baseline)
+    accumulator.update_rows(rows)
+    return accumulator
+
+
+def _flushes(baselines: Sequence[Baseline], rows: NDArray[np.float32]) -> list[float]:
+    """Return the least µs to take ``rows`` and to count them, by turns: neighbours come and go."""
+    accumulators = [Accumulator(one) for one in baselines]
+    best = [math.inf] * len(accumulators)
+    for _ in range(_TURNS):
+        for index, accumulator in enumerate(accumulators):
+            started = perf_counter()
+            accumulator.update_rows(rows)
+            accumulator.flush()
+            best[index] = min(best[index], perf_counter() - started)
+    return [1e6 * seconds for seconds in best]
 
 
 def compare(case: Case) -> list[Line]:
