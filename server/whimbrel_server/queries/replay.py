@@ -47,7 +47,8 @@ _TOLD = 5  # faults that are spelled out
 class Again(NamedTuple):
     """What recomputing a verdict gave.
 
-    ``gone``: why it cannot be recomputed from the same inputs; empty: it can.
+    ``gone``: why it cannot be recomputed from the same inputs; empty: it can. ``beside``: a sentence
+    about what is no part of the verdict.
     """
 
     figures: dict[str, Any]
@@ -55,6 +56,7 @@ class Again(NamedTuple):
     windows: int = 0
     recounted: int = 0
     faults: tuple[str, ...] = ()
+    beside: str = ""
 
 
 def replays(
@@ -258,7 +260,7 @@ def _view(alert: AlertView, one: Verdict, again: Again) -> ReplayView:
         rule=one.rule,
         version=one.version,
         outcome="incomplete" if again.gone else "differs" if faulty else "same",
-        sentence=_sentence(one, again, len(differences)),
+        sentence=" ".join(filter(None, (_sentence(one, again, len(differences)), again.beside))),
         windows=again.windows,
         recounted=again.recounted,
         differences=tuple(
@@ -305,6 +307,8 @@ def _sentence(one: Verdict, again: Again, differences: int) -> str:
     parts = []
     if differences:
         parts.append(f"{differences} figure{'' if differences == 1 else 's'} of the verdict differ")
-    if again.faults:
+    if again.faults and (one.rule in _BY or one.rule == verdict.GROUP_DRIFT):
         parts.append(f"{len(again.faults)} stored judgements are not what their counts give")
+    elif again.faults:
+        parts.append(again.faults[0])
     return f"Not the same: {' and '.join(parts)} ({made[0].lower()}{made[1:]})."

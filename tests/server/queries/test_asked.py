@@ -66,6 +66,17 @@ class Device:
         )
         return Incoming("whimbrel/v1/lga/up/window", data, 0)
 
+    def past(self, first_ms: int) -> list[Incoming]:
+        """Return hourly windows up to the alarm's: of one count of requests, whose rows are alike."""
+        plain = self._counter.window(0, seconds=3600, rows=USUAL)
+        found = []
+        for start in range(first_ms, self.turned.rate.start_ms, HOUR_MS):
+            self._seq += 1
+            window = msgspec.structs.replace(plain, start_ms=start, end_ms=start + HOUR_MS)
+            data = windows.message(self._made, window, device="lga", epoch=EPOCH, seq=self._seq)
+            found.append(Incoming("whimbrel/v1/lga/up/window", data, 0))
+        return found
+
     def event(self, **changes: str) -> Incoming:
         """Return the alarm."""
         self._seq += 1
@@ -185,6 +196,23 @@ def test_what_never_arrived_leaves_nothing_proved_and_says_how_much(device: Devi
     found = device.replay()
     assert found.outcome == "incomplete"
     assert "300 of the 900 requests of its period are stored" in found.sentence
+
+
+def test_what_is_usual_is_learnt_again_from_stored_windows_and_told_beside(
+    device: Device,
+) -> None:
+    first = START_MS + (LEARNT - 6 * 24) * HOUR_MS
+    device.send(*device.past(first), device.window(MANY), device.event())
+    found = device.replay()
+    assert found.outcome == "same"
+    told = round(device.turned.rate.expected)
+    assert found.sentence.endswith(
+        " Learnt again from 145 stored windows, 150 requests would be expected where the device "
+        f"told {told}."
+    )
+    with changed(device.books, schema.segments, sa.true()) as (_, put):
+        put([])
+        assert "150 requests would be expected" in device.replay().sentence
 
 
 def test_more_requests_than_were_told_and_counts_that_were_changed_are_faults(
