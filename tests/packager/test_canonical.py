@@ -30,7 +30,7 @@ print(raw, hashlib.sha256(canonicalise(proto)).hexdigest())
 """
 
 
-@pytest.mark.timeout(300)  # four times the import of scikit-learn
+@pytest.mark.timeout(300)  # three times the import of scikit-learn
 def test_a_model_has_equal_bytes_whatever_the_hash_seed(material: tuple[Path, Path]) -> None:
     running = [
         subprocess.Popen(
@@ -39,7 +39,7 @@ def test_a_model_has_equal_bytes_whatever_the_hash_seed(material: tuple[Path, Pa
             stdout=subprocess.PIPE,
             text=True,
         )
-        for seed in ("0", "1", "2", "3")
+        for seed in ("0", "1", "2")
     ]
     lines = [process.communicate()[0].split() for process in running]
     assert len({raw for raw, _ in lines}) > 1  # or this test proves nothing

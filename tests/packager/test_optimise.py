@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from whimbrel_packager.smaller import smaller
 from whimbrel_packager.smaller.optimise import Optimise
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from whimbrel_packager.build import PackResult
@@ -62,6 +64,19 @@ def packed(material: Material, out: Path, optimise: Optimise, **changes: Any) ->
         return whimbrel_packager.pack(**given, key=material.key, out=out, recipe=recipe)
 
 
+@pytest.fixture(scope="module")
+def smaller_one(
+    material: Material, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Any], PackResult]:
+    """Return what packs the network in a precision, once: each proof takes a second."""
+
+    @cache
+    def made(precision: Any) -> PackResult:  # noqa: ANN401
+        return packed(material, tmp_path_factory.mktemp(precision), Optimise(precision=precision))
+
+    return made
+
+
 def opened(material: Material, done: PackResult) -> bundles.Bundle:
     content = io.BytesIO(done.path.read_bytes())
     return bundles.open_bundle(content, [keyfiles.public(material.key)])
@@ -71,9 +86,9 @@ def opened(material: Material, done: PackResult) -> bundles.Bundle:
 def test_a_smaller_network_says_what_it_lost_and_a_device_proves_it(
     precision: Any,  # noqa: ANN401
     material: Material,
-    tmp_path: Path,
+    smaller_one: Callable[[Any], PackResult],
 ) -> None:
-    done = packed(material, tmp_path, Optimise(precision=precision))
+    done = smaller_one(precision)
     made = done.manifest.optimisation
     assert made is not None
     assert (made.precision, made.rows) == (precision, 600)
@@ -98,9 +113,9 @@ def test_a_smaller_network_says_what_it_lost_and_a_device_proves_it(
 def test_a_missing_number_stays_missing_and_spoils_no_other_row(
     precision: Any,  # noqa: ANN401
     material: Material,
-    tmp_path: Path,
+    smaller_one: Callable[[Any], PackResult],
 ) -> None:
-    done = packed(material, tmp_path, Optimise(precision=precision))
+    done = smaller_one(precision)
     loaded = engine.load(done.path, [keyfiles.public(material.key).pem])
     rows = material.x[:3].copy()
     rows[1, 5] = np.nan
@@ -112,17 +127,19 @@ def test_a_missing_number_stays_missing_and_spoils_no_other_row(
 
 
 def test_probabilities_of_an_int8_network_still_sum_to_one(
-    material: Material, tmp_path: Path
+    material: Material, smaller_one: Callable[[Any], PackResult]
 ) -> None:
-    done = packed(material, tmp_path, Optimise(precision="int8-static"))
+    done = smaller_one("int8-static")
     loaded = engine.load(done.path, [keyfiles.public(material.key).pem])
     _, shares = loaded.run({"features": material.x})
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
     assert len(np.unique(shares)) > 256
 
 
-def test_int8_weights_have_seven_bits(material: Material, tmp_path: Path) -> None:
-    done = packed(material, tmp_path, Optimise(precision="int8-static"))
+def test_int8_weights_have_seven_bits(
+    material: Material, smaller_one: Callable[[Any], PackResult]
+) -> None:
+    done = smaller_one("int8-static")
     proto = onnx.load_from_string(opened(material, done).read("model.onnx"))
     weights = [
         onnx.numpy_helper.to_array(tensor)

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 import whimbrel_packager
+from tests.packager.proving import InProcess
 from tests.support.worker import TelemetrySink
 from whimbrel_agent import Model
 from whimbrel_core.errors import ConfigError, ProfileError
@@ -43,10 +44,11 @@ def pack(folder: Path, *slices: Segment) -> whimbrel_packager.PackResult:
         ColumnTransformer([("words", OneHotEncoder(), ["origin"])], remainder="passthrough"),
         LogisticRegression(),
     ).fit(data[["temp", "origin"]], data["late"])
-    return whimbrel_packager.pack(
-        model, data, name="delays", version="1.0.0", key=folder / "bundle.pem", out=folder,
-        label="late", positive="1", slices=slices,
-    )  # fmt: skip
+    with InProcess():
+        return whimbrel_packager.pack(
+            model, data, name="delays", version="1.0.0", key=folder / "bundle.pem", out=folder,
+            label="late", positive="1", slices=slices,
+        )  # fmt: skip
 
 
 def test_rows_and_labels_of_a_segment_are_counted_apart(tmp_path: Path) -> None:
