@@ -11,7 +11,6 @@ from tests.support.shelf import Shelf, make_shelf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 BROKERS = [pytest.param("mosquitto", marks=pytest.mark.needs("mosquitto")), "embedded"]
 
@@ -23,16 +22,21 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 
 
 @pytest.fixture(params=BROKERS)
-def estate(request: pytest.FixtureRequest, shelf: Shelf, tmp_path: Path) -> Iterator[Estate]:
-    """Yield a fleet that is not started yet, over each broker."""
-    found = Estate(tmp_path / "estate", shelf, cast("BrokerKind", request.param))
+def estate(
+    request: pytest.FixtureRequest, shelf: Shelf, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Estate]:
+    """Yield a fleet that is not started yet, over each broker.
+
+    Not below ``tmp_path``, which has the test's name: a socket's path has 107 bytes at most.
+    """
+    found = Estate(tmp_path_factory.mktemp("estate"), shelf, cast("BrokerKind", request.param))
     yield found
     found.close()
 
 
 @pytest.fixture
-def embedded_estate(shelf: Shelf, tmp_path: Path) -> Iterator[Estate]:
+def embedded_estate(shelf: Shelf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
     """Yield a fleet that is not started yet, with the broker inside the server."""
-    found = Estate(tmp_path / "estate", shelf, "embedded")
+    found = Estate(tmp_path_factory.mktemp("estate"), shelf, "embedded")
     yield found
     found.close()
