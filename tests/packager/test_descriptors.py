@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 
 import whimbrel_packager
 from tests.packager.command import whimbrel
+from tests.packager.proving import InProcess
 from tests.support.worker import FakeControl
 from whimbrel_agent.channel import SlotSpec
 from whimbrel_agent.serving import engine
@@ -136,9 +137,10 @@ class Packed(NamedTuple):
 def packed(
     material: Material, folder: Path, model: object, data: object, **settings: Any  # noqa: ANN401
 ) -> Packed:  # fmt: skip
-    done = whimbrel_packager.pack(
-        model, data, name="scenes", version="1.0.0", key=material.key, out=folder, **settings
-    )
+    with InProcess():
+        done = whimbrel_packager.pack(
+            model, data, name="scenes", version="1.0.0", key=material.key, out=folder, **settings
+        )
     return Packed(done, engine.load(done.path, [material.public.read_text()]))
 
 
