@@ -31,7 +31,7 @@ from whimbrel_server.app import Fleet
 from whimbrel_server.domain import verdict
 from whimbrel_server.ingest.batch import Incoming, sort
 from whimbrel_server.ingest.journal import Entry
-from whimbrel_server.queries import recount
+from whimbrel_server.queries.replays import recount
 from whimbrel_server.store import schema
 
 if TYPE_CHECKING:

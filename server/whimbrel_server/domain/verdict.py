@@ -1,7 +1,7 @@
 """What an alert stands on: the rule, what it was given, its thresholds, and what it found.
 
 A verdict is the evidence of an alert, and complete: with the windows that it names, its rule gives
-the same figures again, to the last bit (`whimbrel_server.queries.replay`). So it may be doubted, and
+the same figures again, to the last bit (`whimbrel_server.queries.replays`). So it may be doubted, and
 checked, long after the alert. Rules are named ``<what>.<how>`` and have a version, which grows with
 every change that gives other figures for the same windows: a verdict of an earlier version can be
 read, but not be recomputed by this one.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from whimbrel_core.profile.watching import rate
+from whimbrel_server.domain.subjects import device_subject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -158,6 +159,16 @@ def read(evidence: Mapping[str, Any]) -> Verdict | None:
     if "rule" not in evidence:
         return None
     return msgspec.convert(dict(evidence), Verdict)
+
+
+def subjects_of(one: Verdict) -> tuple[str, ...]:
+    """Return whose windows a verdict's drift is in: the drifting devices of a group, or itself."""
+    if one.rule == PEERS:
+        return (device_subject(str(one.figures["device"])),)
+    drifting = one.figures.get("drifting")
+    if one.level != "device" and isinstance(drifting, list) and drifting:
+        return tuple(device_subject(str(device)) for device in drifting)
+    return (one.subject,)
 
 
 def thresholds_of(policy: alarms.Policy) -> dict[str, float]:

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from whimbrel_core.errors import WhimbrelError
 from whimbrel_server.domain import verdict
 from whimbrel_server.queries import losses
-from whimbrel_server.queries.explain import subjects_of
 from whimbrel_server.store import alerts, schema
 
 if TYPE_CHECKING:
@@ -65,14 +64,16 @@ class Costs:
         except WhimbrelError:  # withdrawn: what was known of it stays
             return None
         since_ms = one.figures.get("since_ms")
-        found = losses.since(connection, baseline, one.digest, subjects_of(one), since_ms=since_ms)
+        found = losses.since(
+            connection, baseline, one.digest, verdict.subjects_of(one), since_ms=since_ms
+        )
         return found[0] if found else None
 
 
 def _newest(connection: sa.Connection, one: Verdict) -> int:
     table = schema.judgements
     query = sa.select(sa.func.max(table.c.start_ms)).where(
-        table.c.digest == one.digest, table.c.subject.in_(subjects_of(one))
+        table.c.digest == one.digest, table.c.subject.in_(verdict.subjects_of(one))
     )
     return connection.execute(query).scalar() or 0
 

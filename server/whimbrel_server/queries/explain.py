@@ -11,7 +11,6 @@ from whimbrel_core.profile.drift.segments import seen_in, segments
 from whimbrel_core.profile.quality.estimates import realised
 from whimbrel_server.domain import attribution, verdict
 from whimbrel_server.domain.aggregation import DAY_MS
-from whimbrel_server.domain.subjects import device_subject
 from whimbrel_server.domain.totals import Totals
 from whimbrel_server.domain.wording import circumstances, judgement, quality
 from whimbrel_server.domain.wording.phrases import sentence
@@ -69,7 +68,7 @@ def explain(
         connection,
         baseline,
         one.digest,
-        subjects_of(one),
+        verdict.subjects_of(one),
         since_ms=since_ms,
         # Of an alarm that is over only what it knew: when it ended is not written down.
         until_ms=one.inputs[-1].start_ms if alert.state == "closed" else None,
@@ -137,16 +136,6 @@ def _rows(cost: tuple[LossView, ...]) -> int:
     return cost[0].rows if cost else 0
 
 
-def subjects_of(one: Verdict) -> tuple[str, ...]:
-    """Return whose windows a verdict's drift is in: the drifting devices of a group, or itself."""
-    if one.rule == verdict.PEERS:
-        return (device_subject(str(one.figures["device"])),)
-    drifting = one.figures.get("drifting")
-    if one.level != "device" and isinstance(drifting, list) and drifting:
-        return tuple(device_subject(str(device)) for device in drifting)
-    return (one.subject,)
-
-
 def _since(
     connection: sa.Connection, baseline: Baseline, one: Verdict, since_ms: int | None
 ) -> Window | None:
@@ -155,7 +144,7 @@ def _since(
         return None
     total = Totals(baseline.layout)
     for first in (since_ms + -since_ms % DAY_MS, since_ms - since_ms % DAY_MS):
-        for subject in subjects_of(one):
+        for subject in verdict.subjects_of(one):
             days = aggregates.periods(
                 connection, one.digest, subject, "day", since_ms=first, newest=_DAYS
             )

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 from whimbrel_core.errors import UsageError
 from whimbrel_server.domain.subjects import FLEET, device_subject
 from whimbrel_server.queries import devices as device_queries
-from whimbrel_server.queries import drift, explain, history, replay, segments, spans, stored
+from whimbrel_server.queries import drift, explain, history, segments, spans, stored
 from whimbrel_server.queries import groups as group_queries
 from whimbrel_server.queries import models as model_queries
+from whimbrel_server.queries.replays import replay
 from whimbrel_server.store import alerts, audit, words
 from whimbrel_server.store import rollouts as rollout_store
 from whimbrel_server.views.models import WordsView, WordView

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from tests.server.jobs.test_fold import DAY_MS, START_MS, Books, messages
 from whimbrel_server import config
 from whimbrel_server.jobs import watch
-from whimbrel_server.queries import recount
+from whimbrel_server.queries.replays import recount
 from whimbrel_server.store import schema
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_server.domain import aggregation, promises, troubles, verdict
 from whimbrel_server.domain.aggregation import DAY_MS
 from whimbrel_server.domain.totals import Totals
-from whimbrel_server.queries import recount
-from whimbrel_server.queries.asked import judge_again
-from whimbrel_server.queries.regroup import regroup
-from whimbrel_server.queries.unlike import compare_again
+from whimbrel_server.queries.replays import recount
+from whimbrel_server.queries.replays.asked import judge_again
+from whimbrel_server.queries.replays.regroup import regroup
+from whimbrel_server.queries.replays.unlike import compare_again
 from whimbrel_server.store import aggregates, judgements, policies
 from whimbrel_server.views.verdicts import DifferenceView, ReplayView
 

@@ -20,7 +20,7 @@ from whimbrel_core.drawing.written import count
 from whimbrel_core.profile import flat
 from whimbrel_core.profile.watching import rate
 from whimbrel_server.domain.aggregation import DAY_MS
-from whimbrel_server.queries import recount
+from whimbrel_server.queries.replays import recount
 from whimbrel_server.store import judgements, rates, schema
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from whimbrel_core.profile.watching.judging import DeviceJudge
 from whimbrel_server.domain import aggregation, rollups
 from whimbrel_server.domain import standing as standings
 from whimbrel_server.domain.subjects import FLEET
-from whimbrel_server.queries import recount
+from whimbrel_server.queries.replays import recount
 from whimbrel_server.store import judgements, periods, policies, schema
 from whimbrel_server.store.standings import Standings, fingerprint, members_of, standing
 
