@@ -28,16 +28,16 @@ class KnownHead(NamedTuple):
 class KnownHeads(dict[bytes, KnownHead]):
     """Heads by their bytes; looking one up is a dictionary's own ``get``."""
 
-    def remember(self, message: memoryview, route: InferRoute, body_bytes: int) -> None:
-        """Remember the head of ``message``, which has just been parsed, if it was all that came.
+    def remember(self, buffer: memoryview, nbytes: int, route: InferRoute, body_bytes: int) -> None:
+        """Remember the head of the message that has just been parsed, if it was all that came.
 
         Only then are the head up to the first empty line and the body together all the bytes: a
         chunked body has its framing between, and a message before this one would be longer.
         """
-        size = len(message) - body_bytes
+        size = nbytes - body_bytes
         if not len(END_OF_HEAD) < size <= _MAX_HEAD_BYTES:
             return
-        head = bytes(message[:size])
+        head = bytes(buffer[:size])
         if head.find(END_OF_HEAD) + len(END_OF_HEAD) != size:
             return
         if len(self) >= _MAX_HEADS:

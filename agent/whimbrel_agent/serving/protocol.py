@@ -167,7 +167,7 @@ class Connection(Incoming, asyncio.BufferedProtocol):
             if self._in_message:
                 self._check_unfinished()
         if fresh and self._plain is not None:
-            shared.heads.remember(shared.buffer[:nbytes], self._plain, self._body_bytes)
+            shared.heads.remember(shared.buffer, nbytes, self._plain, self._body_bytes)
         self._plain = None
 
     def _finish(self) -> None:
