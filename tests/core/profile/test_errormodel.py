@@ -38,7 +38,8 @@ class Rows:
 
     @property
     def error(self) -> np.ndarray:
-        return self.predicted - self.actual
+        error: np.ndarray = self.predicted - self.actual
+        return error
 
     @property
     def columns(self) -> list[ColumnSpec]:
