@@ -85,7 +85,7 @@ def test_the_corpus_stands_on_every_threshold_with_rows_that_come_past_it() -> N
     model = HistGradientBoostingClassifier(max_iter=5, random_state=0).fit(x, late())
     run = prove(model, x)
     corpus = run.done.corpus
-    for feature, threshold in sklearn_trees.thresholds(model):
+    for feature, threshold in sklearn_trees.thresholds_of(model):
         name = x.columns[feature]
         values = corpus.frame.columns[name][(corpus.case == "threshold") & (corpus.column == name)]
         low = sklearn_trees.floor32(np.array([threshold]))[0]

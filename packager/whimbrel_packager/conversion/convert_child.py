@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from whimbrel_packager.conversion.trees import Ensemble
     from whimbrel_packager.sources import Description, Source
+    from whimbrel_packager.sources.thresholds import Thresholds
     from whimbrel_packager.untyped import Proto
 
     Array = np.ndarray[Any, Any]
@@ -236,21 +237,17 @@ def probe_thresholds(
                 row = row if row >= 0 else i * 13 % sample.rows
                 probes.append(Probe(column, float(ensemble.threshold[i]), row))
     for i in (kept[kept >= start] - start).tolist():
-        feature, threshold = lost[i]
-        column = named[0][feature]
+        column = named[0][int(lost["feature"][i])]
         if column is not None:
-            probes.append(Probe(column, threshold, i * 13 % sample.rows))
+            probes.append(Probe(column, float(lost["value"][i]), i * 13 % sample.rows))
     return probes
 
 
-def _lost(
-    thresholds: list[tuple[int, float]], ensemble: Ensemble, plain: Array
-) -> list[tuple[int, float]]:
+def _lost(known: Thresholds, ensemble: Ensemble, plain: Array) -> Thresholds:
     """Return the framework's thresholds that are not within a float32 step of a node's."""
-    if not thresholds:
-        return []
-    features = np.array([feature for feature, _ in thresholds], dtype=np.int64)
-    values = np.array([threshold for _, threshold in thresholds], dtype=np.float64)
+    if not len(known):
+        return known
+    features, values = known["feature"], known["value"]
     usable = np.isfinite(values) & (features < len(plain) - 1)
     usable[usable] = plain[features[usable]]
     branch = ensemble.branch
@@ -259,7 +256,7 @@ def _lost(
     # The first of the nodes' that is not below the step before.
     place = np.minimum(np.searchsorted(seen, keys - 1), max(len(seen) - 1, 0))
     usable &= (seen[place] > keys + 1) | (seen[place] < keys - 1) if len(seen) else True
-    return [thresholds[i] for i in np.flatnonzero(usable)]
+    return np.compress(usable, known)
 
 
 def _keys(features: Array, values: Array) -> Array:

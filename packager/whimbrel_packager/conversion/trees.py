@@ -136,26 +136,27 @@ def read_ensemble(node: Proto) -> Ensemble:
     """Return the nodes of a TreeEnsembleClassifier or TreeEnsembleRegressor."""
     held = {a.name: a for a in node.attribute}
 
+    # Of millions of nodes `fromiter` reads the lists of protobuf twice as fast as `array`.
     def integers(name: str) -> Array:
-        return np.array(held[name].ints if name in held else [], dtype=np.int64)
+        return np.fromiter(held[name].ints if name in held else (), np.int64)
 
     values = (
         numpy_helper.to_array(held["nodes_values_as_tensor"].t)
         if "nodes_values_as_tensor" in held
-        else np.array(held["nodes_values"].floats, dtype=np.float32)
+        else np.fromiter(held["nodes_values"].floats, np.float32)
     )
-    modes = np.array(list(held["nodes_modes"].strings))
+    branch = np.fromiter((mode != b"LEAF" for mode in held["nodes_modes"].strings), np.bool_)
     tracks = integers("nodes_missing_value_tracks_true")
     return Ensemble(
         tensor=node.input[0],
         feature=integers("nodes_featureids"),
         threshold=values,
-        branch=modes != b"LEAF",
+        branch=branch,
         tree=integers("nodes_treeids"),
         node=integers("nodes_nodeids"),
         when_true=integers("nodes_truenodeids"),
         when_false=integers("nodes_falsenodeids"),
-        nan_true=tracks if len(tracks) else np.zeros(len(modes), dtype=np.int64),
+        nan_true=tracks if len(tracks) else np.zeros(len(branch), dtype=np.int64),
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from whimbrel_packager.frame import Frame
+    from whimbrel_packager.sources.thresholds import Thresholds
 
 FRAMEWORKS = {
     ".onnx": "onnx",
@@ -119,8 +120,8 @@ class Source(Protocol):
             ValueError, TypeError: the source does not accept these rows.
         """
 
-    def thresholds(self) -> list[tuple[int, float]]:
-        """Return (feature index, threshold) of its trees, as the framework holds them."""
+    def thresholds(self) -> Thresholds:
+        """Return the thresholds of its trees, as the framework holds them."""
 
 
 @runtime_checkable

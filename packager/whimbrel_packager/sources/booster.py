@@ -17,7 +17,7 @@ import numpy as np
 import whimbrel_packager
 from whimbrel_core.errors import ConversionError, InputError, UsageError
 from whimbrel_packager.frame import datatype
-from whimbrel_packager.sources import Description, Options
+from whimbrel_packager.sources import Description, Options, thresholds
 from whimbrel_packager.sources.booster_graph import Graph
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.sources.booster_graph import Link
     from whimbrel_packager.sources.forest import Forest
+    from whimbrel_packager.sources.thresholds import Thresholds
     from whimbrel_packager.untyped import Estimator
 
     Array = np.ndarray[Any, Any]
@@ -212,9 +213,9 @@ class BoosterSource:
         chosen = numbers.argmax(axis=1) if labels is None else labels
         return {self._outputs[0]: words[chosen], self._outputs[1]: numbers}
 
-    def thresholds(self) -> list[tuple[int, float]]:
-        """Return (feature index, threshold) of all trees."""
-        return [] if self.boosted.words else self.boosted.forest.thresholds()
+    def thresholds(self) -> Thresholds:
+        """Return those of all trees."""
+        return thresholds.listed() if self.boosted.words else self.boosted.forest.thresholds()
 
     def _known(self, frame: Frame) -> tuple[str, ...]:
         """Return the frame's names for the model's columns."""

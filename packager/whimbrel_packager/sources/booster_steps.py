@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from whimbrel_core.errors import ConversionError
 from whimbrel_packager import sources
-from whimbrel_packager.sources import booster, sklearn_trees
+from whimbrel_packager.sources import booster, sklearn_trees, thresholds
 from whimbrel_packager.sources import forest as forests
 from whimbrel_packager.sources.booster_graph import classify, linked
 from whimbrel_packager.sources.sklearn_nodes import Nodes
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from whimbrel_packager.sources.booster import Boosted
+    from whimbrel_packager.sources.thresholds import Thresholds
     from whimbrel_packager.untyped import Estimator
 
     Array = np.ndarray[Any, Any]
@@ -92,10 +93,10 @@ def mark_sparse(copied: Estimator) -> None:
             setattr(step, _MARK, True)
 
 
-def thresholds(model: Estimator) -> list[tuple[int, float]]:
-    """Return (feature index, threshold) of the boosters of a pipeline's last step."""
+def thresholds_of(model: Estimator) -> Thresholds:
+    """Return the thresholds of the boosters of a pipeline's last step."""
     last = model.steps[-1][1] if hasattr(model, "steps") else model
-    return [pair for boosted in _boosters(last) for pair in boosted.forest.thresholds()]
+    return thresholds.joined(boosted.forest.thresholds() for boosted in _boosters(last))
 
 
 def _boosters(model: Estimator) -> Iterator[Boosted]:

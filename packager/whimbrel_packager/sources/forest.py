@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from whimbrel_packager.sources import thresholds
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from whimbrel_packager.sources.thresholds import Thresholds
     from whimbrel_packager.untyped import Proto
 
     Float: TypeAlias = type[np.floating[Any]]
@@ -75,15 +78,15 @@ class Forest(NamedTuple):
     base: tuple[float, ...]
     features: int
 
-    def thresholds(self) -> list[tuple[int, float]]:
-        """Return (feature index, value) of every cut."""
-        return [
+    def thresholds(self) -> Thresholds:
+        """Return every cut."""
+        return thresholds.listed(
             (node.feature, cut.value)
             for tree in self.trees
             for node in tree
             if isinstance(node, Branch)
             for cut in node.cuts
-        ]
+        )
 
 
 class Pieces(NamedTuple):

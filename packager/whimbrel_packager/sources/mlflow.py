@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.sources import Description, Options, Source
+    from whimbrel_packager.sources.thresholds import Thresholds
 
     Array = np.ndarray[Any, Any]
 
@@ -130,7 +131,7 @@ class MlflowSource:
         """Return the model's own answers."""
         return self.inner.predict(frame)
 
-    def thresholds(self) -> list[tuple[int, float]]:
+    def thresholds(self) -> Thresholds:
         """Return the thresholds of the model's trees."""
         return self.inner.thresholds()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from whimbrel_packager.sources import Description, network_boundary, network_inputs
+from whimbrel_packager.sources import Description, network_boundary, network_inputs, thresholds
 from whimbrel_packager.sources.network_answer import Answer, decide
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.sources import Options
     from whimbrel_packager.sources.network_inputs import Input, Placed
+    from whimbrel_packager.sources.thresholds import Thresholds
     from whimbrel_packager.untyped import Proto
 
     Array = np.ndarray[Any, Any]
@@ -169,9 +170,9 @@ class NetworkSource:
         answers = self._answer.of(made[self._main])
         return {**answers, **{name: made[i] for i, name in self._others.items()}}
 
-    def thresholds(self) -> list[tuple[int, float]]:
+    def thresholds(self) -> Thresholds:
         """Return nothing: a network has no split thresholds."""
-        return []
+        return thresholds.listed()
 
     def _place(self, frame: Frame) -> Placed:
         inputs = self.network.inputs(frame)

@@ -22,7 +22,7 @@ from whimbrel_core.errors import ConversionError, InputError, UsageError
 from whimbrel_packager import feeds
 from whimbrel_packager.conversion.canonical import signature
 from whimbrel_packager.frame import datatype
-from whimbrel_packager.sources import Description, Options, onnx_repairs
+from whimbrel_packager.sources import Description, Options, onnx_repairs, thresholds
 from whimbrel_packager.sources.network import Made, NetworkSource
 from whimbrel_packager.sources.network_boundary import IR_VERSION
 from whimbrel_packager.sources.network_inputs import Input
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from whimbrel_core.bundle.manifest import Task
     from whimbrel_packager.frame import Frame
+    from whimbrel_packager.sources.thresholds import Thresholds
     from whimbrel_packager.untyped import Proto
 
     Array = np.ndarray[Any, Any]
@@ -213,9 +214,9 @@ class OnnxSource:
         """Return a frame as this model's input arrays."""
         return feeds.of(frame, self.inputs, self.matrix)
 
-    def thresholds(self) -> list[tuple[int, float]]:
+    def thresholds(self) -> Thresholds:
         """Return nothing: the trees of the converted model are the same trees."""
-        return []
+        return thresholds.listed()
 
     def _roles(self, outputs: dict[str, Array]) -> dict[str, str]:
         roles: dict[str, str] = {}

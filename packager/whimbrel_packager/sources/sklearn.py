@@ -31,6 +31,7 @@ from whimbrel_packager.sources import (
     sklearn_histogram,
     sklearn_repairs,
     sklearn_trees,
+    thresholds,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.sources.sklearn_repairs import Prepared
+    from whimbrel_packager.sources.thresholds import Thresholds
     from whimbrel_packager.untyped import Estimator, Proto
 
     Array = np.ndarray[Any, Any]
@@ -180,9 +182,11 @@ class SklearnSource:
                 result[self._outputs[1]] = self._numbers(rows)
         return result
 
-    def thresholds(self) -> list[tuple[int, float]]:
-        """Return (feature index, threshold) of the last step's trees."""
-        return [*sklearn_trees.thresholds(self.model), *booster_steps.thresholds(self.model)]
+    def thresholds(self) -> Thresholds:
+        """Return those of the last step's trees."""
+        return thresholds.joined(
+            (sklearn_trees.thresholds_of(self.model), booster_steps.thresholds_of(self.model))
+        )
 
     def _numbers(self, rows: object) -> Array:
         """Return probabilities (n, classes), else scores (n, 1) or (n, classes)."""

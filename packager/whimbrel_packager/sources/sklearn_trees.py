@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whimbrel_packager.conversion import trees
+from whimbrel_packager.sources import thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from whimbrel_packager.sources.thresholds import Thresholds
     from whimbrel_packager.untyped import Estimator, Proto
 
     Array = np.ndarray[Any, Any]
@@ -23,19 +25,17 @@ _KINDS = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor"})
 _TRACKS = "nodes_missing_value_tracks_true"
 
 
-def thresholds(model: Estimator) -> list[tuple[int, float]]:
-    """Return (feature index, threshold) of all trees of an estimator, of a pipeline's last one."""
+def thresholds_of(model: Estimator) -> Thresholds:
+    """Return the thresholds of all trees of an estimator, of a pipeline's last one."""
     last = model.steps[-1][1] if hasattr(model, "steps") else model
-    found: list[tuple[int, float]] = []
+    found = []
     for nodes in _histogram_nodes(last):
         inner = nodes[nodes["is_leaf"] == 0]
-        features, values = inner["feature_idx"].tolist(), inner["num_threshold"].tolist()
-        found.extend(zip(features, values, strict=True))
+        found.append(thresholds.columns(inner["feature_idx"], inner["num_threshold"]))
     for tree in trees_of(last):
         inner = tree.children_left >= 0
-        features, values = tree.feature[inner].tolist(), tree.threshold[inner].tolist()
-        found.extend(zip(features, values, strict=True))
-    return found
+        found.append(thresholds.columns(tree.feature[inner], tree.threshold[inner]))
+    return thresholds.joined(found)
 
 
 def keep_missing_branches(proto: Proto, model: Estimator) -> bool:
