@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
 
     from whimbrel_core.profile.baseline import Baseline
-    from whimbrel_core.profile.layout import Role
+    from whimbrel_core.profile.feature import Role
     from whimbrel_packager.conversion.conversion import Result
     from whimbrel_packager.frame import Frame
     from whimbrel_packager.recipe import Profile

@@ -21,12 +21,12 @@ from whimbrel_core.errors import ConfigError, ProfileError, UsageError
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.descriptors import Descriptor, Embedding, Image, Text, describer
 from whimbrel_core.profile.descriptors.declared import MAX_CENTROID_BYTES, MAX_CENTROIDS
-from whimbrel_core.profile.layout import MAX_VOCABULARY
+from whimbrel_core.profile.feature import MAX_VOCABULARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from whimbrel_core.profile.layout import Role
+    from whimbrel_core.profile.feature import Role
 
     Array = np.ndarray[Any, Any]
 

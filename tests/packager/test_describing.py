@@ -15,7 +15,7 @@ from whimbrel_core.profile.layout import MAX_FEATURES
 from whimbrel_packager.descriptors import Describe, Source, centroids, describe
 
 if TYPE_CHECKING:
-    from whimbrel_core.profile.layout import Role
+    from whimbrel_core.profile.feature import Role
 
     Array = np.ndarray[Any, Any]
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from whimbrel_agent.serving.engine import Engine
-    from whimbrel_core.profile.layout import Role
+    from whimbrel_core.profile.feature import Role
 
     Array = np.ndarray[Any, Any]
 

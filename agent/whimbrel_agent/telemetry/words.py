@@ -75,7 +75,7 @@ class NewWords:
     def take(self) -> list[dict[str, str]]:
         """Return what is to be told now, as details of events, and forget what was met."""
         # At the end of a window, not at a cold start.
-        from whimbrel_core.profile.layout import MAX_WORD_CHARS
+        from whimbrel_core.profile.feature import MAX_WORD_CHARS
         from whimbrel_core.profile.privacy.words import seal
 
         details = []

@@ -8,13 +8,13 @@ import msgspec
 
 from whimbrel_core.drawing import bars, canvas, histogram, written
 from whimbrel_core.profile.building.projection import project
-from whimbrel_core.profile.layout import MAX_CELLS
+from whimbrel_core.profile.feature import MAX_CELLS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whimbrel_core.profile.baseline import Baseline, FeatureStats
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
     from whimbrel_core.profile.window import FeatureCounts
 
 WORDS = 8  # of a vocabulary that are drawn

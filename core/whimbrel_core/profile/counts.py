@@ -16,7 +16,8 @@ from whimbrel_core.errors import ProfileError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whimbrel_core.profile.layout import Feature, Layout
+    from whimbrel_core.profile.feature import Feature
+    from whimbrel_core.profile.layout import Layout
 
 LATENCY_CELLS = 32
 

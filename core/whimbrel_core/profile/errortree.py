@@ -24,7 +24,7 @@ from whimbrel_core.errors import ProfileError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
 
 MAX_LEAVES = 64  # a window has a count of each
 MAX_DEPTH = 10  # a flush goes down level by level

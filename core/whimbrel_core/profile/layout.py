@@ -4,29 +4,14 @@ A layout is fixed when a bundle is packed and never changes: counts over equal c
 addition, without error. Two windows may be merged only when their layouts have the same
 `Layout.profile_id`.
 
-Cells of a feature, by kind:
-
-- ``numeric``: ``edges`` e₀ < e₁ < … cut the line into ``len(edges) + 1`` right-closed cells
-  (−inf, e₀], (e₀, e₁], …, (eₖ, inf): a cumulative count is the empirical distribution function
-  at an edge.
-- ``discrete``: one cell per value of ``values``, in ascending order, and one for any other.
-- ``categorical``: one cell per word of ``vocabulary``, most frequent first, and one for any other.
-
-Nulls (a missing tensor, NaN, None) and infinities are counted apart and are in no cell. Numbers
-are compared as float32, in the baseline and on the device alike, so ``edges`` and ``values``
-must be exact float32 numbers.
-
-Scores are sorted into right-closed bins in the same way, between ``score_edges``; a regression, which
-has none, counts the leaves of its ``error_tree`` in their place.
+Scores are sorted into right-closed bins, as numbers are into cells, between ``score_edges``; a
+regression, which has none, counts the leaves of its ``error_tree`` in their place.
 """
 
 from __future__ import annotations
 
-import math
-import struct
 from bisect import bisect_left
 from functools import cached_property
-from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -36,131 +21,23 @@ from whimbrel_core.canonical import canonical_json
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.descriptors.declared import Descriptor, require_unique
 from whimbrel_core.profile.errortree import MAX_LEAVES, ErrorTree
-from whimbrel_core.profile.slices import (
-    MAX_SLICE_CLASSES,
-    Slice,
-    require_coarse,
-    require_slices,
+from whimbrel_core.profile.feature import (
+    MAX_COLUMN,
+    MAX_WORD_CHARS,
+    Feature,
+    is_float32,
+    require_ascending,
 )
+from whimbrel_core.profile.slices import MAX_SLICE_CLASSES, Slice, require_slices
 
-Kind = Literal["numeric", "discrete", "categorical"]
-Role = Literal["input", "output"]
 Task = Literal["classification", "regression"]
 
 FORMAT = 1
-MAX_FEATURES = 256  # 256 features of counts still fit an MQTT message of 32 KB
-MAX_CELLS = 103  # 79 quantile edges and a tail ladder of at most 23
-MAX_VALUES = 64
-MAX_VOCABULARY = 63  # with `other`, a byte's worth of cells
-MAX_WORD_CHARS = 256
+MAX_FEATURES = 256  # of 100,000 rows their counts still fit an MQTT message of 32 KB
 MAX_CLASSES = 1024
 MAX_CONFUSION_CLASSES = 32  # beyond it, a confusion matrix outweighs the rest of a window
-MAX_COLUMN = 1 << 20
 MAX_SCORE_BINS = 20
 MAX_SCORE_CELLS = max(MAX_SCORE_BINS, MAX_LEAVES)
-_MIN_SCALE = 1e-60  # float32 columns have scales within ± 1e45; squares of it stay in float64
-
-# Sums are rounded to 2^-6 of a feature's scale when a window closes. Sums of such numbers are
-# exact in float64 up to 2^47 standard deviations, so that merging windows in any order gives the
-# same bits; the error, 2^-7 standard deviations once per window, is far below sampling noise (10 of
-# them for the total of a hundred rows).
-_QUANTUM_BITS = 6
-
-
-class Feature(msgspec.Struct, frozen=True, kw_only=True):
-    """One profiled column of one tensor, and its cells.
-
-    Args:
-        name: unique within the layout; what a person reads.
-        kind: how values are sorted into cells.
-        role: whether the model reads or produces it.
-        tensor: name of the input or output tensor of the model.
-        column: index into the tensor's flattened trailing dimensions (0 for shape (n,) or (n, 1)).
-        unit: physical unit, or None when there is none or it is not known.
-        edges: ascending interior cell edges (numeric).
-        values: ascending distinct values (discrete).
-        vocabulary: distinct words, most frequent first (categorical).
-        centre: the reference mean; sums are kept about it.
-        scale: the reference standard deviation, or 1 where that is zero or has no meaning.
-        coarse: ascending interior edges of the coarse cells in slices, at most nine of the
-            feature's own: edges, values, or indices of words. Needed only where there are slices.
-    """
-
-    name: str
-    kind: Kind
-    role: Role
-    tensor: str
-    column: int = 0
-    unit: str | None = None
-    edges: tuple[float, ...] = ()
-    values: tuple[float, ...] = ()
-    vocabulary: tuple[str, ...] = ()
-    centre: float = 0.0
-    scale: float = 1.0
-    coarse: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse a feature whose cells are not well defined."""
-        if not self.name or len(self.name) > MAX_WORD_CHARS or not self.tensor:
-            raise ProfileError(
-                f"a feature needs a name (1 to {MAX_WORD_CHARS} characters) and a tensor"
-            )
-        if not 0 <= self.column < MAX_COLUMN:
-            raise ProfileError(f"feature {self.name!r}: column {self.column} is out of range")
-        _require_ascending(f"feature {self.name!r}", "edges", self.edges, MAX_CELLS - 1)
-        _require_ascending(f"feature {self.name!r}", "values", self.values, MAX_VALUES)
-        words = self.vocabulary
-        if len(words) > MAX_VOCABULARY or len(set(words)) != len(words):
-            raise ProfileError(
-                f"feature {self.name!r}: the vocabulary must be distinct words, "
-                f"{MAX_VOCABULARY} at most; it has {len(words)}"
-            )
-        if any(len(word) > MAX_WORD_CHARS for word in words):
-            raise ProfileError(
-                f"feature {self.name!r}: a word is longer than {MAX_WORD_CHARS} characters"
-            )
-        if not (math.isfinite(self.centre) and _MIN_SCALE <= self.scale <= 1 / _MIN_SCALE):
-            raise ProfileError(
-                f"feature {self.name!r}: centre must be finite and scale positive, "
-                f"got {self.centre!r} and {self.scale!r}"
-            )
-        owners = {"numeric": "edges", "discrete": "values", "categorical": "vocabulary"}
-        for kind, field in owners.items():
-            if kind != self.kind and getattr(self, field):
-                raise ProfileError(f"feature {self.name!r} is {self.kind} and must have no {field}")
-        if self.coarse:
-            require_coarse(self)
-
-    @property
-    def cells(self) -> int:
-        """Number of cells (nulls and infinities are not among them)."""
-        return len(self.edges) + len(self.values) + len(self.vocabulary) + 1
-
-    @property
-    def ordered(self) -> bool:
-        """Whether cells have an order, so that distances along the axis make sense."""
-        return self.kind != "categorical"
-
-    @property
-    def total_quantum(self) -> float:
-        """Power of two of which a closed window's ``total`` is a multiple."""
-        return math.ldexp(1.0, math.frexp(self.scale)[1] - 1 - _QUANTUM_BITS)
-
-    @property
-    def squares_quantum(self) -> float:
-        """Power of two of which a closed window's ``squares`` is a multiple."""
-        return math.ldexp(1.0, 2 * (math.frexp(self.scale)[1] - 1) - _QUANTUM_BITS)
-
-    def cell_names(self) -> tuple[str, ...]:
-        """Return a readable name per cell, in order: intervals, values or words."""
-        if self.kind == "numeric":
-            if not self.edges:
-                return ("any",)
-            inner = [f"({a:.6g}, {b:.6g}]" for a, b in pairwise(self.edges)]
-            return (f"≤ {self.edges[0]:.6g}", *inner, f"> {self.edges[-1]:.6g}")
-        if self.kind == "discrete":
-            return (*(f"{value:.9g}" for value in self.values), "other")
-        return (*self.vocabulary, "other")
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -211,7 +88,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if len(set(names)) != len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise ProfileError(f"feature names must be unique; used twice: {', '.join(twice)}")
-        _require_ascending("the score", "edges", self.score_edges, MAX_SCORE_BINS - 1)
+        require_ascending("the score", "edges", self.score_edges, MAX_SCORE_BINS - 1)
         if self.score_edges and self.score_tensor is None:
             raise ProfileError("edges of score bins need a score_tensor; there is none")
         require_unique(self.descriptors)
@@ -322,20 +199,3 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if len(probabilities) == 1:
             return probabilities[0]
         return probabilities[self.positive] if self.positive is not None else max(probabilities)
-
-
-def is_float32(value: float) -> bool:
-    """Return whether ``value`` is a finite number that float32 holds exactly."""
-    try:
-        return math.isfinite(value) and struct.unpack("<f", struct.pack("<f", value))[0] == value
-    except OverflowError:
-        return False
-
-
-def _require_ascending(owner: str, what: str, numbers: tuple[float, ...], limit: int) -> None:
-    if len(numbers) > limit:
-        raise ProfileError(f"{owner}: {len(numbers)} {what}, {limit} are allowed")
-    if not all(is_float32(number) for number in numbers):
-        raise ProfileError(f"{owner}: {what} must be finite float32 numbers")
-    if any(a >= b for a, b in pairwise(numbers)):
-        raise ProfileError(f"{owner}: {what} must ascend strictly")

@@ -21,10 +21,9 @@ from whimbrel_core.errors import ProfileError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
 
 MAX_SLICES = 16  # a row's slices are 16 bits beside its prediction in the label store
-MAX_COARSE_EDGES = 9
 MAX_SLICE_COUNTS = 16_384  # a window of 16 KB more, at worst
 MAX_SLICE_CLASSES = 8  # beyond it, a slice has no confusion matrix
 _MAX_CHOICES = 64
@@ -119,20 +118,6 @@ def require_slices(slices: Sequence[Slice], features: Sequence[Feature], score_c
             f"{len(slices)} slices of {len(features)} features take {counts} counts, "
             f"{MAX_SLICE_COUNTS} are allowed",
             hint="declare fewer slices, or profile fewer features",
-        )
-
-
-def require_coarse(feature: Feature) -> None:
-    """Require coarse edges that ascend and are edges of ``feature``. Raises `ProfileError`."""
-    known: Sequence[float] = feature.edges or feature.values
-    if feature.kind == "categorical":
-        known = [float(code) for code in range(len(feature.vocabulary))]
-    edges = feature.coarse
-    ascending = all(a < b for a, b in zip(edges, edges[1:]))  # noqa: B905, RUF007 — neighbours
-    if len(edges) > MAX_COARSE_EDGES or not ascending or not set(edges) <= set(known):
-        raise ProfileError(
-            f"feature {feature.name!r}: coarse edges are at most {MAX_COARSE_EDGES} of its own, "
-            "ascending"
         )
 
 

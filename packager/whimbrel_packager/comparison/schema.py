@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from whimbrel_core.profile.layout import MAX_VOCABULARY
+from whimbrel_core.profile.feature import MAX_VOCABULARY
 from whimbrel_packager.comparison.change import Change, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from whimbrel_core.bundle.manifest import Manifest, Output, Tensor
-    from whimbrel_core.profile.layout import Feature, Layout
+    from whimbrel_core.profile.feature import Feature
+    from whimbrel_core.profile.layout import Layout
     from whimbrel_packager.contents import Contents
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from whimbrel_core.profile.descriptors import Descriptor
-    from whimbrel_core.profile.layout import Feature, Layout
+    from whimbrel_core.profile.feature import Feature
+    from whimbrel_core.profile.layout import Layout
     from whimbrel_packager.profiles.source import Piece, Source
 
     Array = np.ndarray[Any, Any]

@@ -30,7 +30,7 @@ from whimbrel_packager.profiles.typed import Column, are_times, as_numbers, as_t
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
     from whimbrel_packager.profiles.source import Source
 
     Array = np.ndarray[Any, Any]

@@ -24,14 +24,8 @@ from whimbrel_core.errors import InputError
 from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.building.dataset import DatasetProfile, described, middles
 from whimbrel_core.profile.counts import FeatureCounts
-from whimbrel_core.profile.layout import (
-    MAX_FEATURES,
-    MAX_VALUES,
-    MAX_VOCABULARY,
-    MAX_WORD_CHARS,
-    Feature,
-    Layout,
-)
+from whimbrel_core.profile.feature import MAX_VALUES, MAX_VOCABULARY, MAX_WORD_CHARS, Feature
+from whimbrel_core.profile.layout import MAX_FEATURES, Layout
 from whimbrel_core.profile.window import Window
 
 if TYPE_CHECKING:

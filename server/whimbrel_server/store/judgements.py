@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from whimbrel_core.profile.drift.drifts import Drifts, grade, named_drifts
 from whimbrel_core.profile.drift.findings import Finding, Inspector
-from whimbrel_core.profile.layout import Role
+from whimbrel_core.profile.feature import Role
 from whimbrel_core.profile.quality.loss import cells
 from whimbrel_core.profile.watching import alarms
 from whimbrel_core.profile.watching.evidence import NEVER

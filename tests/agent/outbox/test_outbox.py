@@ -15,7 +15,8 @@ from whimbrel_agent.control.state import StateFile
 from whimbrel_agent.telemetry.outbox import ROW_BYTES, Outbox
 from whimbrel_core.errors import StorageError
 from whimbrel_core.profile import window as windows
-from whimbrel_core.profile.layout import Feature, Layout
+from whimbrel_core.profile.feature import Feature
+from whimbrel_core.profile.layout import Layout
 from whimbrel_core.wire import codec
 from whimbrel_core.wire.messages import Ack, WindowMessage
 

@@ -10,7 +10,8 @@ import pytest
 from tests.support import models
 from whimbrel_agent.telemetry.joiner import PredictionReader
 from whimbrel_agent.telemetry.labels import Prediction
-from whimbrel_core.profile.layout import Feature, Layout
+from whimbrel_core.profile.feature import Feature
+from whimbrel_core.profile.layout import Layout
 
 if TYPE_CHECKING:
     from pathlib import Path

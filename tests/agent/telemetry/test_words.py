@@ -10,7 +10,8 @@ import numpy as np
 from whimbrel_agent.telemetry.rows import RowWriter
 from whimbrel_agent.telemetry.words import NewWords
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.layout import Feature, Layout
+from whimbrel_core.profile.feature import Feature
+from whimbrel_core.profile.layout import Layout
 from whimbrel_core.profile.privacy.words import Sealed, reveal
 
 LAYOUT = Layout(

@@ -13,7 +13,8 @@ from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.errortree import ErrorTree, Split
-from whimbrel_core.profile.layout import Feature, Layout
+from whimbrel_core.profile.feature import Feature
+from whimbrel_core.profile.layout import Layout
 from whimbrel_core.profile.quality.scores import EQUAL_EDGES
 from whimbrel_core.profile.slices import Slice
 from whimbrel_core.profile.window import (

@@ -18,11 +18,13 @@ from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.counting.cells import cells_of
 from whimbrel_core.profile.counting.kernel import Kernel, fastest_kernel
-from whimbrel_core.profile.layout import Feature, Layout
+from whimbrel_core.profile.layout import Layout
 from whimbrel_core.profile.window import decode, empty, encode, merge, require_fit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from whimbrel_core.profile.feature import Feature
 
 
 KERNELS: list[Kernel] = ["sorted", "plain"]

@@ -24,7 +24,8 @@ from whimbrel_core.profile.descriptors import (
     image,
     text,
 )
-from whimbrel_core.profile.layout import Feature, Layout
+from whimbrel_core.profile.feature import Feature
+from whimbrel_core.profile.layout import Layout
 
 PIXELS = (np.float32, np.float64, np.float16)
 

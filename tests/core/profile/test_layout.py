@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.core.profile.samples import SMALL
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.layout import MAX_FEATURES, Feature, Layout
+from whimbrel_core.profile.feature import Feature
+from whimbrel_core.profile.layout import MAX_FEATURES, Layout
 
 
 def numeric(**changes: object) -> Feature:

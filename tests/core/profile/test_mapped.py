@@ -18,7 +18,8 @@ from tests.core.profile.samples import SLICED, SMALL
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counting import accumulator as accumulator_module
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.layout import Feature, Layout
+from whimbrel_core.profile.feature import Feature
+from whimbrel_core.profile.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

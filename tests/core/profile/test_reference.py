@@ -15,7 +15,7 @@ from whimbrel_core.profile.baseline import Baseline, Calibration
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.layout import MAX_CELLS, Feature, Kind
+from whimbrel_core.profile.feature import MAX_CELLS, Feature, Kind
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -17,7 +17,7 @@ from whimbrel_core.profile.baseline import Baseline
 from whimbrel_core.profile.building.columns import ColumnSpec
 from whimbrel_core.profile.building.reference import build
 from whimbrel_core.profile.counting.accumulator import Accumulator
-from whimbrel_core.profile.layout import is_float32
+from whimbrel_core.profile.feature import is_float32
 from whimbrel_core.profile.quality.estimates import expected, realised
 from whimbrel_core.profile.quality.scores import EQUAL_EDGES, score_edges
 

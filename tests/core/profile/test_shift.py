@@ -18,7 +18,7 @@ from whimbrel_core.profile.counting.accumulator import Accumulator
 from whimbrel_core.profile.counts import FeatureCounts
 from whimbrel_core.profile.drift.judge import Judge
 from whimbrel_core.profile.drift.shift import shifts
-from whimbrel_core.profile.layout import Feature
+from whimbrel_core.profile.feature import Feature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

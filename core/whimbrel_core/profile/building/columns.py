@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.layout import MAX_VALUES, Kind, Role
+from whimbrel_core.profile.feature import MAX_VALUES, Kind, Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

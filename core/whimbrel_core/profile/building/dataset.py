@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whimbrel_core.profile.counts import FeatureCounts
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
     from whimbrel_core.profile.window import Window
 
 MAGIC = b"WPROF\x00\x00\x01"

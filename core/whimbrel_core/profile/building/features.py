@@ -22,8 +22,13 @@ import numpy as np
 
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.building.columns import is_null, prepare
-from whimbrel_core.profile.layout import MAX_VOCABULARY, MAX_WORD_CHARS, Feature, Kind
-from whimbrel_core.profile.slices import MAX_COARSE_EDGES
+from whimbrel_core.profile.feature import (
+    MAX_COARSE_EDGES,
+    MAX_VOCABULARY,
+    MAX_WORD_CHARS,
+    Feature,
+    Kind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

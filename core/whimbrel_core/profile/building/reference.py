@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.building.columns import ColumnSpec
     from whimbrel_core.profile.counts import FeatureCounts
     from whimbrel_core.profile.descriptors import Descriptor
-    from whimbrel_core.profile.layout import Feature, Kind, Task
+    from whimbrel_core.profile.feature import Feature, Kind
+    from whimbrel_core.profile.layout import Task
     from whimbrel_core.profile.slices import Slice
     from whimbrel_core.profile.window import Window
 

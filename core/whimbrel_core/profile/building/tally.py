@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from whimbrel_core.profile.layout import Feature, Layout
+    from whimbrel_core.profile.feature import Feature
+    from whimbrel_core.profile.layout import Layout
 
     Floats = NDArray[np.float64]
 

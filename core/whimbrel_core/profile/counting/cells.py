@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from whimbrel_core.profile.counting.kernel import Kernel
     from whimbrel_core.profile.counting.tables import Counts, Floats, Floats32, Tables
-    from whimbrel_core.profile.layout import Feature, Layout
+    from whimbrel_core.profile.feature import Feature
+    from whimbrel_core.profile.layout import Layout
 
 _TOP = np.finfo(np.float32).max
 _BLOCK_ROWS = 512  # transposed in pieces that stay in the cache

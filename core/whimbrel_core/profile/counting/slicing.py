@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whimbrel_core.profile.counting.leaves import packed, rows_in
-from whimbrel_core.profile.slices import MAX_COARSE_EDGES
+from whimbrel_core.profile.feature import MAX_COARSE_EDGES
 
 if TYPE_CHECKING:
     from whimbrel_core.profile.counting.leaves import Masks
     from whimbrel_core.profile.counting.tables import Counts, Floats32, Tables
-    from whimbrel_core.profile.layout import Feature, Layout
+    from whimbrel_core.profile.feature import Feature
+    from whimbrel_core.profile.layout import Layout
     from whimbrel_core.profile.slices import Slice
 
 Bits = NDArray[np.uint16]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.building.dataset import DatasetProfile
     from whimbrel_core.profile.counts import FeatureCounts
     from whimbrel_core.profile.drift.drifts import FeatureDrift
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
 
 _DEFAULT = Thresholds()
 

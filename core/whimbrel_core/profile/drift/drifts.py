@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from whimbrel_core.profile.drift.discoveries import benjamini_hochberg
 from whimbrel_core.profile.drift.levels import LEVELS, State
-from whimbrel_core.profile.layout import Role
+from whimbrel_core.profile.feature import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

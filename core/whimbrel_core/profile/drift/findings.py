@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from whimbrel_core.profile.baseline import Baseline
+    from whimbrel_core.profile.feature import Feature
     from whimbrel_core.profile.flat import Counts
-    from whimbrel_core.profile.layout import Feature
     from whimbrel_core.profile.window import Window
 
 FindingKind = Literal[

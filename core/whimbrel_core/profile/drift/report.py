@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from whimbrel_core.profile.drift.levels import LEVELS, State, Thresholds
-from whimbrel_core.profile.layout import Role
+from whimbrel_core.profile.feature import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from whimbrel_core.profile.counts import FeatureCounts
     from whimbrel_core.profile.drift.drifts import FeatureDrift
-    from whimbrel_core.profile.layout import Feature, Layout
+    from whimbrel_core.profile.feature import Feature
+    from whimbrel_core.profile.layout import Layout
 
 _DEFAULT = Thresholds()
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from whimbrel_core.errors import ProfileError
 from whimbrel_core.profile.counts import LATENCY_CELLS, OpsCounts, QualityCounts
 from whimbrel_core.profile.encoding.packing import MAX_COUNT, Reader, Writer, require_finite
+from whimbrel_core.profile.feature import MAX_CELLS, MAX_COARSE_EDGES
 from whimbrel_core.profile.layout import (
-    MAX_CELLS,
     MAX_CONFUSION_CLASSES,
     MAX_FEATURES,
     MAX_SCORE_BINS,
     MAX_SCORE_CELLS,
 )
-from whimbrel_core.profile.slices import MAX_COARSE_EDGES, MAX_SLICE_COUNTS, MAX_SLICES
+from whimbrel_core.profile.slices import MAX_SLICE_COUNTS, MAX_SLICES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

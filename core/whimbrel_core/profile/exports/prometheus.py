@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from whimbrel_core.profile.building.dataset import DatasetProfile
     from whimbrel_core.profile.counts import FeatureCounts
     from whimbrel_core.profile.drift.report import DriftReport
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from whimbrel_core.profile.building.dataset import DatasetProfile
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
 
 Value: TypeAlias = "str | int | float | None"
 Table: TypeAlias = "dict[str, list[Value]]"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from whimbrel_core.profile.baseline import Baseline, FeatureStats
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
     from whimbrel_core.profile.window import Window
 
     Uniform = Callable[[], float]

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from whimbrel_core.errors import ProfileError
-from whimbrel_core.profile.layout import MAX_WORD_CHARS
+from whimbrel_core.profile.feature import MAX_WORD_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

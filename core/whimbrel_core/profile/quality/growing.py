@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
 
     Floats = NDArray[np.float64]
     Floats32 = NDArray[np.float32]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from whimbrel_core.profile.counts import FeatureCounts
-    from whimbrel_core.profile.layout import Feature
+    from whimbrel_core.profile.feature import Feature
     from whimbrel_server.domain.verdict import Verdict
 
 _LISTED = 3  # of a feature's values, those that moved furthest
