@@ -172,13 +172,24 @@ def acknowledge(connection: sa.Connection, alert_id: int, actor: str, now_ms: in
         .where(table.c.id == alert_id)
         .values(state="acknowledged", acknowledged_by=actor, updated_ms=now_ms)
     )
-    # Who has seen a drift of many devices has seen those of its devices.
+    # Who has seen a drift of many devices has seen those of its devices, and what is under these.
     connection.execute(
         sa.update(table)
-        .where(table.c.under == row.cause, table.c.state == "open")
+        .where(table.c.cause.in_(_beneath(connection, row.cause)), table.c.state == "open")
         .values(state="acknowledged", acknowledged_by=actor, updated_ms=now_ms)
     )
     return view(connection.execute(sa.select(table).where(table.c.id == alert_id)).one())
+
+
+def _beneath(connection: sa.Connection, cause: str) -> set[str]:
+    """Return the causes of what stands under ``cause``, at any depth, and is not closed."""
+    table = schema.alerts
+    found, above = set[str](), {cause} - {""}
+    while above:
+        query = sa.select(table.c.cause).where(table.c.under.in_(above), table.c.state != "closed")
+        above = set(connection.execute(query).scalars()) - found - {"", cause}
+        found |= above
+    return found
 
 
 def get(connection: sa.Connection, alert_id: int) -> AlertView:

@@ -54,9 +54,9 @@ def groups(alerts: Iterable[AlertView]) -> tuple[Group, ...]:
     causes = {alert.cause: alert for alert in found if alert.cause}
     together: dict[tuple[object, ...], tuple[list[AlertView], list[AlertView]]] = {}
     for alert in found:
-        parent = causes.get(alert.under) if alert.under else None
-        own, under = together.setdefault(_key(parent or alert), ([], []))
-        (own if parent is None else under).append(alert)
+        top = _top(alert, causes)
+        own, under = together.setdefault(_key(top), ([], []))
+        (own if top is alert else under).append(alert)
     return tuple(sorted((_group(*members) for members in together.values()), key=_urgency))
 
 
@@ -65,6 +65,16 @@ def standing(alerts: Iterable[AlertView]) -> tuple[AlertView, ...]:
     found = tuple(alerts)
     causes = {alert.cause for alert in found if alert.cause}
     return tuple(alert for alert in found if alert.under not in causes)
+
+
+def _top(alert: AlertView, causes: Mapping[str, AlertView]) -> AlertView:
+    """Return the alert that one stands under, at the end: that of a device, a cohort's, the fleet's."""
+    above = [alert]
+    while (parent := causes.get(above[-1].under)) is not None:
+        if parent in above:  # no rule tells them so, and no page is to fail of it
+            return min(above, key=lambda one: one.id)
+        above.append(parent)
+    return above[-1]
 
 
 def _key(alert: AlertView) -> tuple[object, ...]:
@@ -134,7 +144,8 @@ def _count(figures: Mapping[str, object]) -> int:
 def _devices(under: list[AlertView]) -> tuple[Drifted, ...]:
     by_device: dict[str, list[AlertView]] = {}
     for alert in under:
-        by_device.setdefault(alert.device, []).append(alert)
+        if alert.device:  # what is told of a group, within another, is of the same devices
+            by_device.setdefault(alert.device, []).append(alert)
     found = [
         Drifted(
             device=device,

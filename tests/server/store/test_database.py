@@ -130,3 +130,19 @@ def test_an_alert_is_raised_once_grows_and_closes(database: Database) -> None:
     with pytest.raises(UsageError, match="no alert 9"):
         database.write(lambda c: alerts.acknowledge(c, 9, "me", 15))
     assert database.write(lambda c: alerts.raise_alert(c, new_alert(), 16)), "a new one"
+
+
+def test_who_acknowledges_an_alert_has_seen_all_that_stands_under_it(database: Database) -> None:
+    def change(connection: sa.Connection) -> None:
+        for cause in ("fleet", "data", "ewr", "other"):
+            alerts.raise_alert(connection, new_alert(cause=cause), 10)
+        alerts.put_under(connection, "data", "fleet")
+        alerts.put_under(connection, "ewr", "data")
+        alerts.acknowledge(connection, 1, "me", 12)
+
+    database.write(change)
+    with database.read() as connection:
+        states = {one.cause: one.state for one in alerts.listing(connection, None, 10)}
+    assert states == {
+        "fleet": "acknowledged", "data": "acknowledged", "ewr": "acknowledged", "other": "open",
+    }  # fmt: skip

@@ -164,15 +164,34 @@ def test_the_page_of_an_alert_says_why_and_what_it_costs(client: TestClient[Lite
     assert client.get("/alerts/x").status_code == 404
 
 
-def test_alerts_of_devices_are_inside_the_one_that_is_told_in_their_place() -> None:
-    def alert(number: int, **more: object) -> AlertView:
-        usual = {
-            "id": number, "at_ms": 0, "raised_ms": 0, "kind": "drift", "severity": "warn",
-            "message": "m", "model": "flights", "version": "1.1.0", "feature": "temp",
-            "cause": f"c{number}",
-        }  # fmt: skip
-        return msgspec.convert({**usual, **more}, AlertView)
+def alert(number: int, **more: object) -> AlertView:
+    usual = {
+        "id": number, "at_ms": 0, "raised_ms": 0, "kind": "drift", "severity": "warn",
+        "message": "m", "model": "flights", "version": "1.1.0", "feature": "temp",
+        "cause": f"c{number}",
+    }  # fmt: skip
+    return msgspec.convert({**usual, **more}, AlertView)
 
+
+def test_what_stands_under_what_stands_under_another_is_inside_the_uppermost() -> None:
+    fleet = alert(1, scope="fleet")
+    data = alert(2, kind="data", scope="fleet", under="c1", severity="severe")
+    ewr = alert(3, kind="data", device="ewr", under="c2")
+    (line,) = attention.groups([ewr, data, fleet])
+    assert line.alerts == (fleet,)
+    assert {a.id for a in line.under} == {2, 3}
+    assert [d.device for d in line.devices] == ["ewr"]
+
+
+@given(st.lists(st.integers(0, 6), min_size=6, max_size=6))
+def test_no_way_in_which_alerts_stand_under_one_another_loses_any(under: list[int]) -> None:
+    found = [alert(i, under=f"c{above}" if above else "") for i, above in enumerate(under, 1)]
+    lines = attention.groups(found)
+    shown = [a.id for line in lines for a in (*line.alerts, *line.under)]
+    assert sorted(shown) == [1, 2, 3, 4, 5, 6]
+
+
+def test_alerts_of_devices_are_inside_the_one_that_is_told_in_their_place() -> None:
     figures = {"figures": {"count": 312, "devices": 1000, "gathered": [{"cohort": "site=ewr"}]}}
     found = [
         alert(1, scope="fleet", evidence=figures),
