@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal leaves nothing running
+        signal.signal(ending, stop)
     narrator = Narrator()
     stage = Stage(work, narrator, http_port=arguments.port)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from calendar import month_name
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import joblib
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
+from examples.flights import dashboard
 from examples.flights.data import DEVICES
 from examples.flights.release import MODEL
 from examples.flights.replay import SLOT
@@ -55,6 +57,7 @@ def close(story: Story) -> bool:
     _telemetry(story, counts, status, ledger)
     _drift(story, ledger)
     _rollouts(story, ledger)
+    _dashboard(story, ledger)
     table = Table(title="What was promised", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("", "promise", "seen"):
         table.add_column(heading)
@@ -248,6 +251,17 @@ def _rollouts(story: Story, ledger: Ledger) -> None:
         "in the end all devices serve 1.1.0",
         ", ".join(f"{d} {serving.get(d, '?')}" for d in DEVICES),
         holds=serving == dict.fromkeys(DEVICES, "1.1.0"),
+    )
+
+
+def _dashboard(story: Story, ledger: Ledger) -> None:
+    pages = dashboard.opened(story.stage.url)
+    failed = {path: status for path, status in pages.items() if status != HTTPStatus.OK}
+    ledger.line(
+        "every page of the dashboard opens, those of all open alerts among them",
+        f"{len(pages):,} pages"
+        + "".join(f"; {path} is {status}" for path, status in list(failed.items())[:3]),
+        holds=not failed,
     )
 
 

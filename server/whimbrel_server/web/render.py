@@ -56,8 +56,15 @@ def _figure(value: object) -> str:
     if isinstance(value, float):
         return written.stat(value)
     if isinstance(value, list):
-        return names([str(one) for one in value]) or written.NOTHING
+        return names([_name(one) for one in value]) or written.NOTHING
     return written.NOTHING if value is None else str(value)
+
+
+def _name(one: object) -> str:
+    """Return a device, or a cohort with how many of its devices drift."""
+    if isinstance(one, dict) and {"cohort", "drifting", "devices"} <= one.keys():
+        return f"{one['cohort']} ({one['drifting']} of {one['devices']})"
+    return str(one)
 
 
 def _query(base: msgspec.Struct, **changes: object) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from whimbrel_server.views.devices import DeviceView
 from whimbrel_server.views.models import ModelView
+from whimbrel_server.web import render, written
 from whimbrel_server.web.pages.alert import AlertPage
 from whimbrel_server.web.pages.device import DevicePage
 from whimbrel_server.web.pages.fleet import FleetPage
@@ -283,3 +284,10 @@ def test_buttons_are_there_for_who_is_logged_in_alone(client: TestClient[Litesta
     assert "<button>Pause" in client.get("/rollouts/3").text
     assert "<button>Pause" not in client.get("/rollouts/1").text
     assert "/acknowledge?back=" in client.get("/").text
+
+
+def test_a_verdicts_figures_are_shown_whatever_they_hold() -> None:
+    figure = render.ENVIRONMENT.filters["figure"]
+    assert figure(["ewr", "jfk"]) == "ewr and jfk"
+    assert figure([{"cohort": "site=ewr", "drifting": 3, "devices": 4}]) == "site=ewr (3 of 4)"
+    assert figure([]) == figure(None) == written.NOTHING

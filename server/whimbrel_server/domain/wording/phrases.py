@@ -13,12 +13,12 @@ _NAMED = 3
 def names(of: Sequence[str]) -> str:
     """Return some names as people list them, the first few spelled.
 
-    >>> names(["a"]), names(["a", "b"]), names(["a", "b", "c", "d", "e"])
-    ('a', 'a and b', 'a, b, c and 2 more')
+    >>> names([]), names(["a"]), names(["a", "b"]), names(["a", "b", "c", "d", "e"])
+    ('', 'a', 'a and b', 'a, b, c and 2 more')
     """
     if len(of) > _NAMED + 1:
         return f"{', '.join(of[:_NAMED])} and {len(of) - _NAMED} more"
-    return " and ".join(filter(None, (", ".join(of[:-1]), of[-1])))
+    return " and ".join(filter(None, (", ".join(of[:-1]), *of[-1:])))
 
 
 def sentence(text: str) -> str:
