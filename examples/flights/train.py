@@ -13,6 +13,8 @@ data.npz
     every flight of the period: one array per feature under the feature's name (float32, or
     fixed-width text: no pickles), ``late``, and ``held_out``, which is true for the flights that
     the model has not seen; beside them ``day`` and ``airport``, which the model does not read.
+    Airport by airport, each oldest first, as its device will see them: how long a measurement
+    stays the same is among what is usual.
 recipe.json
     what was done, with which parameters, and how well it does on the flights held out.
 
@@ -192,16 +194,16 @@ def save(trained: Trained, out: Path, recipe: dict[str, Any]) -> None:
             folder = Path(scratch) / "complete"
             folder.mkdir()
             joblib.dump(trained.model, folder / "model.joblib")
+            order = np.argsort(trained.flights.device.astype(str), kind="stable")
+            flights = trained.flights.take(order)
             columns: dict[str, Any] = {
-                name: trained.flights.features[name].to_numpy(
-                    str if name in CATEGORICAL else np.float32
-                )
+                name: flights.features[name].to_numpy(str if name in CATEGORICAL else np.float32)
                 for name in FEATURES
             }
-            columns["late"] = trained.flights.late
-            columns["held_out"] = trained.held_out
-            columns["day"] = trained.flights.day.astype("datetime64[D]").astype(np.int64)
-            columns["airport"] = trained.flights.device.astype(str)
+            columns["late"] = flights.late
+            columns["held_out"] = trained.held_out[order]
+            columns["day"] = flights.day.astype("datetime64[D]").astype(np.int64)
+            columns["airport"] = flights.device.astype(str)
             np.savez_compressed(folder / "data.npz", **columns)
             (folder / "recipe.json").write_text(
                 json.dumps(recipe, indent=2) + "\n", encoding="utf-8"
