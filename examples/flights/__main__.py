@@ -49,11 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work.mkdir(parents=True)
     marker.touch()
 
-    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    for ending in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal leaves nothing running
-        signal.signal(ending, stop)
+    _end_on_signals()
     narrator = Narrator()
     stage = Stage(work, narrator, http_port=arguments.port)
     try:
@@ -79,6 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if kept else 1
     finally:
         stage.close()
+
+
+def _end_on_signals() -> None:
+    """End as on Ctrl-C when asked to, or when the terminal is closed: nothing is left running."""
+    endings = (signal.SIGTERM, signal.SIGHUP)
+
+    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+        for ending in endings:  # a second one is not to interrupt the tidying up
+            signal.signal(ending, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for ending in endings:
+        signal.signal(ending, stop)
 
 
 def _play(stage: Stage, narrator: Narrator) -> bool:
