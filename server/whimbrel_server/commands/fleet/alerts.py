@@ -65,7 +65,7 @@ def alerts(
     columns = ("id", "at (UTC)", "severity", "kind", "state", "expected", "what")
     print_table(columns, rows, numbers=("id",))
     if len(standing) < len(found):
-        click.echo(f"{len(found) - len(standing)} more of single devices, told above: --devices")
+        click.echo(f"{len(found) - len(standing)} more that stand under these: --devices")
 
 
 def _urgency(alert: AlertView) -> tuple[int, int, float, int]:

@@ -11,7 +11,7 @@ bits it cannot be, because the device knows which windows were parts, and may ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ from whimbrel_core.profile import flat
 from whimbrel_core.profile.watching import rate
 from whimbrel_server.domain.aggregation import DAY_MS
 from whimbrel_server.queries.replays import recount
+from whimbrel_server.queries.replays.again import Again
 from whimbrel_server.store import judgements, rates, schema
 
 if TYPE_CHECKING:
@@ -34,41 +35,23 @@ if TYPE_CHECKING:
 _REMEMBERED_MS = 28 * DAY_MS  # as long as a weekday is remembered
 
 
-class Asked(NamedTuple):
-    """What judging again gave; ``gone``: why the requests cannot be counted, as in a replay.
-
-    Args:
-        windows: that the server keeps of the period.
-        recounted: those of them of which the journal has the counts.
-        faults: what is another than the verdict says.
-        beside: what stored windows teach of the usual.
-    """
-
-    figures: dict[str, Any]
-    gone: str = ""
-    windows: int = 0
-    recounted: int = 0
-    faults: tuple[str, ...] = ()
-    beside: str = ""
-
-
-def judge_again(connection: sa.Connection, one: Verdict) -> Asked:
+def judge_again(connection: sa.Connection, one: Verdict) -> Again:
     """Return the figures of an alarm about requests, made again."""
     try:
         said, figures = rates.again(one)
     except msgspec.ValidationError as error:
-        return Asked({}, f"what was usual cannot be read ({error})")
+        return Again({}, f"what was usual cannot be read ({error})")
     period = one.inputs[-1]
     if (said.start_ms, said.end_ms, said.requests) != (period.start_ms, period.end_ms, period.rows):
-        return Asked(figures, faults=("what was usual was told of another period",))
+        return Again(figures, faults=("what was usual was told of another period",))
     stored = _stored(connection, one)
     if not stored:
-        return Asked({}, "none of the windows of its period is stored any more")
+        return Again({}, "none of the windows of its period is stored any more")
     slots, faults = _counted(connection, one, stored)
-    found = Asked(figures, "", len(stored), len(slots), tuple(faults))
+    found = Again(figures, "", len(stored), len(slots), tuple(faults))
     if len(slots) == len(stored):
         own = [kept for position, kept in stored.items() if slots[position] == one.given["slot"]]
-        found = found._replace(windows=len(own), recounted=len(own))
+        found = found._replace(parts=len(own), recounted=len(own))
         if len(own) == len(stored):
             found = found._replace(beside=_taught(connection, one))
         return _compared(found, own, period.rows)
@@ -77,7 +60,7 @@ def judge_again(connection: sa.Connection, one: Verdict) -> Asked:
     for some in (together, *versions.values()):
         if sum(kept.requests for kept in some) == period.rows:
             beside = _taught(connection, one) if some is together else ""
-            return found._replace(windows=len(some), beside=beside)
+            return found._replace(parts=len(some), beside=beside)
     return found._replace(
         gone="the journal no longer tells which of the windows of its period were of its slot"
     )
@@ -101,7 +84,7 @@ def _counted(
     return slots, faults
 
 
-def _compared(found: Asked, own: list[_Kept], requests: int) -> Asked:
+def _compared(found: Again, own: list[_Kept], requests: int) -> Again:
     stored = sum(kept.requests for kept in own)
     if stored < requests:
         # Lost, refused, or merged on a full device with windows from before the period.

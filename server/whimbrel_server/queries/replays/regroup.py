@@ -11,7 +11,7 @@ open it is brought up to date with whatever comes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ from whimbrel_server.domain import aggregation, rollups
 from whimbrel_server.domain import standing as standings
 from whimbrel_server.domain.subjects import FLEET
 from whimbrel_server.queries.replays import recount
+from whimbrel_server.queries.replays.again import Again
 from whimbrel_server.store import judgements, periods, policies, schema
 from whimbrel_server.store.standings import Standings, fingerprint, members_of, standing
 
@@ -35,37 +36,21 @@ if TYPE_CHECKING:
 _MEANWHILE = "windows of its devices came since, or one of them was labelled otherwise"
 
 
-class Regrouped(NamedTuple):
-    """What the devices of a version show together now; ``gone``: why that cannot be said.
-
-    Args:
-        devices: that it is made of.
-        recounted: periods of groups that were judged anew from their counts.
-        faults: where those are not what was kept.
-    """
-
-    figures: dict[str, Any]
-    gone: str = ""
-    devices: int = 0
-    recounted: int = 0
-    faults: tuple[str, ...] = ()
-
-
 def regroup(
     connection: sa.Connection, repository: Repository, registry: Registry, one: Verdict
-) -> Regrouped:
+) -> Again:
     """Return the figures of a finding of the fleet or of a cohort, made again."""
     contents = repository.contents(one.digest)
     baseline = contents.baseline
     members = members_of(registry.serving(one.digest))
     judges = _judges(connection, one.digest, baseline)
     if judges is None:
-        return Regrouped({}, "the policy of some of its devices is not known any more")
+        return Again({}, "the policy of some of its devices is not known any more")
     known = Standings()
     known.load(connection, one.digest, judges.__getitem__)
     stands = known.among(one.digest, members)
     if not stands or fingerprint(stands, members) != one.given.get("standing"):
-        return Regrouped({}, _MEANWHILE)
+        return Again({}, _MEANWHILE)
     step = aggregation.step_of(contents.manifest.drift.window_s)
     recounted, faults = 0, list[str]()
     merged: dict[str, Periods] = {}
@@ -92,7 +77,7 @@ def regroup(
     )
     again = next((some for some in rolled if some.feature == one.feature), None)
     figures = {} if again is None else _figures(again, one)
-    return Regrouped(figures, "", len(stands), recounted, tuple(faults))
+    return Again(figures, "", len(stands), recounted, tuple(faults))
 
 
 def _figures(again: rollups.Rollup, one: Verdict) -> dict[str, Any]:

@@ -8,7 +8,7 @@ holds is judged anew from its very counts. Both must give the same bits.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,6 +20,7 @@ from whimbrel_server.domain import aggregation, promises, troubles, verdict
 from whimbrel_server.domain.aggregation import DAY_MS
 from whimbrel_server.domain.totals import Totals
 from whimbrel_server.queries.replays import recount
+from whimbrel_server.queries.replays.again import Again
 from whimbrel_server.queries.replays.asked import judge_again
 from whimbrel_server.queries.replays.regroup import regroup
 from whimbrel_server.queries.replays.unlike import compare_again
@@ -42,21 +43,6 @@ if TYPE_CHECKING:
 
 _BY = {verdict.DEVICE_DRIFT: "detector", verdict.DATA: "inspection of data"}
 _TOLD = 5  # faults that are spelled out
-
-
-class Again(NamedTuple):
-    """What recomputing a verdict gave.
-
-    ``gone``: why it cannot be recomputed from the same inputs; empty: it can. ``beside``: a sentence
-    about what is no part of the verdict.
-    """
-
-    figures: dict[str, Any]
-    gone: str = ""
-    windows: int = 0
-    recounted: int = 0
-    faults: tuple[str, ...] = ()
-    beside: str = ""
 
 
 def replays(
@@ -94,11 +80,11 @@ def _again(
         return Again({}, f"it was made by version {one.version} of {one.rule}; {here}")
     try:
         if one.rule == verdict.GROUP_DRIFT:
-            return Again(*regroup(connection, repository, registry, one))
+            return regroup(connection, repository, registry, one)
         if one.rule == verdict.PEERS:
-            return Again(*compare_again(connection, repository, one))
+            return compare_again(connection, repository, one)
         if one.rule == verdict.RATE:
-            return Again(*judge_again(connection, one))
+            return judge_again(connection, one)
         if one.rule == verdict.DATA:
             held = windows.get((one.digest, one.subject), {})
             return _data(connection, repository, one, held)
@@ -113,15 +99,20 @@ def _again(
         return Again({}, f"its bundle cannot be read: {error.message}")
 
 
+def _history(connection: sa.Connection, one: Verdict) -> History:
+    """Return what is kept of the subject's windows, up to the last one of the verdict."""
+    last = one.inputs[-1]
+    position = Position(last.start_ms, last.key)
+    return judgements.history(connection, one.digest, one.subject, position)
+
+
 def _device_drift(
     connection: sa.Connection,
     repository: Repository,
     one: Verdict,
     windows: Mapping[Position, FlatWindow],
 ) -> Again:
-    last = one.inputs[-1]
-    position = Position(last.start_ms, last.key)
-    history = judgements.history(connection, one.digest, one.subject, position)
+    history = _history(connection, one)
     gone = _lack(one, [_input(kept) for kept, _ in history])
     under = policies.load(connection, {said.policy for _, said in history})
     if not gone and any(said.policy not in under for _, said in history):
@@ -149,9 +140,7 @@ def _data(
     one: Verdict,
     windows: Mapping[Position, FlatWindow],
 ) -> Again:
-    last = one.inputs[-1]
-    position = Position(last.start_ms, last.key)
-    history = judgements.history(connection, one.digest, one.subject, position)[-len(one.inputs) :]
+    history = _history(connection, one)[-len(one.inputs) :]
     what = "windows" if one.level == "device" else "periods"
     gone = _lack(one, [_input(kept) for kept, _ in history], what=what)
     if gone:
@@ -261,7 +250,7 @@ def _view(alert: AlertView, one: Verdict, again: Again) -> ReplayView:
         version=one.version,
         outcome="incomplete" if again.gone else "differs" if faulty else "same",
         sentence=" ".join(filter(None, (_sentence(one, again, len(differences)), again.beside))),
-        windows=again.windows,
+        windows=again.parts,
         recounted=again.recounted,
         differences=tuple(
             DifferenceView(figure=d.figure, recorded=d.recorded, recomputed=d.recomputed)
@@ -273,9 +262,9 @@ def _view(alert: AlertView, one: Verdict, again: Again) -> ReplayView:
 
 
 def _asked(again: Again) -> str:
-    plural = "" if again.windows == 1 else "s"
-    made = f"The requests of {again.windows} window{plural} judged by what was usual"
-    return made if again.recounted == again.windows else f"{made}, from what is kept of them"
+    plural = "" if again.parts == 1 else "s"
+    made = f"The requests of {again.parts} window{plural} judged by what was usual"
+    return made if again.recounted == again.parts else f"{made}, from what is kept of them"
 
 
 def _sentence(one: Verdict, again: Again, differences: int) -> str:
@@ -283,20 +272,20 @@ def _sentence(one: Verdict, again: Again, differences: int) -> str:
         return f"It cannot be recomputed: {again.gone}."
     if one.rule == verdict.GROUP_DRIFT:
         made = (
-            f"The evidence of {again.windows} devices from their detectors' states, and "
+            f"The evidence of {again.parts} devices from their detectors' states, and "
             f"{again.recounted} periods of theirs together from their very counts"
         )
     elif one.rule == verdict.PEERS:
-        made = f"The counts of {again.windows} devices compared again"
+        made = f"The counts of {again.parts} devices compared again"
     elif one.rule == verdict.QUALITY:
-        made = f"The labels of {again.windows} days"
+        made = f"The labels of {again.parts} days"
     elif one.rule == verdict.RATE:
         made = _asked(again)
     else:
         what, where = (
             ("windows", "in the journal") if one.level == "device" else ("periods", "kept")
         )
-        made = f"{again.windows} {what} through the {_BY[one.rule]} again"
+        made = f"{again.parts} {what} through the {_BY[one.rule]} again"
         made += (
             f", {again.recounted} of them from their very counts"
             if again.recounted

@@ -6,7 +6,7 @@ when, from what was written beside the newest of them, because an outlier may be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,6 +14,7 @@ from whimbrel_core.profile.watching.alarms import Policy
 from whimbrel_core.profile.watching.components import Components
 from whimbrel_server.domain import aggregation, outliers
 from whimbrel_server.domain.subjects import device_subject
+from whimbrel_server.queries.replays.again import Again
 from whimbrel_server.store import aggregates, peers
 
 if TYPE_CHECKING:
@@ -25,29 +26,13 @@ if TYPE_CHECKING:
     from whimbrel_server.repository import Repository
 
 
-class Compared(NamedTuple):
-    """What comparing again gave; ``gone``: why it cannot be, as in a replay.
-
-    Args:
-        devices: that were compared.
-        recounted: nothing is judged beside.
-        faults: what is another than the verdict says.
-    """
-
-    figures: dict[str, Any]
-    gone: str = ""
-    devices: int = 0
-    recounted: int = 0
-    faults: tuple[str, ...] = ()
-
-
-def compare_again(connection: sa.Connection, repository: Repository, one: Verdict) -> Compared:
+def compare_again(connection: sa.Connection, repository: Repository, one: Verdict) -> Again:
     """Return the figures of a device that is unlike its peers, made again."""
     at, last = int(one.figures["period_ms"]), int(one.given.get("last_ms", 0))
     known = [some for some in peers.load(connection, one.digest) if some.start_ms <= last]
     period = next((some for some in known if some.start_ms == at), None)
     if period is None or len(known) < int(one.given.get("periods", 1)):
-        return Compared({}, "who was compared with whom in its periods is not stored any more")
+        return Again({}, "who was compared with whom in its periods is not stored any more")
     contents = repository.contents(one.digest)
     baseline = contents.baseline
     step = aggregation.step_of(contents.manifest.drift.window_s)
@@ -61,7 +46,7 @@ def compare_again(connection: sa.Connection, repository: Repository, one: Verdic
         if found:
             totals[device] = aggregates.total(baseline.layout, found)
     if len(totals) < len(period.peers(name)):
-        return Compared({}, "the counts of some of the devices are not stored any more")
+        return Again({}, "the counts of some of the devices are not stored any more")
     standing = outliers.standouts(baseline, Components(baseline), policy.thresholds, totals, name)
     key = (str(one.figures["device"]), one.feature)
     for some in standing:
@@ -72,8 +57,8 @@ def compare_again(connection: sa.Connection, repository: Repository, one: Verdic
                 "period_ms": at,
                 "peers_compared": len(totals),
             }
-            return Compared(figures, "", len(totals))
-    return Compared({}, "", len(totals), 0, ("it does not stand out from its peers",))
+            return Again(figures, "", len(totals))
+    return Again({}, "", len(totals), 0, ("it does not stand out from its peers",))
 
 
 def _lasting(known: list[PeerPeriod], policy: Policy, key: tuple[str, str]) -> dict[str, int]:
